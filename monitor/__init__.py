@@ -1,0 +1,1 @@
+"""blkmon: an interactive monitor on a live block graph."""

@@ -1,0 +1,273 @@
+"""The driver contract.
+
+A driver turns requests on a node into requests on its children, or into system calls. It knows
+bytes and its own format; it knows nothing of names, parents, drives, jobs or users. The graph
+(``engine.graph``) owns the nodes and calls the driver; a filter's or format's driver reaches its
+children through ``Child`` edges only.
+
+What holds for every driver
+---------------------------
+
+**Threads.** ``open``, ``close``, ``create`` and all I/O block, and run in worker threads, never on
+the control loop. I/O operations may be called from several threads at once; a driver locks its own
+tables. It holds no lock of its own while it calls a child's data operations for guest data, waits
+only for its own I/O or for another request that is in flight, and never for the control loop.
+No I/O is in flight while ``close``, or the ``commit``/``abort`` of a reopen, runs.
+
+**Bounds.** Offsets and lengths are bytes. The client has checked ``0 <= offset`` and
+``offset + length <= length()`` for reads, writes, zeroes and discards that come from outside;
+drivers need not check again. A *format* driver may ask its protocol child beyond the end of the
+file: a read there gives zeroes, a write grows the file.
+
+**Reading.** ``read(buffer, offset)`` fills the caller's whole buffer (a flat, writable memoryview
+of bytes) or raises. There is no short read. It returns nothing and keeps no reference.
+
+**Writing.** ``write(buffer, offset)`` takes all of the buffer or raises; after an error the range
+holds old, new or mixed bytes, and nothing else has changed. The data may sit in caches until
+``flush``. Overlapping writes that are in flight together end in either order, never in damaged
+metadata.
+
+**Flush.** When ``flush`` returns, everything that completed before it was called survives a power
+cut: data and the metadata that makes it reachable. A node opened with ``no-flush`` skips the last
+``fdatasync`` and nothing else.
+
+**Zeroes.** After ``write_zeroes`` the range reads as zeroes. With ``may_unmap`` the driver may
+give storage back; with ``no_fallback`` it raises ``OSError(ENOTSUP)`` rather than write a buffer of
+zeroes. ``discard`` is advice: what the range reads as afterwards is up to the driver (qcow2 reads
+zeroes), and a driver that cannot discard does nothing.
+
+**Alignment.** Every operation takes any offset and length. A driver that needs aligned requests
+(O_DIRECT) says so in ``alignment``, so that callers with a choice choose well, and mends the rest
+itself (read, modify, write, with overlapping writers excluded).
+
+**Map.** ``map(offset, length)`` answers for this layer alone, as a list of runs that begin at
+``offset``, do not overlap and cover at most ``length`` bytes (at least one byte when length > 0;
+the caller asks again for the rest, so that one answer stays bounded). ``UNALLOCATED`` means that
+the next layer of the backing chain decides; without one it reads as zeroes. A run of DATA whose
+bytes lie plainly in a host file offers that file's descriptor and offset; nobody may rely on it.
+
+**Errors.** I/O raises ``OSError`` with its errno; opening, creating and resizing raise
+``RequestError`` with QEMU's sentence, or ``OSError``. Whatever an image claims, a driver raises one
+of these two: any other exception is a bug.
+
+**Untrusted bytes.** Every count, size and offset that comes from a file is checked against the file
+and against a stated limit before memory is allocated or a loop begins.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+__all__ = [
+    "Child",
+    "Driver",
+    "DriverKind",
+    "Extent",
+    "ExtentKind",
+    "OpenContext",
+    "OpenFlags",
+    "Reopen",
+]
+
+
+class DriverKind(enum.Enum):
+    PROTOCOL = "protocol"  # bytes of the host, or none at all: no child that holds the data
+    FORMAT = "format"  # an image format on a `file` child
+    FILTER = "filter"  # one data child, same length, same bytes
+
+
+class ExtentKind(enum.IntEnum):
+    DATA = 0
+    ZERO = 1
+    UNALLOCATED = 2
+
+
+class Extent(NamedTuple):
+    """A run of one kind.
+
+    ``host`` is the descriptor of a host file in which the run lies plainly at ``host_offset``,
+    or -1 where there is none to offer; it is valid only within the lane that asked.
+    ``compressed`` data lies in the image but not plainly.
+    """
+
+    kind: ExtentKind
+    length: int
+    host: int = -1
+    host_offset: int = 0
+    compressed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFlags:
+    """How a node is open; inherited by children as the graph decides."""
+
+    read_only: bool = False
+    auto_read_only: bool = False
+    direct: bool = False
+    no_flush: bool = False
+    unmap: bool = False  # `discard=unmap`: pass discards on
+    force_share: bool = False
+
+
+class Child(Protocol):
+    """An edge to a child node, as its parent's driver sees it.
+
+    The operations are those of ``Driver`` and are rebound when the graph is rewired, so a driver
+    looks them up at each call (``self.file.read(...)``) and never stores them.
+    """
+
+    read: Callable[[memoryview, int], None]
+    write: Callable[[memoryview, int], None]
+    write_zeroes: Callable[[int, int, bool, bool], None]
+    discard: Callable[[int, int], None]
+    flush: Callable[[], None]
+    map: Callable[[int, int], list[Extent]]
+
+    def length(self) -> int:
+        """Bytes. May move when the child is resized or, for a file, grown by writes."""
+        ...
+
+    def truncate(self, size: int) -> None: ...
+
+    @property
+    def alignment(self) -> int: ...
+
+    @property
+    def node_name(self) -> str:
+        """The child's name, for messages."""
+        ...
+
+    @property
+    def filename(self) -> str: ...
+
+
+@dataclass(slots=True)
+class OpenContext:
+    """What a driver is given to open with.
+
+    ``options`` is the driver's struct of ``engine.schema.blockdev`` (already type-checked);
+    ``children`` holds the edges that the options name, by role (``file``, ``backing`` is attached
+    later by the graph); ``locate`` turns a file name of the options into one that can be opened
+    now (relative names are relative to the directory the monitor was started in).
+    """
+
+    options: Any
+    flags: OpenFlags
+    node_name: str
+    children: Mapping[str, Child]
+
+
+class Reopen(Protocol):
+    """A prepared change of flags: nothing is visible before ``commit``; neither may fail."""
+
+    def commit(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Driver(ABC):
+    """One open image. See the module's docstring for what each operation promises."""
+
+    name: ClassVar[str]
+    kind: ClassVar[DriverKind]
+    child_roles: ClassVar[tuple[str, ...]] = ()
+    """The roles that the options may name; the first is the one that holds the data."""
+    supports_backing: ClassVar[bool] = False
+    alignment: int = 1
+
+    # -- life --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def open(self, context: OpenContext) -> None:
+        """Opens the image; raises with nothing left open. Reads headers, writes nothing unless
+        the image is open read-write and must be marked so."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Writes back what is cached (unless read-only) and lets go. Raises OSError when the
+        write-back failed; everything is released all the same. Children are closed by the graph."""
+
+    def prepare_reopen(self, flags: OpenFlags) -> Reopen | None:
+        """Prepares a change of flags. None: nothing to do. Raises when it is impossible."""
+        return None
+
+    def check_permissions(self, taken: int, shared: int) -> Reopen | None:
+        """Asked when the union of what the parents take, or the intersection of what they share,
+        changes (only protocol drivers with host locks care). Raises with QEMU's sentence when the
+        host refuses; otherwise the change is final on ``commit``."""
+        return None
+
+    # -- data --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def length(self) -> int:
+        """The size of the virtual disk (or of the file) in bytes."""
+
+    @abstractmethod
+    def read(self, buffer: memoryview, offset: int) -> None: ...
+
+    @abstractmethod
+    def write(self, buffer: memoryview, offset: int) -> None: ...
+
+    @abstractmethod
+    def write_zeroes(
+        self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
+    ) -> None: ...
+
+    def discard(self, offset: int, length: int) -> None:  # noqa: B027  (advice, may be ignored)
+        """Default: advice ignored."""
+
+    @abstractmethod
+    def flush(self) -> None: ...
+
+    @abstractmethod
+    def truncate(self, size: int) -> None:
+        """Sets the length to exactly ``size`` bytes; the new part reads as zeroes (also where a
+        backing image is longer than the old length). Raises OSError or RequestError."""
+
+    @abstractmethod
+    def map(self, offset: int, length: int) -> list[Extent]: ...
+
+    # -- facts -------------------------------------------------------------------------------
+
+    @property
+    def filename(self) -> str:
+        """What messages and queries show as the node's file; '' when it has none of its own."""
+        return ""
+
+    @property
+    def backing_filename(self) -> str | None:
+        """The backing file as the image's header names it; None when it names none."""
+        return None
+
+    @property
+    def backing_format(self) -> str | None:
+        return None
+
+    def set_backing(self, filename: str | None, fmt: str | None) -> None:
+        """Rewrites the header's backing link durably: flush, header, flush."""
+        raise NotImplementedError(f"{self.name} keeps no backing link")
+
+    def attach_backing(self, child: Child | None) -> None:  # noqa: B027  (formats only)
+        """The graph attached, replaced or (None) removed the backing child. Called drained."""
+
+    def allocated_bytes(self) -> int | None:
+        """Host bytes in use by this layer, None when unknown (``actual-size``)."""
+        return None
+
+    def cluster_size(self) -> int | None:
+        """The unit of allocation in bytes, None when there is none."""
+        return None
+
+    def specific_info(self) -> dict[str, Any] | None:
+        """``ImageInfoSpecific`` in QMP's shape ({"type": …, "data": …}); None when none."""
+        return None
+
+    def image_facts(self) -> dict[str, Any]:
+        """Optional members of QMP's ``ImageInfo`` that the format knows (``dirty-flag``,
+        ``encrypted``, ``compressed``, ``cluster-size``), in QMP's spelling."""
+        return {}

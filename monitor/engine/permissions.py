@@ -1,0 +1,41 @@
+"""Permissions on a node: what a parent takes of a child and what it lets others take.
+
+Plain integers, because a graph of thousands of nodes recomputes them often. The bit numbers are
+also the byte offsets of QEMU's image locks (100 + bit for a permission taken, 200 + bit for one
+that is not shared), so they are on disk, as it were, and never change.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+CONSISTENT_READ: Final = 1 << 0
+"""Reads give data that makes sense: not the middle of a chain that is being rewritten."""
+WRITE: Final = 1 << 1
+WRITE_UNCHANGED: Final = 1 << 2
+"""Writes that leave the visible contents as they are (a stream filling an overlay)."""
+RESIZE: Final = 1 << 3
+ALL: Final = CONSISTENT_READ | WRITE | WRITE_UNCHANGED | RESIZE
+
+NAMES: Final = {
+    CONSISTENT_READ: "consistent read",
+    WRITE: "write",
+    WRITE_UNCHANGED: "write unchanged",
+    RESIZE: "resize",
+}
+
+QMP_NAMES: Final = {
+    CONSISTENT_READ: "consistent-read",
+    WRITE: "write",
+    WRITE_UNCHANGED: "write-unchanged",
+    RESIZE: "resize",
+}
+
+
+def describe(permissions: int) -> str:
+    """``permissions`` in QEMU's words, comma separated."""
+    return ", ".join(text for bit, text in NAMES.items() if permissions & bit)
+
+
+def qmp_list(permissions: int) -> list[str]:
+    return [text for bit, text in QMP_NAMES.items() if permissions & bit]

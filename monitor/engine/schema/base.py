@@ -1,0 +1,194 @@
+"""What every request, option and result struct is made of.
+
+A request is declared once, as a msgspec struct with a QMP name; from its annotations come argument
+checking (``schema.decode``), ``help``, completion, ``query-commands`` and the QMP server. The type
+of a field says what completes it: ``NodeName`` is a string to the decoder and "a node" to the
+prompt.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+__all__ = [
+    "UNSET",
+    "Field",
+    "Int",
+    "Names",
+    "Options",
+    "Request",
+    "Result",
+    "UnsetType",
+    "fields_of",
+    "request_type",
+    "request_types",
+    "wire_name",
+]
+
+
+@dataclass(frozen=True)
+class Int:
+    """The QAPI integer type of a field; ``size`` takes units in option strings (64k, 1.5G)."""
+
+    qapi: Literal["int", "size", "uint8", "uint16", "uint32", "uint64", "int64"] = "int"
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a string names, for completion and 'did you mean': see ``KINDS``."""
+
+    kind: str
+
+    KINDS: ClassVar[tuple[str, ...]] = ("node", "drive", "device", "job", "file", "new")
+
+
+@dataclass(frozen=True)
+class Alternate:
+    """A union told apart by JSON type, with the QAPI name that errors use."""
+
+    qapi: str
+
+
+QInt = Annotated[int, Int("int")]
+UInt8 = Annotated[int, Int("uint8")]
+UInt16 = Annotated[int, Int("uint16")]
+UInt32 = Annotated[int, Int("uint32")]
+UInt64 = Annotated[int, Int("uint64")]
+Size = Annotated[int, Int("size")]
+
+NodeName = Annotated[str, Names("node")]
+DriveName = Annotated[str, Names("drive")]
+DeviceName = Annotated[str, Names("device")]  # a drive or a node
+JobName = Annotated[str, Names("job")]
+FileName = Annotated[str, Names("file")]
+NewName = Annotated[str, Names("new")]
+
+OnOffAuto = Literal["auto", "on", "off"]
+
+
+class Options(msgspec.Struct, kw_only=True, rename="kebab", omit_defaults=True):
+    """Arguments and options: optional members default to UNSET or to QMP's default."""
+
+
+class Result(msgspec.Struct, kw_only=True, rename="kebab"):
+    """What a request answers; members that are UNSET are left out on the wire."""
+
+
+class Request(Options, kw_only=True, tag_field="execute"):
+    """A QMP-level command, named by its tag: ``class Quit(Request, kw_only=True, tag="quit")``."""
+
+    returns: ClassVar[Any] = None
+    """The type of the answer; None for QMP's empty object."""
+    example: ClassVar[str] = ""
+    """One line that can be typed at the prompt."""
+
+    @classmethod
+    def qmp_name(cls) -> str:
+        return str(cls.__struct_config__.tag)
+
+
+@functools.cache
+def request_types() -> dict[str, type[Request]]:
+    """Every declared request by QMP name. Imports the schema's topic files on first use."""
+    from monitor.engine import schema
+
+    schema.load()
+    return {request.qmp_name(): request for request in _leaves(Request)}
+
+
+def _leaves(struct: type[Request]) -> list[type[Request]]:
+    below = struct.__subclasses__()
+    return [leaf for sub in below for leaf in _leaves(sub)] if below else [struct]
+
+
+def request_type(name: str) -> type[Request] | None:
+    return request_types().get(name)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One member of a struct, as decoding, help and completion see it."""
+
+    name: str  # on the wire: "node-name"
+    attribute: str  # in Python: "node_name"
+    type: Any  # without Annotated and UNSET
+    required: bool
+    doc: str
+    integer: Int | None
+    names: str | None  # Names.kind
+    alternate: Alternate | None
+    nullable: bool
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values of an enumeration; () for other types."""
+        if get_origin(self.type) is Literal:
+            return typing.cast("tuple[str, ...]", get_args(self.type))
+        if self.type is bool:
+            return ("on", "off")
+        return ()
+
+
+def wire_name(attribute: str) -> str:
+    return attribute.rstrip("_").replace("_", "-")
+
+
+@functools.cache
+def fields_of(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
+    """The members of ``struct`` in schema order (base members first)."""
+    hints = typing.get_type_hints(struct, include_extras=True)
+    encoded = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))
+    required = struct.__struct_fields__[: len(struct.__struct_fields__)]
+    defaults = dict(_defaults(struct))
+    order = [name for base in reversed(struct.__mro__) for name in _own(base) if name in required]
+    seen = dict.fromkeys(order)
+    return tuple(describe(encoded[a], a, hints[a], required=a not in defaults) for a in seen)
+
+
+def _own(base: type) -> list[str]:
+    annotations = base.__dict__.get("__annotations__", {})
+    return [name for name in annotations if not str(annotations[name]).startswith("ClassVar")]
+
+
+def _defaults(struct: type[msgspec.Struct]) -> list[tuple[str, Any]]:
+    # msgspec keeps the defaults of the trailing fields; with kw_only, NODEFAULT marks the others.
+    names = struct.__struct_fields__
+    values = struct.__struct_defaults__
+    pairs = zip(names[len(names) - len(values) :], values, strict=True)
+    return [(name, value) for name, value in pairs if value is not msgspec.NODEFAULT]
+
+
+def describe(name: str, attribute: str, hint: Any, *, required: bool) -> Field:
+    """One annotation taken apart."""
+    doc, integer, names, alternate, nullable = "", None, None, None, False
+    while True:
+        if get_origin(hint) is Annotated:
+            hint, *extras = get_args(hint)
+            for extra in extras:
+                if isinstance(extra, str):
+                    doc = doc or extra
+                elif isinstance(extra, Int):
+                    integer = integer or extra
+                elif isinstance(extra, Names):
+                    names = names or extra.kind
+                elif isinstance(extra, Alternate):
+                    alternate = alternate or extra
+            continue
+        if get_origin(hint) in (Union, types.UnionType):
+            arms = [arm for arm in get_args(hint) if arm is not UnsetType]
+            if alternate is None and type(None) in arms:
+                arms.remove(type(None))
+                nullable = True
+            if len(arms) == 1:
+                hint = arms[0]
+                continue
+            hint = Union[tuple(arms)]  # noqa: UP007  (built at run time)
+        break
+    return Field(name, attribute, hint, required, doc, integer, names, alternate, nullable)

@@ -1,0 +1,164 @@
+"""Options to open a node with (``BlockdevOptions``) and to create an image (``BlockdevCreateOptions``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Union
+
+from msgspec import UNSET, UnsetType
+
+from monitor.engine.schema.base import (
+    Alternate,
+    FileName,
+    Int,
+    NewName,
+    NodeName,
+    OnOffAuto,
+    Options,
+    QInt,
+    Size,
+    UInt64,
+)
+
+DiscardOptions = Literal["ignore", "unmap"]
+DetectZeroes = Literal["off", "on", "unmap"]
+AioOptions = Literal["threads", "native", "io_uring"]
+Qcow2OverlapMode = Literal["none", "constant", "cached", "all"]
+Preallocation = Literal["off", "metadata", "falloc", "full"]
+
+
+class CacheOptions(Options, kw_only=True):
+    direct: Annotated[bool, "bypass the host's page cache (O_DIRECT)"] | UnsetType = UNSET
+    no_flush: Annotated[bool, "ignore flush requests"] | UnsetType = UNSET
+
+
+class BlockdevOptions(Options, tag_field="driver", kw_only=True):
+    """Members that every driver has."""
+
+    node_name: Annotated[NewName, "the node's name"] | UnsetType = UNSET
+    discard: Annotated[DiscardOptions, "pass discards on, or not"] | UnsetType = UNSET
+    cache: Annotated[CacheOptions, "cache modes"] | UnsetType = UNSET
+    read_only: Annotated[bool, "open without writing"] | UnsetType = UNSET
+    auto_read_only: Annotated[bool, "read-only where read-write fails"] | UnsetType = UNSET
+    force_share: Annotated[bool, "let others write to a read-only node"] | UnsetType = UNSET
+    detect_zeroes: Annotated[DetectZeroes, "write zeroes as zeroes"] | UnsetType = UNSET
+
+
+BlockdevRef = Annotated[
+    Union[NodeName, "AnyBlockdevOptions"], Alternate("BlockdevRef"), "a node, or its options"
+]
+BlockdevRefOrNull = Annotated[
+    Union[NodeName, "AnyBlockdevOptions", None],
+    Alternate("BlockdevRefOrNull"),
+    "a node, its options, or null for none",
+]
+
+
+class BlockdevOptionsFile(BlockdevOptions, tag="file", kw_only=True):
+    """A file of the host."""
+
+    filename: Annotated[FileName, "the file's path"]
+    pr_manager: str | UnsetType = UNSET
+    locking: Annotated[OnOffAuto, "QEMU's image locks"] | UnsetType = UNSET
+    aio: AioOptions | UnsetType = UNSET
+    aio_max_batch: QInt | UnsetType = UNSET
+    drop_cache: bool | UnsetType = UNSET
+    x_check_cache_dropped: bool | UnsetType = UNSET
+
+
+class BlockdevOptionsNullCo(BlockdevOptions, tag="null-co", kw_only=True):
+    """A disk that forgets: writes are dropped, reads give nothing of meaning."""
+
+    size: Annotated[QInt, "bytes (default 1 GiB)"] | UnsetType = UNSET
+    latency_ns: Annotated[UInt64, "nanoseconds a request takes"] | UnsetType = UNSET
+    read_zeroes: Annotated[bool, "reads give zeroes"] | UnsetType = UNSET
+
+
+class BlockdevOptionsNullAio(BlockdevOptions, tag="null-aio", kw_only=True):
+    """As null-co."""
+
+    size: Annotated[QInt, "bytes (default 1 GiB)"] | UnsetType = UNSET
+    latency_ns: Annotated[UInt64, "nanoseconds a request takes"] | UnsetType = UNSET
+    read_zeroes: Annotated[bool, "reads give zeroes"] | UnsetType = UNSET
+
+
+class BlockdevOptionsRaw(BlockdevOptions, tag="raw", kw_only=True):
+    """The bytes of its file, or a part of them."""
+
+    file: BlockdevRef
+    offset: Annotated[QInt, "where the disk begins in the file, bytes"] | UnsetType = UNSET
+    size: Annotated[QInt, "the disk's size, bytes"] | UnsetType = UNSET
+
+
+class Qcow2OverlapCheckFlags(Options, kw_only=True):
+    template: Qcow2OverlapMode | UnsetType = UNSET
+    main_header: bool | UnsetType = UNSET
+    active_l1: bool | UnsetType = UNSET
+    active_l2: bool | UnsetType = UNSET
+    refcount_table: bool | UnsetType = UNSET
+    refcount_block: bool | UnsetType = UNSET
+    snapshot_table: bool | UnsetType = UNSET
+    inactive_l1: bool | UnsetType = UNSET
+    inactive_l2: bool | UnsetType = UNSET
+    bitmap_directory: bool | UnsetType = UNSET
+
+
+Qcow2OverlapChecks = Annotated[
+    Qcow2OverlapCheckFlags | Qcow2OverlapMode, Alternate("Qcow2OverlapChecks")
+]
+
+
+class BlockdevOptionsQcow2(BlockdevOptions, tag="qcow2", kw_only=True):
+    """QEMU's image format."""
+
+    file: BlockdevRef
+    backing: BlockdevRefOrNull | UnsetType = UNSET
+    lazy_refcounts: bool | UnsetType = UNSET
+    pass_discard_request: bool | UnsetType = UNSET
+    pass_discard_snapshot: bool | UnsetType = UNSET
+    pass_discard_other: bool | UnsetType = UNSET
+    overlap_check: Qcow2OverlapChecks | UnsetType = UNSET
+    cache_size: Annotated[int, Int("int"), "metadata cache, bytes"] | UnsetType = UNSET
+    l2_cache_size: QInt | UnsetType = UNSET
+    l2_cache_entry_size: QInt | UnsetType = UNSET
+    refcount_cache_size: QInt | UnsetType = UNSET
+    cache_clean_interval: UInt64 | UnsetType = UNSET
+
+
+AnyBlockdevOptions = (
+    BlockdevOptionsFile
+    | BlockdevOptionsNullAio
+    | BlockdevOptionsNullCo
+    | BlockdevOptionsQcow2
+    | BlockdevOptionsRaw
+)
+
+
+class BlockdevCreateOptions(Options, tag_field="driver", kw_only=True):
+    """Members that every format has: none but the driver."""
+
+
+class BlockdevCreateOptionsFile(BlockdevCreateOptions, tag="file", kw_only=True):
+    filename: FileName
+    size: Annotated[Size, "bytes"]
+    preallocation: Preallocation | UnsetType = UNSET
+    nocow: bool | UnsetType = UNSET
+    extent_size_hint: Size | UnsetType = UNSET
+
+
+class BlockdevCreateOptionsQcow2(BlockdevCreateOptions, tag="qcow2", kw_only=True):
+    file: BlockdevRef
+    data_file: BlockdevRef | UnsetType = UNSET
+    data_file_raw: bool | UnsetType = UNSET
+    extended_l2: bool | UnsetType = UNSET
+    size: Annotated[Size, "bytes"]
+    version: Literal["v2", "v3"] | UnsetType = UNSET
+    backing_file: FileName | UnsetType = UNSET
+    backing_fmt: str | UnsetType = UNSET
+    cluster_size: Size | UnsetType = UNSET
+    preallocation: Preallocation | UnsetType = UNSET
+    lazy_refcounts: bool | UnsetType = UNSET
+    refcount_bits: QInt | UnsetType = UNSET
+    compression_type: Literal["zlib", "zstd"] | UnsetType = UNSET
+
+
+AnyCreateOptions = BlockdevCreateOptionsFile | BlockdevCreateOptionsQcow2
