@@ -45,6 +45,7 @@ class Names:
     """What a string names, for completion and 'did you mean': see ``KINDS``."""
 
     kind: str
+    verb: str = ""  # for jobs: the verb that those offered must accept
 
     KINDS: ClassVar[tuple[str, ...]] = ("node", "drive", "device", "job", "file", "new")
 
@@ -122,7 +123,7 @@ class Field:
     required: bool
     doc: str
     integer: Int | None
-    names: str | None  # Names.kind
+    names: Names | None
     alternate: Alternate | None
     nullable: bool
 
@@ -177,7 +178,7 @@ def describe(name: str, attribute: str, hint: Any, *, required: bool) -> Field:
                 elif isinstance(extra, Int):
                     integer = integer or extra
                 elif isinstance(extra, Names):
-                    names = names or extra.kind
+                    names = names or extra
                 elif isinstance(extra, Alternate):
                     alternate = alternate or extra
             continue

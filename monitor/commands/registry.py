@@ -1,0 +1,164 @@
+"""What a person can type: every human command, declared once.
+
+A declaration gives a command's name, aliases, argument pattern, HMP's parameter text and help
+line, a longer help with an example, and its handler. The parser types arguments by the pattern;
+completion, ``help`` and the reference in docs/ read the same declaration.
+
+The pattern is a comma separated list of arguments in order, in the letters of QEMU's HMP::
+
+    force:-f,device:B,speed:o?        block_job_cancel [-f] device [speed]
+
+    -x   a flag (``name`` is true when given)
+    B    a drive or node             N   a node              D   a drive
+    J    a job (``J/complete``: one that accepts the verb now)
+    F    a file name                 s   a word or a quoted string
+    S    the rest of the line as it stands
+    i    an integer                  o   a size; without a unit it counts MiB
+    z    a size; without a unit it counts bytes
+    b    on or off                   e(a|b|c)  one of the listed words
+    O    an option string as -drive takes it (key=value,…), kept as text
+    K    any number of key=value words (dotted keys, JSON values), a dict
+    …?   optional                    …*  any number of them, a list (last argument only)
+
+Handlers run on the control loop, see requests and results only, and return what to print.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from monitor.engine.api import Engine
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A command's output: the data (for --json) and the text a person reads, made on demand."""
+
+    data: Any
+    render: Callable[[], str]
+
+
+class Session(Protocol):
+    """What a handler may use of the front end it runs in."""
+
+    engine: Engine
+    interactive: bool
+    """Whether a person can be asked."""
+
+    def print(self, text: str) -> None:
+        """A line of output now, before the command has ended."""
+
+    async def ask(self, question: str) -> bool:
+        """Yes or no; False at once when not interactive."""
+
+    async def run_file(self, path: str) -> None:
+        """Runs the commands of a script file in this session (``source``)."""
+
+    def request_quit(self) -> None:
+        """The session ends after this command."""
+
+
+Handler = Callable[..., Awaitable["Answer | str | None"]]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a pattern."""
+
+    name: str
+    kind: str  # the letter(s): "B", "o", "-f", "e"
+    optional: bool = False
+    many: bool = False
+    choices: tuple[str, ...] = ()
+    verb: str = ""
+
+    @property
+    def flag(self) -> str | None:
+        return self.kind if self.kind.startswith("-") else None
+
+
+@dataclass(frozen=True)
+class Command:
+    """One human command. ``name`` may hold a blank: ``info block``."""
+
+    name: str
+    arguments: tuple[Argument, ...]
+    params: str
+    help: str
+    handler: Handler
+    aliases: tuple[str, ...] = ()
+    details: str = ""
+    example: str = ""
+    hmp: bool = True  # QEMU's HMP has it, under this name
+    arguments_help: dict[str, str] = field(default_factory=dict)
+
+
+_COMMANDS: dict[str, Command] = {}
+
+
+def command(
+    name: str,
+    pattern: str = "",
+    *,
+    help: str,
+    params: str | None = None,
+    aliases: tuple[str, ...] = (),
+    details: str = "",
+    example: str = "",
+    hmp: bool = True,
+) -> Callable[[Handler], Handler]:
+    """Declares the decorated coroutine function as the command ``name``.
+
+    Its handler is called as ``handler(session, **arguments)``; optional arguments that were not
+    given are passed as None (flags as False, many as []).
+    """
+    arguments = parse_pattern(pattern)
+
+    def declare(handler: Handler) -> Handler:
+        shown = _params(arguments) if params is None else params
+        declared = Command(name, arguments, shown, help, handler, aliases, details, example, hmp)
+        for key in (name, *aliases):
+            if key in _COMMANDS:
+                raise ValueError(f"command {key!r} is declared twice")
+            _COMMANDS[key] = declared
+        return handler
+
+    return declare
+
+
+def parse_pattern(pattern: str) -> tuple[Argument, ...]:
+    """The arguments of a pattern; see the module's docstring."""
+    return tuple(_argument(item) for item in pattern.split(",") if item)
+
+
+def _argument(item: str) -> Argument:
+    name, _, kind = item.partition(":")
+    optional, many = kind.endswith("?"), kind.endswith("*")
+    kind = kind.rstrip("?*")
+    kind, _, verb = kind.partition("/")
+    choices: tuple[str, ...] = ()
+    if kind.startswith("e("):
+        choices, kind = tuple(kind[2:-1].split("|")), "e"
+    return Argument(name, kind, optional or many, many, choices, verb)
+
+
+def _params(arguments: tuple[Argument, ...]) -> str:
+    words = []
+    for argument in arguments:
+        text = argument.flag or argument.name
+        if argument.many:
+            text += "..."
+        words.append(f"[{text}]" if argument.flag or argument.optional else text)
+    return " ".join(words)
+
+
+@functools.cache
+def commands() -> dict[str, Command]:
+    """Every command by name and alias. Imports the topic files on first use."""
+    from monitor import commands as package
+
+    package.load()
+    return _COMMANDS

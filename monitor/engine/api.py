@@ -1,0 +1,99 @@
+"""The one door to an engine, embedded or attached.
+
+Front ends (prompt, scripts, QMP server) hold an ``Engine`` and nothing behind it: they send
+requests and see results, events and a catalogue of names. All of it is called on the control loop.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from monitor.engine.schema.base import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A QMP event; ``timestamp`` is (seconds, microseconds) of the engine's wall clock."""
+
+    name: str
+    data: Mapping[str, Any]
+    timestamp: tuple[int, int]
+
+
+class Name(NamedTuple):
+    """A name that exists now, with what a person sees beside it ("qcow2 64M rw")."""
+
+    text: str
+    meta: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobSnapshot:
+    """One job as it stands now: what a toolbar line or a catalogue entry needs.
+
+    ``current`` and ``total`` are in the job's own unit (bytes for block jobs); ``rate`` is units a
+    second over the last moments, None until known; ``verbs`` are those that the job accepts now.
+    """
+
+    id: str
+    type: str
+    status: str
+    current: int
+    total: int
+    rate: float | None
+    paused: bool
+    error: str | None
+    verbs: frozenset[str]
+
+    @property
+    def fraction(self) -> float:
+        """0.0 to 1.0; a job without a total yet is at 0."""
+        return min(1.0, self.current / self.total) if self.total else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        if not self.rate:
+            return None
+        return max(0, self.total - self.current) / self.rate
+
+
+class Engine(ABC):
+    """Requests in, results and events out. One instance a process in practice."""
+
+    @abstractmethod
+    async def execute(self, request: Request) -> Any:
+        """Carries out one request and answers with its ``returns`` type (None for none).
+
+        Requests that change the graph run one at a time in order of arrival.
+        Raises ``RequestError``; the graph is then as it was before.
+        """
+
+    @abstractmethod
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Calls ``callback`` on the control loop for each event from now on; returns what ends it.
+
+        The callback must return at once and must not raise.
+        """
+
+    @abstractmethod
+    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
+        """Names of a kind of ``schema.base.Names.KINDS`` that exist now. No I/O, never waits.
+
+        For jobs, ``verb`` narrows to those that accept it now.
+        """
+
+    @abstractmethod
+    def jobs(self) -> list[JobSnapshot]:
+        """All jobs that are not yet dismissed, oldest first. No I/O."""
+
+    @abstractmethod
+    async def job_ended(self, job_id: str) -> JobSnapshot:
+        """Waits until the job is concluded or gone (or is ready, pending or paused for good: look
+        at ``status``); the snapshot is its last state. Raises JobNotActive when there is none."""
+
+    @abstractmethod
+    async def shut_down(self) -> None:
+        """Cancels jobs, flushes and closes everything. Errors are reported, not raised."""
