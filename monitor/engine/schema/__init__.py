@@ -1,0 +1,13 @@
+"""Every QMP-level request, result, event and option, as typed structs; one file a topic."""
+
+from __future__ import annotations
+
+TOPICS = ("blockdev", "graph", "job", "monitor", "query", "extra")
+
+
+def load() -> None:
+    """Imports every topic, so that all requests are declared."""
+    from importlib import import_module
+
+    for topic in TOPICS:
+        import_module(f"{__name__}.{topic}")
