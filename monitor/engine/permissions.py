@@ -39,3 +39,32 @@ def describe(permissions: int) -> str:
 
 def qmp_list(permissions: int) -> list[str]:
     return [text for bit, text in QMP_NAMES.items() if permissions & bit]
+
+
+# What a parent takes of its child and shares, from what the parent's own parents take of it and
+# share. These are the rules of QEMU's block layer, by what the child is to its parent.
+
+
+def through_filter(taken: int, shared: int) -> tuple[int, int]:
+    """A child with the same bytes: hand on exactly what the parents want."""
+    return taken & ALL, shared & ALL
+
+
+def for_image(taken: int, shared: int, *, writable: bool) -> tuple[int, int]:
+    """A file that holds a format's metadata and data: nobody else may write or resize it."""
+    if writable:
+        taken |= WRITE | RESIZE
+    return taken | CONSISTENT_READ, shared & ~(WRITE | RESIZE)
+
+
+def for_data(taken: int, shared: int) -> tuple[int, int]:
+    """A file that holds data only: writing may grow it, and nobody else may resize it."""
+    if taken & WRITE:
+        taken |= RESIZE
+    return taken, shared & ~RESIZE
+
+
+def for_backing(taken: int, shared: int) -> tuple[int, int]:
+    """A backing image: read only, and stable unless the parent's users bear a moving base."""
+    moving = WRITE | RESIZE if shared & WRITE else 0
+    return taken & CONSISTENT_READ, moving | CONSISTENT_READ | WRITE_UNCHANGED

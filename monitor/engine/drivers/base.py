@@ -62,6 +62,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from monitor.engine import permissions
+
 __all__ = [
     "Child",
     "Driver",
@@ -178,6 +180,25 @@ class Driver(ABC):
     """The roles that the options may name; the first is the one that holds the data."""
     supports_backing: ClassVar[bool] = False
     alignment: int = 1
+    opens_at_once: ClassVar[bool] = False
+    """``open`` and ``close`` never wait for a disk, so they need no worker."""
+
+    def child_permissions(
+        self, role: str, taken: int, shared: int, writable: bool
+    ) -> tuple[int, int]:
+        """What this node takes of the child in ``role`` and shares, when its own parents together
+        take ``taken`` of it and share ``shared``; ``writable`` is whether this node is open
+        read-write. Must not touch anything."""
+        if role == "backing":
+            return permissions.for_backing(taken, shared)
+        if self.kind is DriverKind.FILTER:
+            return permissions.through_filter(taken, shared)
+        return permissions.for_image(taken, shared, writable=writable)
+
+    def passes_to(self) -> str | None:
+        """The role of the child that reads, writes, flushes and maps may go straight to, when
+        this driver changes nothing about them; None when it takes part."""
+        return None
 
     # -- life --------------------------------------------------------------------------------
 

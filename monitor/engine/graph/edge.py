@@ -1,0 +1,114 @@
+"""Edges: how a parent (a node or a client) sees a child node."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from monitor.engine import permissions
+from monitor.engine.drivers.base import Extent
+
+if TYPE_CHECKING:
+    from monitor.engine.graph.client import Client
+    from monitor.engine.graph.node import Node
+
+OPERATIONS = ("read", "write", "write_zeroes", "discard", "flush", "map")
+
+
+class Edge:
+    """One child of a parent, in a role, with the permissions taken and shared.
+
+    The operations are bound to the child's pipeline by ``Graph.rewire``; this is what drivers get
+    as ``Child`` (drivers/base.py).
+    """
+
+    __slots__ = ("child", "parent", "role", "shared", "taken", *OPERATIONS)
+
+    read: Callable[[memoryview, int], None]
+    write: Callable[[memoryview, int], None]
+    write_zeroes: Callable[[int, int, bool, bool], None]
+    discard: Callable[[int, int], None]
+    flush: Callable[[], None]
+    map: Callable[[int, int], list[Extent]]
+
+    def __init__(self, parent: Node | Client, role: str, child: Node) -> None:
+        self.parent = parent
+        self.role = role
+        self.child = child
+        self.taken = 0
+        self.shared = permissions.ALL
+        self.bind()
+
+    def bind(self) -> None:
+        """Takes the child's pipeline as it is wired now."""
+        child = self.child
+        self.read = child.read
+        self.write = child.write
+        self.write_zeroes = child.write_zeroes
+        self.discard = child.discard
+        self.flush = child.flush
+        self.map = child.map
+
+    def length(self) -> int:
+        return self.child.driver.length()
+
+    def truncate(self, size: int) -> None:
+        self.child.truncate(size)
+
+    @property
+    def alignment(self) -> int:
+        return self.child.driver.alignment
+
+    @property
+    def node_name(self) -> str:
+        return self.child.name
+
+    @property
+    def filename(self) -> str:
+        return self.child.filename
+
+    def describe_parent(self) -> str:
+        return self.parent.describe()
+
+
+class RootEdge(Edge):
+    """A client's edge. Bounds and permissions of a request are checked here, once, and nowhere
+    below. A request outside the disk or without the permission is EIO or EPERM."""
+
+    __slots__ = ()
+
+    parent: Client
+
+    def check(self, offset: int, length: int, needed: int) -> None:
+        if not self.taken & needed:
+            raise PermissionError(errno.EPERM, "the client has not taken this permission")
+        if offset < 0 or length < 0 or offset + length > self.child.driver.length():
+            raise OSError(errno.EIO, "request beyond the end of the disk")
+
+    def bind(self) -> None:
+        super().bind()
+        child, check = self.child, self.check
+        reading = permissions.CONSISTENT_READ
+        writing = permissions.WRITE | permissions.WRITE_UNCHANGED
+
+        def read(buffer: memoryview, offset: int) -> None:
+            check(offset, len(buffer), reading)
+            child.read(buffer, offset)
+
+        def write(buffer: memoryview, offset: int) -> None:
+            check(offset, len(buffer), writing)
+            child.write(buffer, offset)
+
+        def write_zeroes(
+            offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
+        ) -> None:
+            check(offset, length, writing)
+            child.write_zeroes(offset, length, may_unmap, no_fallback)
+
+        def discard(offset: int, length: int) -> None:
+            check(offset, length, writing)
+            child.discard(offset, length)
+
+        self.read, self.write = read, write
+        self.write_zeroes, self.discard = write_zeroes, discard

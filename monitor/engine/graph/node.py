@@ -1,0 +1,160 @@
+"""Nodes: an open image with a name, its edges and its pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenFlags
+from monitor.engine.graph.edge import Edge
+from monitor.engine.graph.stages import detect_zeroes
+
+if TYPE_CHECKING:
+    from monitor.engine.schema.blockdev import AnyBlockdevOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """Why some operations on a node are refused. ``operations`` None: all of them."""
+
+    reason: str
+    operations: frozenset[str] | None = None
+
+
+class Node:
+    """One node of the live graph.
+
+    It lives while the monitor owns it, a parent has an edge to it, or a request in progress pins
+    it. ``read`` … ``map`` are its pipeline: the driver's operations behind the stages in force,
+    bound by ``wire`` so that nothing is decided per request.
+    """
+
+    read: Callable[[memoryview, int], None]
+    write: Callable[[memoryview, int], None]
+    write_zeroes: Callable[[int, int, bool, bool], None]
+    discard: Callable[[int, int], None]
+    flush: Callable[[], None]
+    map: Callable[[int, int], list[Extent]]
+
+    def __init__(
+        self,
+        name: str,
+        driver: Driver,
+        options: AnyBlockdevOptions,
+        flags: OpenFlags,
+        detect_zeroes: str = "off",
+    ) -> None:
+        self.name = name
+        self.driver = driver
+        self.options = options
+        self.flags = flags
+        self.detect_zeroes = detect_zeroes
+        self.children: dict[str, Edge] = {}
+        self.parents: list[Edge] = []
+        self.monitor_owned = False
+        self.pins = 0
+        self.blockers: list[Blocker] = []
+        self.write_threshold = 0
+        self.inherits_backing = True
+        self.implicit = False
+        """Made by the engine itself (a job's filter) and not shown as a user's node."""
+        self.wire()
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name!r} {self.driver.name}>"
+
+    def describe(self) -> str:
+        """The node in the words of a permission conflict."""
+        return f"node '{self.name}'"
+
+    # -- structure ---------------------------------------------------------------------------
+
+    @property
+    def backing(self) -> Node | None:
+        edge = self.children.get("backing")
+        return edge.child if edge else None
+
+    @property
+    def data_child(self) -> Node | None:
+        """The child that holds this node's bytes (``file``), None for protocol nodes."""
+        roles = self.driver.child_roles
+        edge = self.children.get(roles[0]) if roles else None
+        return edge.child if edge else None
+
+    @property
+    def is_filter(self) -> bool:
+        return self.driver.kind is DriverKind.FILTER
+
+    def below(self) -> Node | None:
+        """The next layer of the chain: a filter's child, or the backing image."""
+        return self.data_child if self.is_filter else self.backing
+
+    def chain(self) -> Iterator[Node]:
+        """This node and every layer below it, top first."""
+        node: Node | None = self
+        while node is not None:
+            yield node
+            node = node.below()
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self.parents or self.monitor_owned or self.pins)
+
+    # -- facts -------------------------------------------------------------------------------
+
+    @property
+    def read_only(self) -> bool:
+        return self.flags.read_only
+
+    @property
+    def filename(self) -> str:
+        own = self.driver.filename
+        if own or not self.driver.child_roles:
+            return own
+        child = self.data_child
+        return child.filename if child else ""
+
+    def length(self) -> int:
+        return self.driver.length()
+
+    def blocker(self, operation: str) -> str | None:
+        """Why ``operation`` is refused now; None when it is not."""
+        for blocker in self.blockers:
+            if blocker.operations is None or operation in blocker.operations:
+                return blocker.reason
+        if operation not in BACKING_ALLOWS:
+            for edge in self.parents:
+                if edge.role == "backing" and isinstance(edge.parent, Node):
+                    return f"node is used as backing hd of '{edge.parent.user_name()}'"
+        return None
+
+    def user_name(self) -> str:
+        """The drive's name where a drive shows this node, else the node's."""
+        for edge in self.parents:
+            if not isinstance(edge.parent, Node) and edge.parent.name:
+                return edge.parent.name
+        return self.name
+
+    # -- the pipeline ------------------------------------------------------------------------
+
+    def wire(self) -> None:
+        """Binds the operations to the stages in force. Called drained, children first."""
+        role = self.driver.passes_to()
+        below: Any = self.children[role] if role and role in self.children else self.driver
+        self.read = below.read
+        self.map = below.map
+        self.discard = below.discard
+        self.flush = below.flush
+        self.write_zeroes = below.write_zeroes
+        self.write = below.write
+        if self.detect_zeroes != "off":
+            unmap = self.detect_zeroes == "unmap" and self.flags.unmap
+            self.write = detect_zeroes(self.write, self.write_zeroes, unmap)
+
+    def truncate(self, size: int) -> None:
+        self.driver.truncate(size)
+
+
+BACKING_ALLOWS = frozenset({"commit-target", "stream", "backup-source", "backup-target"})
+"""Operations that a node may take part in while it is somebody's backing image."""

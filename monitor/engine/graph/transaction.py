@@ -1,0 +1,71 @@
+"""The graph transaction: an undo list.
+
+Everything that changes the graph (attaching and replacing children, permissions, read-only
+switching, host locks) goes through one of these. Each step is made visible at once, so that the
+next step's checks see it, and leaves behind how to undo it. Steps are synchronous; ``commit`` and
+``abort`` callables must not fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from monitor.engine.graph.node import Node
+
+Step = Callable[[], None]
+
+
+class Transaction:
+    """Collects steps; ends in exactly one of ``commit`` and ``abort``.
+
+    Commits run in the order the steps were made, aborts in reverse, cleans last of all. As a
+    context manager it aborts when the body raises; the body calls ``commit`` itself.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Step | None, Step | None, Step | None]] = []
+        self._ended = False
+        self.touched: set[Node] = set()
+        """Nodes whose edges or flags changed: what ``Graph.rewire`` looks at."""
+
+    def add(
+        self, *, commit: Step | None = None, abort: Step | None = None, clean: Step | None = None
+    ) -> None:
+        assert not self._ended
+        self._steps.append((commit, abort, clean))
+
+    def commit(self) -> None:
+        assert not self._ended
+        self._ended = True
+        for commit, _, _ in self._steps:
+            if commit:
+                commit()
+        self._clean()
+
+    def abort(self) -> None:
+        assert not self._ended
+        self._ended = True
+        for _, abort, _ in reversed(self._steps):
+            if abort:
+                abort()
+        self._clean()
+
+    def _clean(self) -> None:
+        for _, _, clean in reversed(self._steps):
+            if clean:
+                clean()
+
+    def __enter__(self) -> Transaction:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._ended:
+            self.abort()
