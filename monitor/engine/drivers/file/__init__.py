@@ -1,0 +1,9 @@
+"""The ``file`` protocol driver.
+
+driver.py   FileDriver: the contract, and changes of flags and permissions
+host.py     opening a regular file; loops around preadv and pwrite
+direct.py   O_DIRECT: alignment, bounce buffers, read-modify-write
+space.py    holes: SEEK_DATA and fallocate
+locks.py    QEMU's image locks
+create.py   new files
+"""

@@ -1,0 +1,49 @@
+"""System calls that Python's ``os`` module has no wrapper for.
+
+Every function releases the interpreter's lock while the call runs and raises ``OSError`` with the
+call's errno. ctypes is imported on first use: most runs never punch a hole.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Callable
+from typing import Final
+
+FALLOC_FL_KEEP_SIZE: Final = 0x01
+FALLOC_FL_PUNCH_HOLE: Final = 0x02
+FALLOC_FL_ZERO_RANGE: Final = 0x10
+
+UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV})
+"""What ``fallocate`` answers where the filesystem does not know the mode at all."""
+
+
+@functools.cache
+def _libc_fallocate() -> tuple[Callable[[int, int, int, int], int], Callable[[], int]]:
+    import ctypes
+
+    function = ctypes.CDLL(None, use_errno=True).fallocate64
+    function.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    function.restype = ctypes.c_int
+    return function, ctypes.get_errno
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """``fallocate(2)``: ``mode`` is a union of the flags above, 0 allocates and grows the file."""
+    function, get_errno = _libc_fallocate()
+    while function(fd, mode, offset, length) != 0:
+        code = get_errno()
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Gives the range's storage back; it reads as zeroes. The file's size stays."""
+    fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length)
+
+
+def zero_range(fd: int, offset: int, length: int) -> None:
+    """Turns the range into zeroes that keep their storage. Grows the file where it ends earlier."""
+    fallocate(fd, FALLOC_FL_ZERO_RANGE, offset, length)
