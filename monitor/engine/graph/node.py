@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenFlags
 from monitor.engine.graph.edge import Edge
 from monitor.engine.graph.stages import detect_zeroes
+from monitor.engine.units import human_size
 
 if TYPE_CHECKING:
     from monitor.engine.schema.blockdev import AnyBlockdevOptions
@@ -56,7 +57,11 @@ class Node:
         self.pins = 0
         self.blockers: list[Blocker] = []
         self.write_threshold = 0
-        self.inherits_backing = True
+        self.inherits_from: Node | None = None
+        """The parent that opened this node as part of itself; it hands flag changes down."""
+        self.probed = False
+        """The driver was guessed from the image's first bytes."""
+        self.is_open = False
         self.implicit = False
         """Made by the engine itself (a job's filter) and not shown as a user's node."""
         self.wire()
@@ -117,6 +122,12 @@ class Node:
 
     def length(self) -> int:
         return self.driver.length()
+
+    def meta(self) -> str:
+        """A few words for completion: format, size, mode. The length is a field of the open
+        driver, so this costs no I/O."""
+        mode = "ro" if self.read_only else "rw"
+        return f"{self.driver.name} {human_size(self.length())} {mode}"
 
     def blocker(self, operation: str) -> str | None:
         """Why ``operation`` is refused now; None when it is not."""

@@ -1,0 +1,73 @@
+"""The door onto the live graph of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from monitor.engine.api import Engine, Event, JobSnapshot, Name
+from monitor.engine.clock import Clock, HostClock
+from monitor.engine.graph.graph import Graph
+from monitor.engine.handlers import handler_of
+from monitor.engine.jobs.manager import Jobs
+from monitor.engine.schema.base import Request
+
+
+class EmbeddedEngine(Engine):
+    """This project's own block layer behind the door. Made and used on the control loop."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or HostClock()
+        self.graph = Graph(self.emit)
+        self._jobs = Jobs(self.graph, self.clock)
+        self._subscribers: list[Callable[[Event], None]] = []
+
+    async def execute(self, request: Request) -> Any:
+        return await handler_of(type(request))(self, request)
+
+    # -- events ------------------------------------------------------------------------------
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    def emit(self, name: str, data: dict[str, Any]) -> None:
+        """Reports an event to everyone who listens, now."""
+        seconds, micros = divmod(round(self.clock.wall() * 1_000_000), 1_000_000)
+        event = Event(name, data, (seconds, micros))
+        for callback in list(self._subscribers):
+            callback(event)
+
+    # -- the catalogue -----------------------------------------------------------------------
+
+    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
+        if kind == "node":
+            return [Name(node.name, node.meta()) for node in self.graph.nodes.values()]
+        if kind == "drive":
+            return [Name(drive.name, drive.meta()) for drive in self.graph.drives.values()]
+        if kind == "device":
+            return [*self.names("drive"), *self.names("node")]
+        if kind == "job":
+            return [
+                Name(job.id, f"{job.type} {job.fraction:.0%} {job.status}")
+                for job in self.jobs()
+                if not verb or verb in job.verbs
+            ]
+        return []
+
+    def jobs(self) -> list[JobSnapshot]:
+        return self._jobs.snapshots()
+
+    @property
+    def job_table(self) -> Jobs:
+        """The jobs themselves, for handlers."""
+        return self._jobs
+
+    async def job_ended(self, job_id: str) -> JobSnapshot:
+        return await self._jobs.ended(job_id)
+
+    # -- the end -----------------------------------------------------------------------------
+
+    async def shut_down(self) -> None:
+        await self._jobs.cancel_all()
+        await self.graph.close_all()

@@ -1,0 +1,219 @@
+"""Edits of the graph, each a step of a transaction; nothing else changes edges or permissions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from monitor.engine import permissions
+from monitor.engine.drivers.base import OpenFlags, Reopen
+from monitor.engine.errors import RequestError
+from monitor.engine.graph.client import Client
+from monitor.engine.graph.edge import Edge, RootEdge
+from monitor.engine.graph.node import Node
+from monitor.engine.graph.transaction import Transaction
+
+
+@dataclass(eq=False)
+class PermissionConflict(RequestError):
+    template = (
+        "Permission conflict on node '{node}': permissions '{permissions}' are both required by "
+        "{taker} (uses node '{node}' as '{taker_role}' child) and unshared by {holder} "
+        "(uses node '{node}' as '{holder_role}' child)."
+    )
+    node: str
+    permissions: str
+    taker: str
+    taker_role: str
+    holder: str
+    holder_role: str
+
+
+@dataclass(eq=False)
+class NodeIsReadOnly(RequestError):
+    template = "Block node is read-only"
+    node: str
+
+
+@dataclass(eq=False)
+class CyclicGraph(RequestError):
+    template = "Making '{child}' a {role} child of '{parent}' would create a cycle"
+    child: str
+    role: str
+    parent: str
+
+
+def attach(transaction: Transaction, parent: Node | Client, role: str, child: Node) -> Edge:
+    """A new edge without any permission yet; ``refresh`` gives it those."""
+    edge: Edge
+    if isinstance(parent, Node):
+        if reaches(child, parent):
+            raise CyclicGraph(child.name, role, parent.name)
+        edge = Edge(parent, role, child)
+    else:
+        edge = RootEdge(parent, role, child)
+    _link(edge)
+    transaction.add(abort=lambda: _unlink(edge))
+    transaction.touched.add(child)
+    if isinstance(parent, Node):
+        transaction.touched.add(parent)
+    return edge
+
+
+def detach(transaction: Transaction, edge: Edge) -> None:
+    """Takes an edge away. ``refresh`` the child (and the parent, when it is a node) afterwards."""
+    _unlink(edge)
+    transaction.add(abort=lambda: _link(edge))
+    transaction.touched.add(edge.child)
+    if isinstance(edge.parent, Node):
+        transaction.touched.add(edge.parent)
+
+
+def point(transaction: Transaction, edge: Edge, child: Node) -> None:
+    """Makes an edge lead to another node; its permissions stay as they are until ``refresh``."""
+    old = edge.child
+    if isinstance(edge.parent, Node) and reaches(child, edge.parent):
+        raise CyclicGraph(child.name, edge.role, edge.parent.name)
+    _repoint(edge, child)
+    transaction.add(abort=lambda: _repoint(edge, old))
+    transaction.touched.update((old, child))
+    if isinstance(edge.parent, Node):
+        transaction.touched.add(edge.parent)
+
+
+def replace(transaction: Transaction, old: Node, new: Node) -> None:
+    """Every parent of ``old`` gets ``new`` instead, except where ``new`` already leads to ``old``
+    through that parent (an overlay put on top keeps its own edge)."""
+    for edge in list(old.parents):
+        if isinstance(edge.parent, Node) and (edge.parent is new or reaches(new, edge.parent)):
+            continue
+        point(transaction, edge, new)
+
+
+def set_flags(
+    transaction: Transaction, node: Node, flags: OpenFlags, prepared: Reopen | None
+) -> None:
+    """Switches a node's flags; ``prepared`` is what its driver prepared in a worker for them."""
+    old = node.flags
+    node.flags = flags
+
+    def abort() -> None:
+        node.flags = old
+        if prepared:
+            prepared.abort()
+
+    transaction.add(commit=prepared.commit if prepared else None, abort=abort)
+    transaction.touched.add(node)
+
+
+def refresh(transaction: Transaction, nodes: Iterable[Node]) -> None:
+    """Recomputes the permissions of ``nodes`` and everything below them, top down, and asks the
+    drivers (host locks). Raises QEMU's sentence for the first conflict; the transaction undoes."""
+    for node in top_down(nodes):
+        _refresh_one(transaction, node)
+
+
+def _refresh_one(transaction: Transaction, node: Node) -> None:
+    taken, shared = 0, permissions.ALL
+    for edge in node.parents:
+        taken |= edge.taken
+        shared &= edge.shared
+    if taken & ~shared:
+        _find_conflict(node)
+    if taken & (permissions.WRITE | permissions.WRITE_UNCHANGED) and node.read_only:
+        raise NodeIsReadOnly(node.name)
+    for role, edge in node.children.items():
+        wanted = node.driver.child_permissions(role, taken, shared, not node.read_only)
+        if wanted != (edge.taken, edge.shared):
+            set_permissions(transaction, edge, *wanted)
+    prepared = node.driver.check_permissions(taken, shared)
+    if prepared:
+        transaction.add(commit=prepared.commit, abort=prepared.abort)
+
+
+def _find_conflict(node: Node) -> None:
+    for taker in node.parents:
+        for holder in node.parents:
+            if taker is holder:
+                continue
+            conflict = taker.taken & ~holder.shared
+            if conflict:
+                raise PermissionConflict(
+                    node.name,
+                    permissions.describe(conflict),
+                    taker.describe_parent(),
+                    taker.role,
+                    holder.describe_parent(),
+                    holder.role,
+                )
+
+
+def set_permissions(transaction: Transaction, edge: Edge, taken: int, shared: int) -> None:
+    """What an edge takes and shares; ``refresh`` its child afterwards."""
+    old = edge.taken, edge.shared
+    edge.taken, edge.shared = taken, shared
+
+    def abort() -> None:
+        edge.taken, edge.shared = old
+
+    transaction.add(abort=abort)
+
+
+def top_down(nodes: Iterable[Node]) -> list[Node]:
+    """``nodes`` and all below them, each parent before its children. Iterative: chains are long."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    for root in nodes:
+        if root in seen:
+            continue
+        seen.add(root)
+        stack = [(root, iter([e.child for e in root.children.values()]))]
+        while stack:
+            node, children = stack[-1]
+            child = next(children, None)
+            if child is None:
+                order.append(node)
+                stack.pop()
+            elif child not in seen:
+                seen.add(child)
+                stack.append((child, iter([e.child for e in child.children.values()])))
+    order.reverse()
+    return order
+
+
+def reaches(start: Node, target: Node) -> bool:
+    """Whether ``target`` is ``start`` or below it."""
+    stack, seen = [start], {start}
+    while stack:
+        node = stack.pop()
+        if node is target:
+            return True
+        for edge in node.children.values():
+            if edge.child not in seen:
+                seen.add(edge.child)
+                stack.append(edge.child)
+    return False
+
+
+def _link(edge: Edge) -> None:
+    edge.child.parents.append(edge)
+    if isinstance(edge.parent, Node):
+        edge.parent.children[edge.role] = edge
+    else:
+        assert isinstance(edge, RootEdge)
+        edge.parent.roots.append(edge)
+
+
+def _unlink(edge: Edge) -> None:
+    edge.child.parents.remove(edge)
+    if isinstance(edge.parent, Node):
+        del edge.parent.children[edge.role]
+    else:
+        assert isinstance(edge, RootEdge)
+        edge.parent.roots.remove(edge)
+
+
+def _repoint(edge: Edge, child: Node) -> None:
+    edge.child.parents.remove(edge)
+    edge.child = child
+    child.parents.append(edge)

@@ -1,0 +1,304 @@
+"""The live graph: who is in it, how it is changed, and who is told.
+
+All of it runs on the control loop. Requests that change the graph take their ``turn``; they wait
+for disks in workers (``in_worker``), then make all their changes synchronously inside a drained
+section and end in ``rewire``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, TypeVar
+
+from monitor.engine.drivers.base import OpenFlags
+from monitor.engine.errors import RequestError
+from monitor.engine.graph import edit
+from monitor.engine.graph.client import Client
+from monitor.engine.graph.edge import RootEdge
+from monitor.engine.graph.errors import (
+    DeviceHasNoMedium,
+    DeviceOrNodeNotFound,
+    DuplicateNodeName,
+    InvalidNodeName,
+    NodeBusy,
+    NodeNameIsDevice,
+    NodeNameTooLong,
+    NodeNotFound,
+)
+from monitor.engine.graph.node import Node
+from monitor.engine.graph.policy import OpenPolicy
+from monitor.engine.graph.transaction import Transaction
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Emit = Callable[[str, dict[str, Any]], None]
+
+
+def well_formed(name: str) -> bool:
+    """QEMU's rule for user-given ids: a letter, then letters, digits, '-', '.' and '_'."""
+    return bool(
+        name
+        and name[0].isascii()
+        and name[0].isalpha()
+        and all(c.isascii() and (c.isalnum() or c in "-._") for c in name)
+    )
+
+
+class Graph:
+    """Nodes by name, clients, and the turn to change them.
+
+    ``emit(name, data)`` reports an event.
+    """
+
+    def __init__(self, emit: Emit, policy: OpenPolicy | None = None) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.drives: dict[str, Drive] = {}
+        self.clients: set[Client] = set()
+        self.emit = emit
+        self.policy = policy or OpenPolicy()
+        self.turn = asyncio.Lock()
+        """Held by whoever changes the graph; first come, first served."""
+        self._generated = 0
+
+    # -- names -------------------------------------------------------------------------------
+
+    def find_node(self, name: str) -> Node:
+        node = self.nodes.get(name)
+        if node is None:
+            raise NodeNotFound(name)
+        return node
+
+    def find(self, name: str) -> Node:
+        """What a ``device`` argument names: a drive's node, or else a node."""
+        drive = self.drives.get(name)
+        if drive is not None:
+            return drive.inserted()
+        node = self.nodes.get(name)
+        if node is None:
+            raise DeviceOrNodeNotFound(name, name)
+        return node
+
+    def find_either(self, device: str | None, node_name: str | None) -> Node:
+        """``device`` names a drive only, ``node_name`` a node only; the first that exists."""
+        if device is not None and device in self.drives:
+            return self.drives[device].inserted()
+        if node_name is not None and node_name in self.nodes:
+            return self.nodes[node_name]
+        raise DeviceOrNodeNotFound(device or "", node_name or "")
+
+    def name_for(self, wanted: str | None) -> str:
+        """``wanted`` when it may be given to a new node, else a name of our own."""
+        if wanted is None:
+            while True:
+                self._generated += 1
+                name = f"#block{self._generated:03}"
+                if name not in self.nodes:
+                    return name
+        if not well_formed(wanted):
+            raise InvalidNodeName(wanted)
+        if wanted in self.drives:
+            raise NodeNameIsDevice(wanted)
+        if wanted in self.nodes:
+            raise DuplicateNodeName(wanted)
+        if len(wanted) > 31:
+            raise NodeNameTooLong(wanted)
+        return wanted
+
+    # -- waiting for disks -------------------------------------------------------------------
+
+    async def in_worker(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs a blocking call on a worker thread. Cancelling the wait does not stop the call,
+        so the wait is finished first: nobody may close what the call still uses."""
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(None, lambda: call(*args, **kwargs))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    # -- draining ----------------------------------------------------------------------------
+
+    def clients_of(self, nodes: Iterable[Node]) -> set[Client]:
+        """Every client whose requests can reach one of ``nodes``."""
+        found: set[Client] = set()
+        stack, seen = list(nodes), set(nodes)
+        while stack:
+            for edge in stack.pop().parents:
+                if not isinstance(edge.parent, Node):
+                    found.add(edge.parent)
+                elif edge.parent not in seen:
+                    seen.add(edge.parent)
+                    stack.append(edge.parent)
+        return found
+
+    @asynccontextmanager
+    async def drained(self, *nodes: Node) -> AsyncIterator[None]:
+        """No request is in flight on ``nodes`` inside, and none begins. Sections nest."""
+        loop = asyncio.get_running_loop()
+        looked = asyncio.Event()
+
+        def wake() -> None:
+            try:
+                loop.call_soon_threadsafe(looked.set)
+            except RuntimeError:  # the loop has ended; nobody waits any more
+                return
+
+        clients = self.clients_of(nodes)
+        for client in clients:
+            client.close_gate(wake)
+        try:
+            while not all(client.quiet for client in clients):
+                await looked.wait()
+                looked.clear()
+            yield
+        finally:
+            for client in clients:
+                client.open_gate()
+
+    # -- changing ----------------------------------------------------------------------------
+
+    def rewire(self, transaction: Transaction) -> None:
+        """Binds the pipelines anew of every node that changed, and of all above them."""
+        changed = set(transaction.touched)
+        stack = list(changed)
+        while stack:
+            for edge in stack.pop().parents:
+                if isinstance(edge.parent, Node) and edge.parent not in changed:
+                    changed.add(edge.parent)
+                    stack.append(edge.parent)
+        for node in reversed(edit.top_down(changed)):
+            if node not in changed:
+                continue
+            for edge in node.children.values():
+                edge.bind()
+            node.wire()
+            for edge in node.parents:
+                edge.bind()
+
+    def commit(self, transaction: Transaction) -> None:
+        """The end of every change: makes it final and rewires. Inside a drained section."""
+        transaction.commit()
+        self.rewire(transaction)
+
+    def insert(self, node: Node) -> None:
+        self.nodes[node.name] = node
+
+    def add_client(
+        self, client: Client, node: Node, taken: int, shared: int, role: str = "root"
+    ) -> RootEdge:
+        """A new root for a client. Raises PermissionConflict and changes nothing then."""
+        with Transaction() as transaction:
+            edge = edit.attach(transaction, client, role, node)
+            edit.set_permissions(transaction, edge, taken, shared)
+            edit.refresh(transaction, [node])
+            self.commit(transaction)
+        self.clients.add(client)
+        assert isinstance(edge, RootEdge)
+        return edge
+
+    async def remove_client(self, client: Client) -> None:
+        """Takes all its roots away, then closes the nodes that nothing uses any more."""
+        nodes = [edge.child for edge in client.roots]
+        async with self.drained(*nodes):
+            with Transaction() as transaction:
+                for edge in list(client.roots):
+                    edit.detach(transaction, edge)
+                edit.refresh(transaction, nodes)
+                self.commit(transaction)
+        self.clients.discard(client)
+        await self.close_unused(nodes)
+
+    async def close_unused(self, nodes: Iterable[Node]) -> list[RequestError | OSError]:
+        """Closes those of ``nodes`` that nothing uses, and then what they alone used.
+
+        Returns what went wrong on the way (a failed write-back); everything is closed all the same.
+        """
+        problems: list[RequestError | OSError] = []
+        queue = list(nodes)
+        while queue:
+            node = queue.pop(0)
+            if node.in_use or self.nodes.get(node.name) is not node:
+                continue
+            try:
+                if not node.is_open:
+                    pass
+                elif node.driver.opens_at_once:
+                    node.driver.close()
+                else:
+                    await self.in_worker(node.driver.close)
+            except (RequestError, OSError) as error:
+                problems.append(error)
+            children = [edge.child for edge in node.children.values()]
+            with Transaction() as transaction:
+                for edge in list(node.children.values()):
+                    edit.detach(transaction, edge)
+                edit.refresh(transaction, children)
+                self.commit(transaction)
+            del self.nodes[node.name]
+            queue.extend(children)
+        for problem in problems:
+            self.emit("X_BLKMON_CLOSE_FAILED", {"error": str(problem)})
+        return problems
+
+    async def reopen_read_only(self, transaction: Transaction, node: Node, read_only: bool) -> None:
+        """Prepares the node (and the file below it, as QEMU does for children that the node opened
+        itself) for the other direction. Permissions are refreshed by the caller's ``refresh``."""
+        flags: OpenFlags = dataclasses.replace(node.flags, read_only=read_only)
+        if flags == node.flags:
+            return
+        below = node.data_child
+        inline = below is not None and below.inherits_from is node
+        if below is not None and inline and not read_only:
+            await self.reopen_read_only(transaction, below, read_only)
+        prepared = await self.in_worker(node.driver.prepare_reopen, flags)
+        edit.set_flags(transaction, node, flags, prepared)
+        if below is not None and inline and read_only:
+            await self.reopen_read_only(transaction, below, read_only)
+
+    async def close_all(self) -> None:
+        """The end: every client's roots and the monitor's ownership go, then every node closes."""
+        async with self.turn:
+            self.drives.clear()
+            for client in list(self.clients):
+                await self.remove_client(client)
+            for node in self.nodes.values():
+                node.monitor_owned = False
+            await self.close_unused(list(self.nodes.values()))
+
+    def refuse_if_busy(self, node: Node, operation: str) -> None:
+        reason = node.blocker(operation)
+        if reason is not None:
+            raise NodeBusy(node.name, reason)
+
+
+class Drive(Client):
+    """A block backend: a named place that shows a node, or nothing (``-drive``, ``drive_add``)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.removable = False
+        self.media = "disk"
+        self.io_status: str | None = None
+
+    def meta(self) -> str:
+        """A few words for completion."""
+        node = self.node
+        return f"{node.name} {node.meta()}" if node else "empty"
+
+    @property
+    def node(self) -> Node | None:
+        return self.roots[0].child if self.roots else None
+
+    def inserted(self) -> Node:
+        node = self.node
+        if node is None:
+            raise DeviceHasNoMedium(self.name)
+        return node
+
+
+__all__ = ["Drive", "Graph", "well_formed"]

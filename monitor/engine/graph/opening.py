@@ -1,0 +1,308 @@
+"""Opening trees of nodes from options, probing formats, and following backing chains.
+
+Opening waits in workers while the request holds the turn. Each node is committed to the graph as
+it opens, pinned; ``Opening`` unpins them all in the end, so that whatever nothing came to use is
+closed again, and on failure everything is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from msgspec import UNSET
+
+from monitor.engine.drivers import registry
+from monitor.engine.drivers.base import Driver, DriverKind, OpenContext, OpenFlags
+from monitor.engine.errors import HostFailure, Refused, RequestError
+from monitor.engine.graph import edit
+from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.node import Node
+from monitor.engine.graph.policy import (
+    MAX_CHAIN,
+    BackingFormatUnknown,
+    BackingLoop,
+    ChainTooLong,
+    OpenPolicy,
+)
+from monitor.engine.graph.transaction import Transaction
+from monitor.engine.schema.blockdev import BlockdevOptions, CacheOptions
+
+PROBE_BYTES = 2048
+
+
+class Opening:
+    """One request's opened nodes: ``async with Opening(graph) as opening: …``."""
+
+    def __init__(self, graph: Graph, policy: OpenPolicy | None = None) -> None:
+        self._graph = graph
+        self._policy = policy or graph.policy
+        self._opened: list[Node] = []
+
+    async def __aenter__(self) -> Opening:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for node in self._opened:
+            node.pins -= 1
+        await self._graph.close_unused(reversed(self._opened))
+
+    # -- one node and what it names ----------------------------------------------------------
+
+    async def open(
+        self,
+        options: BlockdevOptions,
+        *,
+        inherit: OpenFlags | None = None,
+        below_of: DriverKind | None = None,
+        given: Mapping[str, Node] | None = None,
+        follow_backing: bool = True,
+    ) -> Node:
+        """Opens ``options`` and everything they name; the backing chain too unless told not to.
+
+        ``inherit`` are the flags of the node that opens this one as its child, ``given`` children
+        that are open already. Raises RequestError.
+        """
+        node = await self._open_one(options, inherit, given or {}, below_of)
+        if follow_backing and node.driver.supports_backing:
+            await self._attach_backing(node)
+        return node
+
+    async def _open_one(
+        self,
+        options: BlockdevOptions,
+        inherit: OpenFlags | None,
+        given: Mapping[str, Node],
+        below_of: DriverKind | None = None,
+    ) -> Node:
+        graph = self._graph
+        driver: Driver = registry.driver_class(str(options.__struct_config__.tag))()
+        flags = flags_of(options, inherit)
+        detect = check_detect_zeroes(options, flags)
+        children: dict[str, Node] = {}
+        for role in driver.child_roles:
+            reference = getattr(options, role)
+            if role in given:
+                children[role] = given[role]
+            elif isinstance(reference, str):
+                children[role] = graph.find(reference)
+            else:
+                children[role] = await self.open(reference, inherit=for_file(flags))
+        name = options.node_name if isinstance(options.node_name, str) else None
+        node = Node(graph.name_for(name), driver, options, flags, detect)
+        node.pins = 1
+        graph.insert(node)
+        self._opened.append(node)
+        self._attach_children(node, children, options, given)
+        context = OpenContext(options, flags, node.name, node.children)
+        if driver.opens_at_once:
+            driver.open(context)
+        else:
+            await self._open_in_worker(node, context)
+        node.is_open = True
+        with Transaction() as transaction:
+            transaction.touched.add(node)
+            graph.commit(transaction)
+        return node
+
+    def _attach_children(
+        self,
+        node: Node,
+        children: Mapping[str, Node],
+        options: BlockdevOptions,
+        given: Mapping[str, Node],
+    ) -> None:
+        if not children:
+            return
+        with Transaction() as transaction:
+            for role, child in children.items():
+                edit.attach(transaction, node, role, child)
+                if role in given or not isinstance(getattr(options, role), str):
+                    child.inherits_from = node
+            edit.refresh(transaction, [node])
+            self._graph.commit(transaction)
+
+    async def _open_in_worker(self, node: Node, context: OpenContext) -> None:
+        try:
+            await self._graph.in_worker(node.driver.open, context)
+        except OSError as error:
+            what = f"Could not open '{node.filename}'"
+            raise HostFailure(what, error.errno or 0) from error
+
+    # -- the backing chain -------------------------------------------------------------------
+
+    async def _attach_backing(self, top: Node) -> None:
+        """Follows backing links downwards, one layer after the other (chains are long)."""
+        overlay, seen, layers = top, {await self._identity(top)}, 0
+        while True:
+            backing, closed = await self._open_backing(overlay)
+            if backing is None:
+                return
+            identity = await self._identity(backing)
+            if identity is not None and identity in seen:
+                raise BackingLoop(backing.filename)
+            seen.add(identity)
+            layers += 1
+            if layers > MAX_CHAIN:
+                raise ChainTooLong(top.name)
+            self.attach_backing(overlay, backing)
+            if closed or not backing.driver.supports_backing:
+                return
+            overlay = backing
+
+    def attach_backing(self, overlay: Node, backing: Node) -> None:
+        """The edge, its permissions, and word to the overlay's driver."""
+        with Transaction() as transaction:
+            edge = edit.attach(transaction, overlay, "backing", backing)
+            edit.refresh(transaction, [overlay])
+            self._graph.commit(transaction)
+        overlay.driver.attach_backing(edge)
+
+    async def _open_backing(self, overlay: Node) -> tuple[Node | None, bool]:
+        """The layer below ``overlay``, and whether its own chain is attached already."""
+        options: Any = getattr(overlay.options, "backing", UNSET)
+        flags = for_backing(overlay.flags)
+        if options is None:
+            return None, True
+        try:
+            if isinstance(options, str):
+                return self._graph.find(options), True
+            if options is not UNSET:
+                node = await self.open(options, inherit=flags, follow_backing=False)
+                node.inherits_from = overlay
+                return node, False
+            name = overlay.driver.backing_filename
+            if not name:
+                return None, True
+            path = self._policy.resolve(name, overlay.filename)
+            node = await self._open_named(path, overlay, flags)
+        except RequestError as error:
+            if error.text.startswith("Could not open backing"):
+                raise
+            raise BackingFileFailed.of(error) from error
+        node.inherits_from = overlay
+        return node, False
+
+    async def _open_named(self, path: str, overlay: Node, flags: OpenFlags) -> Node:
+        """A backing image by the name and format that its overlay records."""
+        recorded = overlay.driver.backing_format
+        loose: dict[str, Any] = {"driver": recorded} if recorded else {}
+        node = await self.open_loose(loose, path, inherit=flags, follow_backing=False)
+        if not recorded and node.driver.backing_filename:
+            raise BackingFormatUnknown(path, overlay.filename, node.driver.name)
+        return node
+
+    async def _identity(self, node: Node) -> tuple[int, int] | None:
+        """Device and inode of the node's file: what a loop is recognised by."""
+        path = node.filename
+        try:
+            status = await self._graph.in_worker(os.stat, path) if path else None
+        except OSError:
+            return None
+        return (status.st_dev, status.st_ino) if status else None
+
+    # -- options that leave things open (drives, backing names) ------------------------------
+
+    async def open_loose(
+        self,
+        loose: dict[str, Any],
+        filename: str | None,
+        *,
+        inherit: OpenFlags | None = None,
+        follow_backing: bool = True,
+    ) -> Node:
+        """Opens options in which the driver may be missing: the file is opened first and its
+        format probed. ``loose`` is a tree of option strings, as ``-drive`` gives them."""
+        from monitor.engine.graph import loose as module
+
+        return await module.open_loose(
+            self, loose, filename, inherit=inherit, follow_backing=follow_backing
+        )
+
+    async def probe(self, protocol: Node) -> str:
+        """The format that the first bytes of an open protocol node look like."""
+        return await self._graph.in_worker(_probe, protocol)
+
+    @property
+    def graph(self) -> Graph:
+        return self._graph
+
+
+class BackingFileFailed(Refused):
+    """A backing file could not be opened; QEMU's prefix before the reason."""
+
+    @classmethod
+    def of(cls, error: RequestError) -> BackingFileFailed:
+        failed = cls(f"Could not open backing file: {error.text}")
+        failed.hint = error.hint
+        return failed
+
+
+def _probe(protocol: Node) -> str:
+    length = min(PROBE_BYTES, protocol.driver.length())
+    buffer = bytearray(length)
+    try:
+        protocol.driver.read(memoryview(buffer), 0)
+    except OSError as error:
+        raise HostFailure("Could not read image for determining its format", error.errno or 0) from (
+            error
+        )
+    return registry.probe(bytes(buffer), protocol.filename)
+
+
+def flags_of(options: BlockdevOptions, inherit: OpenFlags | None) -> OpenFlags:
+    """The flags that ``options`` ask for, over those that a parent hands down."""
+    base = inherit or OpenFlags()
+    cache = options.cache if isinstance(options.cache, CacheOptions) else CacheOptions()
+
+    def chosen(value: Any, default: bool) -> bool:
+        return default if value is UNSET else bool(value)
+
+    return OpenFlags(
+        read_only=chosen(options.read_only, base.read_only),
+        auto_read_only=chosen(options.auto_read_only, base.auto_read_only),
+        direct=chosen(cache.direct, base.direct),
+        no_flush=chosen(cache.no_flush, base.no_flush),
+        unmap=base.unmap if options.discard is UNSET else options.discard == "unmap",
+        force_share=chosen(options.force_share, base.force_share),
+    )
+
+
+def for_file(flags: OpenFlags) -> OpenFlags:
+    """What a format hands down to the file it lies in: all of it, and discards always pass (the
+    format decides about them itself)."""
+    return OpenFlags(
+        read_only=flags.read_only,
+        auto_read_only=flags.auto_read_only,
+        direct=flags.direct,
+        no_flush=flags.no_flush,
+        unmap=True,
+        force_share=flags.force_share,
+    )
+
+
+def for_backing(flags: OpenFlags) -> OpenFlags:
+    """What an overlay hands down to its backing image: cache modes, and never to write."""
+    return OpenFlags(
+        read_only=True,
+        direct=flags.direct,
+        no_flush=flags.no_flush,
+        force_share=flags.force_share,
+    )
+
+
+def check_detect_zeroes(options: BlockdevOptions, flags: OpenFlags) -> str:
+    detect = "off" if options.detect_zeroes is UNSET else str(options.detect_zeroes)
+    if detect == "unmap" and not flags.unmap:
+        raise Refused(
+            "setting detect-zeroes to unmap is not allowed without setting discard operation to "
+            "unmap"
+        )
+    return detect

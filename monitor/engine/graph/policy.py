@@ -1,0 +1,77 @@
+"""What an image may make the engine open: names inside images are untrusted."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from monitor.engine.errors import RequestError
+
+MAX_CHAIN = 1000
+"""Layers of one backing chain that are opened by names found in images."""
+
+_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+@dataclass(eq=False)
+class BackingNameRefused(RequestError):
+    template = (
+        "Backing file '{name}' of '{overlay}' is not a plain path; "
+        "name it with an explicit backing option, or allow it by policy"
+    )
+    name: str
+    overlay: str
+
+
+@dataclass(eq=False)
+class BackingFormatUnknown(RequestError):
+    template = (
+        "'{overlay}' does not record the format of its backing file '{name}', which looks like "
+        "{guess} and names a further file; give backing.driver={guess} explicitly"
+    )
+    name: str
+    overlay: str
+    guess: str
+
+
+@dataclass(eq=False)
+class BackingLoop(RequestError):
+    template = "Backing file '{name}' is already in the chain that leads to it"
+    name: str
+
+
+@dataclass(eq=False)
+class ChainTooLong(RequestError):
+    template = "The backing chain of '{top}' has more than {limit} layers"
+    top: str
+    limit: int = MAX_CHAIN
+
+
+def has_protocol(filename: str) -> bool:
+    """Whether QEMU would read a protocol into the name (``nbd://…``, ``json:…``, ``file:…``)."""
+    match = _PROTOCOL.match(filename)
+    return match is not None and "/" not in match.group()
+
+
+@dataclass(frozen=True)
+class OpenPolicy:
+    """Which backing links are followed. ``backing=null`` or an explicit option always wins."""
+
+    follow: bool = True
+    protocols: bool = False
+
+    def resolve(self, name: str, overlay: str) -> str:
+        """The path that a backing name leads to; relative names are beside the overlay.
+
+        Raises BackingNameRefused for anything but a plain path.
+        """
+        if not self.follow:
+            raise BackingNameRefused(name, overlay)
+        if name.startswith("file:"):
+            name = name.removeprefix("file:")
+        elif has_protocol(name) and not self.protocols:
+            raise BackingNameRefused(name, overlay)
+        if os.path.isabs(name):
+            return name
+        return os.path.join(os.path.dirname(overlay), name)
