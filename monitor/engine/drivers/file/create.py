@@ -8,17 +8,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import mmap
 import os
 from dataclasses import dataclass
 from typing import Final
 
 from monitor.engine import permissions
+from monitor.engine.drivers.buffers import PIECE, zeroes
 from monitor.engine.drivers.file.host import create_regular, resize, write_fully
 from monitor.engine.drivers.file.locks import ImageLocks
 from monitor.engine.errors import HostFailure, RequestError, host_failure
 
-_PIECE: Final = 1 << 20
 _MODE: Final = 0o644
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _FS_IOC_SETFLAGS: Final = 0x40086602
@@ -86,13 +85,11 @@ def _reserve(fd: int, size: int) -> None:
 
 
 def _write_zeroes(fd: int, size: int) -> None:
-    with mmap.mmap(-1, _PIECE, prot=mmap.PROT_READ) as zeroes, memoryview(zeroes) as view:
-        try:
-            for start in range(0, size, _PIECE):
-                with view[: min(_PIECE, size - start)] as piece:
-                    write_fully(fd, piece, start)
-        except OSError as error:
-            raise host_failure("Could not write zeros for preallocation", error) from error
+    try:
+        for start in range(0, size, PIECE):
+            write_fully(fd, zeroes()[: min(PIECE, size - start)], start)
+    except OSError as error:
+        raise host_failure("Could not write zeros for preallocation", error) from error
     try:
         os.fsync(fd)
     except OSError as error:

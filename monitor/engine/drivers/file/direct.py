@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
-from monitor.engine.drivers.file.host import zero
+from monitor.engine.drivers.buffers import zero
 from monitor.engine.drivers.ranges import END, RangeLocks
 
 BOUNCE_SIZE: Final = 1 << 20

@@ -14,8 +14,6 @@ matter.
 from __future__ import annotations
 
 import errno
-import functools
-import mmap
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -30,6 +28,7 @@ from monitor.engine.drivers.base import (
     OpenFlags,
     Reopen,
 )
+from monitor.engine.drivers.buffers import PIECE, zeroes
 from monitor.engine.drivers.file.direct import DirectIO
 from monitor.engine.drivers.file.host import (
     open_regular,
@@ -44,7 +43,6 @@ from monitor.engine.errors import RequestError
 from monitor.engine.schema.blockdev import BlockdevOptionsFile
 
 _WRITERS: Final = permissions.WRITE | permissions.WRITE_UNCHANGED | permissions.RESIZE
-_ZERO_PIECE: Final = 1 << 20
 
 
 @dataclass(eq=False)
@@ -218,12 +216,12 @@ class FileDriver(Driver):
             )
         if done:
             if end > self.length():  # punching a hole leaves the size alone
-                self.write(_zeroes()[:1], end - 1)
+                self.write(zeroes()[:1], end - 1)
             return
         if no_fallback:
             raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
-        for start in range(offset, end, _ZERO_PIECE):
-            self.write(_zeroes()[: min(_ZERO_PIECE, end - start)], start)
+        for start in range(offset, end, PIECE):
+            self.write(zeroes()[: min(PIECE, end - start)], start)
 
     def discard(self, offset: int, length: int) -> None:
         """Punches a hole when the node is open with ``discard=unmap``, else nothing."""
@@ -274,9 +272,3 @@ def _wants_writable(flags: OpenFlags, taken: int) -> bool:
     if flags.read_only:
         return False
     return not flags.auto_read_only or bool(taken & _WRITERS)
-
-
-@functools.cache
-def _zeroes() -> memoryview:
-    """Zeroes to write from: page-aligned, and without memory of their own."""
-    return memoryview(mmap.mmap(-1, _ZERO_PIECE, prot=mmap.PROT_READ))

@@ -12,6 +12,7 @@ import os
 import stat
 from dataclasses import dataclass
 
+from monitor.engine.drivers.buffers import zero
 from monitor.engine.errors import HostFailure, RequestError, host_failure
 
 
@@ -125,14 +126,3 @@ def write_fully(fd: int, buffer: memoryview, offset: int) -> None:
         if moved == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         count += moved
-
-
-_ZEROES = memoryview(bytes(1 << 16))
-
-
-def zero(buffer: memoryview) -> None:
-    """Fills ``buffer`` with zeroes, without allocating its size a second time."""
-    size = len(buffer)
-    for start in range(0, size, len(_ZEROES)):
-        part = min(size - start, len(_ZEROES))
-        buffer[start : start + part] = _ZEROES[:part]

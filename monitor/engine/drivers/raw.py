@@ -1,0 +1,228 @@
+"""The ``raw`` format: the bytes of its file, or a part of them.
+
+    file    |<-- offset -->|<-------- size -------->|            |
+    disk                   |0                       |
+
+Without ``offset`` and ``size`` the driver changes nothing, and the graph may go past it
+(``passes_to``).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from monitor.engine import permissions
+from monitor.engine.drivers import registry
+from monitor.engine.drivers.base import (
+    Child,
+    Driver,
+    DriverKind,
+    Extent,
+    ExtentKind,
+    OpenContext,
+)
+from monitor.engine.drivers.buffers import zero
+from monitor.engine.errors import RequestError
+from monitor.engine.schema.blockdev import BlockdevOptionsRaw
+
+SECTOR: Final = 512
+_GROWING: Final = permissions.WRITE | permissions.RESIZE
+
+
+@dataclass(eq=False)
+class OffsetBeyondFile(RequestError):
+    template = (
+        "Offset ({offset}) cannot be greater than size of the containing file ({file_length})"
+    )
+    offset: int
+    file_length: int
+
+
+@dataclass(eq=False)
+class SizeBeyondFile(RequestError):
+    template = (  # two blanks, as QEMU has them
+        "The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the "
+        " actual size of the containing file ({file_length})"
+    )
+    offset: int
+    size: int
+    file_length: int
+
+
+@dataclass(eq=False)
+class SizeUnaligned(RequestError):
+    template = "Specified size is not multiple of {sector}"
+    sector: int = SECTOR
+
+
+@dataclass(eq=False)
+class FixedSize(RequestError):
+    template = "Cannot resize fixed-size raw disks"
+
+
+@dataclass(eq=False)
+class TooLargeForOffset(RequestError):
+    template = "Disk size too large for the chosen offset"
+
+
+@dataclass(eq=False)
+class NegativeOption(RequestError):
+    template = "Parameter '{option}' expects a non-negative number below 2^64"
+    option: str
+
+
+class RawDriver(Driver):
+    name = "raw"
+    kind = DriverKind.FORMAT
+    child_roles: ClassVar[tuple[str, ...]] = ("file",)
+    opens_at_once = True
+
+    probed: bool = False
+    """Nobody said that the image is raw; it only looks like it. Then nobody may write another
+    format's header into its first sector, which would be obeyed when it is probed next."""
+
+    file: Child
+    _offset: int = 0
+    _size: int | None = None  # None: to the end of the file
+
+    # -- life --------------------------------------------------------------------------------
+
+    def open(self, context: OpenContext) -> None:
+        options: BlockdevOptionsRaw = context.options
+        self.file = context.children["file"]
+        self._first_sector = threading.Lock()
+        self._offset = _given("offset", options.offset) or 0
+        self._size = _given("size", options.size)
+        if self._offset or self._size is not None:
+            self._check_part()
+
+    def _check_part(self) -> None:
+        length = self.file.length()
+        if self._offset > length:
+            raise OffsetBeyondFile(self._offset, length)
+        if self._size is None:
+            return
+        if length - self._offset < self._size:
+            raise SizeBeyondFile(self._offset, self._size, length)
+        if self._size % SECTOR:  # rounded up, the last sector would reach beyond the part
+            raise SizeUnaligned()
+
+    def close(self) -> None:
+        """Nothing of its own to let go of."""
+
+    def passes_to(self) -> str | None:
+        return None if self._is_part or self.probed else "file"
+
+    @property
+    def _is_part(self) -> bool:
+        return bool(self._offset) or self._size is not None
+
+    def child_permissions(
+        self, role: str, taken: int, shared: int, writable: bool
+    ) -> tuple[int, int]:
+        """All of a file is handed on like a filter's child. Around a part of it there may be
+        other parts: the file must keep its size, and nothing is taken that no parent asked for."""
+        if not self._is_part:
+            return permissions.through_filter(taken, shared)
+        needed, shared = permissions.for_data(taken, shared)
+        return needed & ~_GROWING | taken & _GROWING, shared
+
+    # -- data --------------------------------------------------------------------------------
+
+    def length(self) -> int:
+        length = max(self.file.length() - self._offset, 0)
+        return length if self._size is None else min(self._size, length)
+
+    def read(self, buffer: memoryview, offset: int) -> None:
+        inside = len(buffer)
+        if self._size is not None and offset + inside > self._size:
+            inside = max(self._size - offset, 0)
+            zero(buffer[inside:])  # what follows in the file is not ours to show
+        if inside:
+            self.file.read(buffer[:inside], self._offset + offset)
+
+    def write(self, buffer: memoryview, offset: int) -> None:
+        self._check_fits(offset, len(buffer))
+        if self.probed and offset < SECTOR and buffer:
+            self._write_first_sector(buffer, offset)
+        else:
+            self.file.write(buffer, self._offset + offset)
+
+    def write_zeroes(
+        self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
+    ) -> None:
+        self._check_fits(offset, length)
+        part = self._part_of_first_sector(offset, length)
+        if part:  # a byte that becomes zero may complete a header; a whole sector of them cannot
+            self._write_first_sector(memoryview(bytes(part)), offset)
+            offset, length = offset + part, length - part
+        self.file.write_zeroes(self._offset + offset, length, may_unmap, no_fallback)
+
+    def discard(self, offset: int, length: int) -> None:
+        self._check_fits(offset, length)
+        kept = self._part_of_first_sector(offset, length)
+        self.file.discard(self._offset + offset + kept, length - kept)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def truncate(self, size: int) -> None:
+        if self._size is not None:
+            raise FixedSize()
+        if size + self._offset >= 1 << 63:
+            raise TooLargeForOffset()
+        self.file.truncate(self._offset + size)
+
+    def map(self, offset: int, length: int) -> list[Extent]:
+        """The file's runs. What the file leaves to a backing image of *its* own is data here:
+        this node has no backing image that would decide."""
+        runs = self.file.map(self._offset + offset, length)
+        return [
+            run if run.kind is not ExtentKind.UNALLOCATED else Extent(ExtentKind.DATA, run.length)
+            for run in runs
+        ]
+
+    def _check_fits(self, offset: int, length: int) -> None:
+        if self._size is not None and offset + length > self._size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    # -- the first sector of a guess ---------------------------------------------------------
+
+    def _part_of_first_sector(self, offset: int, length: int) -> int:
+        """Bytes of the request in a first sector that is guarded and not covered as a whole."""
+        if not self.probed or offset >= SECTOR or (offset == 0 and length >= SECTOR):
+            return 0
+        return min(length, SECTOR - offset)
+
+    def _write_first_sector(self, buffer: memoryview, offset: int) -> None:
+        """Refuses with EPERM what would make the first sector another format's header.
+
+        One at a time: two harmless halves may make a header. Waiting here is waiting for another
+        request in flight on this node, as with any read-modify-write.
+        """
+        with self._first_sector:
+            sector = bytearray(SECTOR)
+            self.file.read(memoryview(sector), self._offset)
+            end = min(offset + len(buffer), SECTOR)
+            sector[offset:end] = buffer[: end - offset]
+            if registry.probe(bytes(sector)) != self.name:
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+            self.file.write(buffer, self._offset + offset)
+
+    # -- facts -------------------------------------------------------------------------------
+
+    @property
+    def alignment(self) -> int:  # type: ignore[override]  # the file's may change when reopened
+        return self.file.alignment
+
+
+def _given(option: str, value: object) -> int | None:
+    if not isinstance(value, int):
+        return None
+    if value < 0:
+        raise NegativeOption(option)
+    return value
