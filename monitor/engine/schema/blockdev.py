@@ -121,7 +121,7 @@ class BlockdevOptionsQcow2(BlockdevOptions, tag="qcow2", kw_only=True):
     l2_cache_size: QInt | UnsetType = UNSET
     l2_cache_entry_size: QInt | UnsetType = UNSET
     refcount_cache_size: QInt | UnsetType = UNSET
-    cache_clean_interval: UInt64 | UnsetType = UNSET
+    cache_clean_interval: QInt | UnsetType = UNSET
 
 
 AnyBlockdevOptions = (
