@@ -1,0 +1,29 @@
+"""An edge to a driver without a graph: what a driver under test is given as a child."""
+
+from __future__ import annotations
+
+from monitor.engine.drivers.base import Driver
+
+
+class DriverEdge:
+    """``Child`` of the contract, straight to ``driver``."""
+
+    def __init__(self, driver: Driver, node_name: str = "child") -> None:
+        self.driver = driver
+        self.read = driver.read
+        self.write = driver.write
+        self.write_zeroes = driver.write_zeroes
+        self.discard = driver.discard
+        self.flush = driver.flush
+        self.map = driver.map
+        self.length = driver.length
+        self.truncate = driver.truncate
+        self.node_name = node_name
+
+    @property
+    def alignment(self) -> int:
+        return self.driver.alignment
+
+    @property
+    def filename(self) -> str:
+        return self.driver.filename

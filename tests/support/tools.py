@@ -1,0 +1,50 @@
+"""Programs of other projects that tests hold ours against."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PACKAGES = {
+    "fio": "fio",
+    "nbdcopy": "libnbd-bin",
+    "nbdinfo": "libnbd-bin",
+    "nbdkit": "nbdkit",
+    "qemu-img": "qemu-utils",
+    "qemu-io": "qemu-utils",
+    "qemu-nbd": "qemu-utils",
+    "qemu-storage-daemon": "qemu-system-common",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "tmux": "tmux",
+}
+"""Debian's package of each program."""
+
+
+def need(*programs: str) -> None:
+    """Skips the test, aloud, unless all ``programs`` are installed. (With BLKMON_CI set in the
+    environment a skip is a failure: tests/conftest.py.)"""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        packages = sorted({PACKAGES.get(program, program) for program in missing})
+        pytest.skip(f"not installed: {', '.join(missing)} (apt install {' '.join(packages)})")
+
+
+def run(*command: str | Path, timeout: float = 60) -> str:
+    """Runs ``command``, which must succeed; its standard output."""
+    result = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, timeout=timeout
+    )
+    assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
+    return result.stdout
+
+
+def fails(*command: str | Path, timeout: float = 60) -> str:
+    """Runs ``command``, which must fail; all that it said."""
+    result = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, timeout=timeout
+    )
+    assert result.returncode != 0, f"{command} succeeded: {result.stdout}{result.stderr}"
+    return result.stdout + result.stderr
