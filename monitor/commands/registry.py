@@ -18,7 +18,9 @@ The pattern is a comma separated list of arguments in order, in the letters of Q
     b    on or off                   e(a|b|c)  one of the listed words
     O    an option string as -drive takes it (key=value,…), kept as text
     K    any number of key=value words (dotted keys, JSON values), a dict
-    …?   optional                    …*  any number of them, a list (last argument only)
+    s/file   a word that names a file, where HMP takes any string
+    --word   a flag in words, taken anywhere;  --word=i  one that is followed by a value
+    …?   optional                    …*  any number of them, a list (last positional only)
 
 Handlers run on the control loop, see requests and results only, and return what to print.
 """
@@ -69,15 +71,18 @@ class Argument:
     """One argument of a pattern."""
 
     name: str
-    kind: str  # the letter(s): "B", "o", "-f", "e"
+    kind: str  # the letter(s): "B", "o", "-f", "e"; "--" is a flag in words
     optional: bool = False
     many: bool = False
     choices: tuple[str, ...] = ()
     verb: str = ""
+    option: str = ""
+    """``--word``; ``kind`` is then that of its value, or "--" when it takes none."""
 
     @property
     def flag(self) -> str | None:
-        return self.kind if self.kind.startswith("-") else None
+        """``-x``, or None for what is no flag of one letter."""
+        return self.kind if self.kind.startswith("-") and not self.option else None
 
 
 @dataclass(frozen=True)
@@ -136,13 +141,17 @@ def parse_pattern(pattern: str) -> tuple[Argument, ...]:
 
 def _argument(item: str) -> Argument:
     name, _, kind = item.partition(":")
+    option = ""
+    if kind.startswith("--"):
+        option, _, kind = kind.partition("=")
+        option, kind = option.rstrip("?"), kind.rstrip("?") + "?" if kind else "--?"
     optional, many = kind.endswith("?"), kind.endswith("*")
     kind = kind.rstrip("?*")
     kind, _, verb = kind.partition("/")
     choices: tuple[str, ...] = ()
     if kind.startswith("e("):
         choices, kind = tuple(kind[2:-1].split("|")), "e"
-    return Argument(name, kind, optional or many, many, choices, verb)
+    return Argument(name, kind, optional or many, many, choices, verb, option)
 
 
 def _params(arguments: tuple[Argument, ...]) -> str:
@@ -151,6 +160,8 @@ def _params(arguments: tuple[Argument, ...]) -> str:
         text = argument.flag or argument.name
         if argument.many:
             text += "..."
+        if argument.option:
+            text = argument.option + ("" if argument.kind == "--" else f" {argument.name}")
         words.append(f"[{text}]" if argument.flag or argument.optional else text)
     return " ".join(words)
 
