@@ -1,0 +1,177 @@
+"""The drivers under test, and how an image of each is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor.engine.drivers.base import Driver, OpenContext, OpenFlags
+from monitor.engine.drivers.file.create import create_file
+from monitor.engine.drivers.file.driver import FileDriver
+from monitor.engine.drivers.file.host import DirectIoUnsupported
+from monitor.engine.drivers.memory import MemoryDriver
+from monitor.engine.drivers.null import NullCoDriver
+from monitor.engine.drivers.raw import RawDriver
+from monitor.engine.schema.blockdev import (
+    BlockdevOptionsFile,
+    BlockdevOptionsNullCo,
+    BlockdevOptionsRaw,
+)
+from tests.support.edges import DriverEdge
+
+Layers = list[Driver]
+"""The drivers of one image, open, from the bottom to the one under test."""
+Opener = Callable[[], Layers]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A driver in one configuration.
+
+    ``build(directory, contents)`` makes an image that reads as ``contents`` and returns what
+    opens it, which is called again after each close.
+    """
+
+    name: str
+    build: Callable[[Path, bytes], Opener]
+    unit: int = 1  # sizes are multiples of this, bytes
+    resizable: bool = True
+    keeps: bool = True  # what is written can be read
+    endless: bool = False  # takes requests beyond the end, as a format makes them of its file
+
+
+@dataclass
+class Image:
+    """An open image of a subject."""
+
+    subject: Subject
+    opener: Opener
+    layers: Layers = field(default_factory=list)
+
+    @property
+    def driver(self) -> Driver:
+        return self.layers[-1]
+
+    def open(self) -> None:
+        self.layers = self.opener()
+
+    def close(self) -> None:
+        while self.layers:
+            self.layers.pop().close()
+
+    def reopen(self) -> None:
+        self.close()
+        self.open()
+
+
+@contextmanager
+def opened(subject: Subject, directory: Path, contents: bytes) -> Iterator[Image]:
+    """A new image of ``subject``, open read-write."""
+    image = Image(subject, subject.build(directory, contents))
+    image.open()
+    try:
+        yield image
+    finally:
+        image.close()
+
+
+def opened_driver(driver: Driver, options: Any, flags: OpenFlags, **children: Driver) -> Driver:
+    edges = {role: DriverEdge(child, role) for role, child in children.items()}
+    driver.open(OpenContext(options, flags, "node", edges))
+    return driver
+
+
+# -- bottoms ---------------------------------------------------------------------------------
+
+
+def memory(directory: Path, contents: bytes) -> Opener:
+    driver = MemoryDriver(data=contents)
+    return lambda: [driver]
+
+
+def file(**flags: bool) -> Callable[[Path, bytes], Opener]:
+    def build(directory: Path, contents: bytes) -> Opener:
+        path = directory / "image"
+        create_file(str(path), 0)
+        path.write_bytes(contents)
+        options = BlockdevOptionsFile(filename=str(path))
+
+        def opener() -> Layers:
+            try:
+                return [opened_driver(FileDriver(), options, OpenFlags(**flags))]
+            except DirectIoUnsupported as error:
+                pytest.skip(str(error))
+
+        return opener
+
+    return build
+
+
+def null(directory: Path, contents: bytes) -> Opener:
+    options = BlockdevOptionsNullCo(size=len(contents), read_zeroes=True)
+    return lambda: [opened_driver(NullCoDriver(), options, OpenFlags())]
+
+
+# -- on top of them --------------------------------------------------------------------------
+
+BottomBuilder = Callable[[Path, bytes], Opener]
+
+
+def raw(
+    below: BottomBuilder, *, offset: int = 0, after: int | None = None, probed: bool = False
+) -> Callable[[Path, bytes], Opener]:
+    """``raw`` over ``below``. The file has ``offset`` bytes before the disk, and ``after`` bytes
+    behind it (then the disk's size is fixed) which nothing may change."""
+
+    def build(directory: Path, contents: bytes) -> Opener:
+        before, behind = b"\xa5" * offset, b"\x5a" * (after or 0)
+        open_below = below(directory, before + contents + behind)
+        options = BlockdevOptionsRaw(file="child")
+        if offset:
+            options.offset = offset
+        if after is not None:
+            options.size = len(contents)
+
+        def opener() -> Layers:
+            layers = open_below()
+            driver = RawDriver()
+            driver.probed = probed
+            layers.append(opened_driver(driver, options, OpenFlags(), file=layers[-1]))
+            return layers
+
+        return opener
+
+    return build
+
+
+SUBJECTS: list[Subject] = [
+    Subject("memory", memory, endless=True),
+    Subject("file", file(), endless=True),
+    Subject("file, unmap", file(unmap=True), endless=True),
+    Subject("file, O_DIRECT", file(direct=True), endless=True),
+    Subject("file, O_DIRECT, unmap", file(direct=True, unmap=True), endless=True),
+    Subject("file, no-flush", file(no_flush=True), endless=True),
+    Subject("null", null, resizable=False, keeps=False),
+    Subject("raw on memory", raw(memory), endless=True),
+    Subject("raw on file", raw(file(unmap=True)), endless=True),
+    Subject("raw on file, O_DIRECT", raw(file(direct=True)), endless=True),
+    Subject("raw on memory, probed", raw(memory, probed=True), endless=True),
+    Subject("raw on memory, offset", raw(memory, offset=1000), endless=True),
+    Subject(
+        "raw on file, offset and size",
+        raw(file(unmap=True), offset=4096, after=512),
+        unit=512,
+        resizable=False,
+    ),
+    Subject(
+        "raw on file, O_DIRECT, odd offset and size",
+        raw(file(direct=True), offset=1000, after=100),
+        unit=512,
+        resizable=False,
+    ),
+]
