@@ -1,0 +1,108 @@
+"""Events as lines for a person: one for each thing that someone at the prompt would want to know.
+
+A job passes through many states; what matters is that it is ready, waits for a verb, has ended,
+and how. The engine tells the outcome before the end (BLOCK_JOB_COMPLETED, then concluded), so an
+``Announcer`` keeps what it heard about a job until then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from monitor.engine.api import Event, JobSnapshot
+
+# Events whose news is in another one's line, or in the toolbar.
+_QUIET = frozenset({"BLOCK_JOB_PENDING", "BLOCK_JOB_READY", "SHUTDOWN"})
+
+
+@dataclass
+class _Outcome:
+    """What is known of a job's end before it ends."""
+
+    kind: str = "job"
+    error: str | None = None
+    cancelled: bool = False
+    aborting: bool = False
+
+
+class Announcer:
+    """Turns events into lines. ``jobs`` is the engine's list of jobs, looked at for details."""
+
+    def __init__(self, jobs: Callable[[], list[JobSnapshot]]) -> None:
+        self._jobs = jobs
+        self._outcomes: dict[str, _Outcome] = {}
+
+    def line(self, event: Event) -> str | None:
+        """The line for ``event``, without a newline; None when there is nothing to say."""
+        handler = getattr(self, f"_on_{event.name.lower()}", None)
+        if handler is not None:
+            line: str | None = handler(event.data)
+            return line
+        return None if event.name in _QUIET else _plain(event)
+
+    def _on_job_status_change(self, data: Any) -> str | None:
+        job_id, status = str(data["id"]), data["status"]
+        if status == "null":
+            self._outcomes.pop(job_id, None)
+            return None
+        outcome = self._outcomes.setdefault(job_id, _Outcome())
+        job = self._find(job_id)
+        if job is not None:
+            outcome.kind = job.type
+            outcome.error = outcome.error or job.error
+        if status == "aborting":
+            outcome.aborting = True
+        name = f"job '{job_id}' ({outcome.kind})"
+        if status == "ready":
+            return f"{name} is ready: block_job_complete {job_id} finishes it"
+        if status == "pending" and job is not None and "finalize" in job.verbs:
+            return f"{name} is pending: job-finalize id={job_id} lets it finish"
+        if status == "concluded":
+            return f"{name} {_ending(outcome)}"
+        return None
+
+    def _on_block_job_completed(self, data: Any) -> None:
+        outcome = self._outcomes.setdefault(str(data["device"]), _Outcome())
+        outcome.kind = data["type"]
+        outcome.error = data.get("error")
+
+    def _on_block_job_cancelled(self, data: Any) -> None:
+        outcome = self._outcomes.setdefault(str(data["device"]), _Outcome())
+        outcome.kind = data["type"]
+        outcome.cancelled = True
+
+    def _on_block_job_error(self, data: Any) -> str | None:
+        # "report" ends the job, which says why; "ignore" was asked for and may come a million times
+        if data["action"] != "stop":
+            return None
+        job_id = data["device"]
+        return (
+            f"job '{job_id}' stopped at a {data['operation']} error: "
+            f"block_job_resume {job_id} tries again"
+        )
+
+    def _on_x_blkmon_node_dropped(self, data: Any) -> str:
+        return f"node '{data['node-name']}' was dropped: nothing uses it"
+
+    def _find(self, job_id: str) -> JobSnapshot | None:
+        return next((job for job in self._jobs() if job.id == job_id), None)
+
+
+def _ending(outcome: _Outcome) -> str:
+    if outcome.cancelled or (outcome.aborting and outcome.error is None):
+        return "was cancelled"
+    if outcome.error is not None:
+        return f"failed: {outcome.error}"
+    return "completed"
+
+
+def _plain(event: Event) -> str:
+    """Any other event: its name and members, as a person types them."""
+    members = (
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in event.data.items()
+    )
+    return " ".join(["event", event.name, *members])

@@ -1,0 +1,123 @@
+"""Keys, beside prompt_toolkit's emacs bindings."""
+
+from __future__ import annotations
+
+import enum
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.filters import Condition, has_completions, is_searching
+from prompt_toolkit.key_binding import (
+    KeyBindings,
+    KeyBindingsBase,
+    KeyPressEvent,
+    merge_key_bindings,
+)
+from prompt_toolkit.key_binding.bindings.auto_suggest import load_auto_suggest_bindings
+from prompt_toolkit.keys import Keys
+
+if TYPE_CHECKING:
+    from monitor.shell.screen import Screen
+
+
+class Mode(enum.Enum):
+    """What the input line is for."""
+
+    EDIT = "edit"
+    BUSY = "busy"
+    ASK = "ask"
+
+
+def line_keys(owner: Screen) -> KeyBindingsBase:
+    """The keys of the input line and of questions."""
+    bindings = KeyBindings()
+    editing = owner.in_mode(Mode.EDIT) & ~is_searching
+    asking = owner.in_mode(Mode.ASK)
+    nothing_chosen = Condition(
+        lambda: (
+            owner.line.complete_state is not None
+            and owner.line.complete_state.complete_index is None
+        )
+    )
+
+    @bindings.add("enter", filter=editing)
+    def _(event: KeyPressEvent) -> None:
+        """Takes the chosen completion; else runs the line, or continues it in an open bracket."""
+        state = owner.line.complete_state
+        if state is not None and state.current_completion is not None:
+            owner.line.complete_state = None
+        elif owner.is_complete(owner.line.text):
+            owner.accept()
+        else:
+            owner.line.cursor_position = len(owner.line.text)
+            owner.line.newline(copy_margin=True)
+
+    @bindings.add("escape", "enter", filter=editing)
+    def _(event: KeyPressEvent) -> None:
+        owner.line.newline(copy_margin=False)
+
+    @bindings.add("enter", filter=asking)
+    def _(event: KeyPressEvent) -> None:
+        owner.accept()
+
+    @bindings.add("c-c", filter=editing | asking)
+    @bindings.add(Keys.SIGINT, filter=editing | asking)
+    def _(event: KeyPressEvent) -> None:
+        owner.drop()
+
+    @bindings.add("c-d", filter=(editing | asking) & Condition(lambda: _empty(owner)))
+    def _(event: KeyPressEvent) -> None:
+        owner.end_of_input()
+
+    @bindings.add("up", filter=editing & has_completions & nothing_chosen)
+    def _(event: KeyPressEvent) -> None:
+        """The menu that came by itself does not keep the arrow from the history."""
+        owner.line.cancel_completion()
+        owner.line.auto_up()
+
+    @bindings.add("c-g", filter=editing & has_completions)
+    def _(event: KeyPressEvent) -> None:
+        owner.line.cancel_completion()
+
+    @bindings.add("c-x", "c-e", filter=editing)
+    async def _(event: KeyPressEvent) -> None:
+        """The line in $EDITOR; an editor that fails changes nothing."""
+        with owner.held():
+            await owner.line.open_in_editor()
+
+    @bindings.add("c-z")
+    async def _(event: KeyPressEvent) -> None:
+        with owner.held():
+            await run_in_terminal(_stop)
+
+    return merge_key_bindings([load_auto_suggest_bindings(), bindings])
+
+
+def busy_keys(owner: Screen) -> KeyBindings:
+    """Keys while a command runs: Ctrl-C asks, the others are kept for the next prompt."""
+    bindings = KeyBindings()
+
+    @bindings.add(Keys.Any)
+    @bindings.add(Keys.BracketedPaste)
+    def _(event: KeyPressEvent) -> None:
+        owner.typed_ahead += event.key_sequence
+
+    @bindings.add("c-c")
+    @bindings.add(Keys.SIGINT)
+    def _(event: KeyPressEvent) -> None:
+        owner.typed_ahead.clear()
+        owner.on_interrupt()
+
+    return bindings
+
+
+def _empty(owner: Screen) -> bool:
+    text = owner.answer.text if owner.mode is Mode.ASK else owner.line.text
+    return not text
+
+
+def _stop() -> None:
+    """Stops this process group until the shell lets it go on."""
+    os.kill(0, signal.SIGTSTP)

@@ -1,0 +1,299 @@
+"""The terminal while the monitor runs: one prompt_toolkit application from the first prompt to
+the end.
+
+The application is not made anew for each line, as ``PromptSession`` has it: between two prompts the
+terminal would leave raw mode, echo what is typed and lose the toolbar. Instead the input line is
+in one of three modes::
+
+    EDIT   a command is being typed        ── Enter ──▶  BUSY
+    BUSY   a command runs; keys are kept for the next prompt, Ctrl-C asks
+    ASK    a question about what runs, or before quitting
+
+Everything printed goes above the input line (``Screen.print``): the drawn lines are taken away, the
+text is written, and they are drawn again. The terminal stays raw throughout and is never asked
+for the cursor's position, so what is being typed, searched or chosen from the menu is not touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+
+from prompt_toolkit.application import Application
+from prompt_toolkit.application.current import create_app_session
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import Completer
+from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition, is_searching
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.history import History
+from prompt_toolkit.input import Input
+from prompt_toolkit.key_binding import KeyPress
+from prompt_toolkit.lexers import DynamicLexer, Lexer, SimpleLexer
+from prompt_toolkit.output import Output
+from prompt_toolkit.renderer import print_formatted_text
+
+from monitor.shell import layout
+from monitor.shell.keys import Mode
+from monitor.shell.toolbar import LiveJobs
+
+FLUSH_INTERVAL = 0.05
+"""Seconds between two writes above the line: a storm of events costs 20 redraws a second."""
+
+_BUSY_NOTE_AFTER = 0.4
+
+# What may not reach a terminal as it is: names come from image files.
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
+
+
+class HungUp(Exception):
+    """The terminal is gone: nobody can be asked anything."""
+
+
+class Screen:
+    """Reads lines and prints text. ``run`` must be running while ``read`` or ``ask`` waits.
+
+    ``is_complete`` says whether Enter runs a text or continues it; ``on_interrupt`` is called for
+    Ctrl-C (or SIGINT) while a command runs.
+    """
+
+    def __init__(
+        self,
+        *,
+        completer: Completer,
+        history: History,
+        is_complete: Callable[[str], bool],
+        input: Input,
+        output: Output,
+    ) -> None:
+        self.is_complete = is_complete
+        self.on_interrupt: Callable[[], None] = lambda: None
+        self.jobs: LiveJobs | None = None
+        self.lexer: Lexer | None = None
+        self.mode = Mode.BUSY
+        self.line = Buffer(
+            name="line",
+            completer=completer,
+            complete_while_typing=~is_searching,
+            history=history,
+            enable_history_search=True,
+            auto_suggest=AutoSuggestFromHistory(),
+            multiline=True,
+            max_number_of_completions=1000,
+        )
+        self.answer = Buffer(name="answer", multiline=False)
+        self.question = ""
+        self.busy_note = ""
+        self.typed_ahead: list[KeyPress] = []
+        self._result: asyncio.Future[str] | None = None
+        self._gone: Exception | None = None
+        self._pending: StyleAndTextTuples = []
+        self._flushed = 0.0
+        self._flush_planned: asyncio.TimerHandle | None = None
+        self._note_planned: asyncio.TimerHandle | None = None
+        self._held = 0
+        self._output = output
+        with create_app_session(input=input, output=output):
+            self.parts = layout.build(self)
+            self.app: Application[None] = self.parts.application
+
+    # -- the life of the application ---------------------------------------------------------
+
+    async def run(self) -> None:
+        """Draws and handles keys until ``close``. Raises EOFError when the terminal is gone.
+
+        Whatever ends it, the terminal is as it was before.
+        """
+        try:
+            await self.app.run_async(set_exception_handler=False, handle_sigint=False)
+        except EOFError as error:
+            raise HungUp from error
+        finally:
+            self._fail(HungUp())
+
+    def close(self) -> None:
+        """Ends ``run`` when what is pending has been printed."""
+        self.flush()
+        if self.app.is_running and not self.app.is_done:
+            self.app.exit()
+
+    def fail(self, error: Exception) -> None:
+        """Makes the waiting ``read`` or ``ask``, and all later ones, raise ``error``."""
+        self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._gone = self._gone or error
+        if self._result is not None and not self._result.done():
+            self._result.set_exception(self._gone)
+
+    # -- reading -----------------------------------------------------------------------------
+
+    async def read(self, text: str = "") -> str:
+        """The next command text, one or more lines. ``text`` is there to be edited at first.
+
+        Raises EOFError for Ctrl-D on an empty line, HungUp when the terminal is gone.
+        """
+        if text:
+            self.line.document = Document(text)
+        return await self._wait(Mode.EDIT, replay=True)
+
+    async def ask(self, question: str, *, typed_ahead: bool = False) -> str:
+        """One line in answer to ``question``; "" for Enter, Ctrl-C or Ctrl-D alone.
+
+        Keys that were typed before the question answer it only with ``typed_ahead``.
+        """
+        self.question = question
+        self.answer.reset()
+        return await self._wait(Mode.ASK, replay=typed_ahead)
+
+    async def _wait(self, mode: Mode, *, replay: bool) -> str:
+        if self._gone is not None:
+            raise self._gone
+        self.flush()
+        self._result = asyncio.get_running_loop().create_future()
+        self._enter(mode)
+        if replay:
+            keys, self.typed_ahead = self.typed_ahead, []
+            self.app.key_processor.feed_multiple(keys)
+            self.app.key_processor.process_keys()
+        try:
+            return await self._result
+        finally:
+            self._enter(Mode.BUSY)
+
+    def _enter(self, mode: Mode) -> None:
+        self.mode = mode
+        self.busy_note = ""
+        if self._note_planned is not None:
+            self._note_planned.cancel()
+            self._note_planned = None
+        self.app.layout.focus(self.parts.focus[mode])
+        self.app.invalidate()
+
+    def note(self, text: str) -> None:
+        """``text`` stands where the prompt was, if the command still runs in a moment."""
+
+        def show() -> None:
+            if self.mode is Mode.BUSY:
+                self.busy_note = text
+                self.app.invalidate()
+
+        if self._note_planned is not None:
+            self._note_planned.cancel()
+        self._note_planned = asyncio.get_running_loop().call_later(_BUSY_NOTE_AFTER, show)
+
+    def accept(self) -> None:
+        """Enter: hands the line over and leaves it above, or answers the question."""
+        if self.mode is Mode.ASK:
+            self._commit(self.question, self.answer.text)
+            self._deliver(self.answer.text.strip())
+            return
+        text = self.line.text
+        self._commit_line(text)
+        self.line.append_to_history()
+        self._clear_line()
+        self._deliver(text)
+
+    def drop(self) -> None:
+        """Ctrl-C at the prompt: the line stays above, marked, and a new one begins."""
+        if self.mode is Mode.ASK:
+            self._commit(self.question, self.answer.text + "^C")
+            self._deliver("")
+            return
+        self._commit_line(self.line.text + "^C")
+        self._clear_line()
+
+    def end_of_input(self) -> None:
+        """Ctrl-D on an empty line."""
+        if self.mode is Mode.ASK:
+            self._commit(self.question, "")
+            self._deliver("")
+        elif self._result is not None and not self._result.done():
+            self._commit_line("")
+            self.mode = Mode.BUSY
+            self._result.set_exception(EOFError())
+
+    def _deliver(self, text: str) -> None:
+        # From here on keys are kept, also those of the same read from the terminal.
+        self._enter(Mode.BUSY)
+        if self._result is not None and not self._result.done():
+            self._result.set_result(text)
+
+    def _clear_line(self) -> None:
+        self.line.reset()
+        self.line.load_history_if_not_yet_loaded()
+        self.parts.menu_rows = 0
+
+    # -- printing ----------------------------------------------------------------------------
+
+    def print(self, text: str, style: str = "") -> None:
+        """``text`` and a newline, above the input line, soon. Control characters are escaped."""
+        self._pending.append((style, text.translate(_CONTROLS) + "\n"))
+        self._plan_flush()
+
+    def flush(self) -> None:
+        """Prints what is pending now."""
+        if self._flush_planned is not None:
+            self._flush_planned.cancel()
+            self._flush_planned = None
+        if self._held or not self._pending:
+            return
+        fragments, self._pending = self._pending, []
+        if self.app.is_running:
+            self.app.renderer.erase()
+        print_formatted_text(
+            self._output, fragments, self.app.renderer.style, color_depth=self.app.color_depth
+        )
+        self.app.invalidate()
+        with contextlib.suppress(RuntimeError):  # no loop yet, or no longer
+            self._flushed = asyncio.get_running_loop().time()
+
+    def _plan_flush(self) -> None:
+        if self._flush_planned is not None or self._held:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        wait = max(0.0, self._flushed + FLUSH_INTERVAL - loop.time())
+        self._flush_planned = loop.call_later(wait, self._flush_as_planned)
+
+    def _flush_as_planned(self) -> None:
+        self._flush_planned = None
+        self.flush()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """While an editor, or the shell that started us, has the terminal: nothing is printed."""
+        self.flush()
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self._plan_flush()
+
+    def _commit(self, prompt: str, text: str) -> None:
+        self._pending += [("class:question", prompt), ("", text.translate(_CONTROLS) + "\n")]
+        self.flush()
+
+    def _commit_line(self, text: str) -> None:
+        lex = (self.lexer or SimpleLexer()).lex_document(Document(text))
+        for number in range(text.count("\n") + 1):
+            self._pending += [layout.line_prompt(number), *lex(number), ("", "\n")]
+        self.flush()
+
+    # -- what the layout asks ----------------------------------------------------------------
+
+    def in_mode(self, mode: Mode) -> Condition:
+        return Condition(lambda: self.mode is mode)
+
+    @property
+    def dynamic_lexer(self) -> Lexer:
+        """Colours, once the lexer has been loaded."""
+        return DynamicLexer(lambda: self.lexer)

@@ -1,0 +1,203 @@
+"""The live jobs below the prompt: one row a job, aligned, safe at any width.
+
+     s0  stream  running   40%  ━━━━━━━━────────────  10.0 MiB/s  0:12
+     m0  mirror  ready    100%  ━━━━━━━━━━━━━━━━━━━━
+     +3 more: b1, b2, b3
+
+``job_rows`` is the whole layout as a pure function of job snapshots and a width. ``LiveJobs``
+decides *when* to look: on an event, then ten times a second while a job is alive, and never
+otherwise. Neither does I/O; both cost O(jobs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.utils import get_cwidth
+
+from monitor.engine.api import JobSnapshot
+
+INTERVAL = 0.1
+"""Seconds between two looks at the jobs: the toolbar is drawn at most ten times a second."""
+
+MAX_ROWS = 4
+_BAR = 20
+_NAME = 16
+_OVER = frozenset({"concluded", "null", "undefined"})
+_STEADY = frozenset({"paused", "ready", "standby", "waiting", "pending"})
+
+
+def is_live(job: JobSnapshot) -> bool:
+    """Whether the job has not ended: what the toolbar shows, and what quitting would cancel."""
+    return job.status not in _OVER
+
+
+def job_rows(jobs: Sequence[JobSnapshot], width: int, rows: int = MAX_ROWS) -> StyleAndTextTuples:
+    """Styled rows for the jobs that live, oldest first, each at most ``width`` cells wide.
+
+    At most ``rows`` rows; what does not fit is counted (and, as far as there is room, named) in
+    the last one. No jobs give no rows.
+    """
+    live = [job for job in jobs if is_live(job)]
+    shown = live if len(live) <= rows else live[: rows - 1]
+    lines = _fit([_cells(job) for job in shown], width)
+    fragments: StyleAndTextTuples = []
+    for job, line in zip(shown, lines, strict=True):
+        fragments += [(f"class:job.{job.status}", line), ("", "\n")]
+    if len(shown) < len(live):
+        fragments += [("class:job.more", _more(live[len(shown) :], width)), ("", "\n")]
+    return fragments[:-1]
+
+
+def _cells(job: JobSnapshot) -> list[str]:
+    """The columns of one row, in the order in which they are shown; "" where there is no figure."""
+    moving = job.status not in _STEADY
+    return [
+        _clip(job.id, _NAME),
+        job.type,
+        job.status,
+        f"{int(job.fraction * 100):3d}%",
+        _bar(job.fraction),
+        rate_text(job.rate) if moving else "",
+        time_text(job.seconds_left) if moving else "",
+    ]
+
+
+# What goes first when the window is narrow: the bar, then what the job is, the time, the rate.
+_DROPS: tuple[tuple[int, ...], ...] = (
+    (),
+    (4,),
+    (4, 1),
+    (4, 1, 6),
+    (4, 1, 6, 5),
+    (4, 1, 6, 5, 2),
+)
+
+
+def _fit(table: list[list[str]], width: int) -> list[str]:
+    """The rows aligned, with as many columns as the width allows to all of them."""
+    lines: list[str] = []
+    for gap in ("  ", " "):
+        for drop in _DROPS if gap == " " else _DROPS[:2]:
+            lines = _align([[c for i, c in enumerate(row) if i not in drop] for row in table], gap)
+            if all(get_cwidth(line) <= width for line in lines):
+                return lines
+    return [_clip(line, width) for line in lines]
+
+
+def _align(table: list[list[str]], gap: str) -> list[str]:
+    widths = [max(map(get_cwidth, column)) for column in zip(*table, strict=True)]
+    return [
+        " " + gap.join(_pad(cell, w) for cell, w in zip(row, widths, strict=True) if w).rstrip()
+        for row in table
+    ]
+
+
+def _more(hidden: Sequence[JobSnapshot], width: int) -> str:
+    count = f" +{len(hidden)} more"
+    names = count + ": " + ", ".join(job.id for job in hidden[:width])
+    if get_cwidth(names) <= width:
+        return names
+    return _clip(names if width > len(count) + 8 else count, width)
+
+
+def _bar(fraction: float) -> str:
+    done = int(fraction * _BAR)
+    return "━" * done + "─" * (_BAR - done)
+
+
+def rate_text(rate: float | None) -> str:
+    """Units a second with a binary prefix: "10.0 MiB/s"; "" while unknown."""
+    if rate is None:
+        return ""
+    if rate < 1000:
+        return f"{rate:.0f} B/s"
+    steps = 1 if rate < 1000 << 10 else 2 if rate < 1000 << 20 else 3
+    return f"{rate / (1 << 10 * steps):.1f} {'BKMG'[steps]}iB/s"
+
+
+def time_text(seconds: float | None) -> str:
+    """Time left as ``m:ss`` or ``h:mm:ss``; "" while unknown."""
+    if seconds is None:
+        return ""
+    if seconds >= 100 * 3600:
+        return ">99h"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _pad(text: str, cells: int) -> str:
+    return text + " " * (cells - get_cwidth(text))
+
+
+def _clip(text: str, cells: int) -> str:
+    """``text`` in at most ``cells`` cells, an ellipsis standing for what was cut."""
+    if get_cwidth(text) <= cells:
+        return text
+    kept = ""
+    for character in text:
+        if get_cwidth(kept + character) >= cells:
+            break
+        kept += character
+    return kept + "…" if cells > 0 else ""
+
+
+class Timer(Protocol):
+    """What ``LiveJobs`` needs of an event loop; a test moves time by hand."""
+
+    def time(self) -> float: ...
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> object: ...
+
+
+class LiveJobs:
+    """The jobs as the toolbar last saw them.
+
+    ``redraw`` is called when a row would read differently, at most once an ``INTERVAL``.
+    """
+
+    def __init__(
+        self,
+        jobs: Callable[[], list[JobSnapshot]],
+        redraw: Callable[[], None],
+        timer: Timer,
+    ) -> None:
+        self._jobs = jobs
+        self._redraw = redraw
+        self._timer = timer
+        self._seen: list[JobSnapshot] = []
+        self._shown: StyleAndTextTuples = []
+        self._width = 80
+        self._looked = -INTERVAL
+        self._planned = False
+
+    def rows(self, width: int, rows: int = MAX_ROWS) -> StyleAndTextTuples:
+        """What to draw now in ``width`` cells."""
+        self._width = width
+        return job_rows(self._seen, width, rows)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to draw."""
+        return bool(self._shown)
+
+    def poke(self) -> None:
+        """Something happened to a job: look again, as soon as the interval allows."""
+        if not self._planned:
+            self._planned = True
+            wait = self._looked + INTERVAL - self._timer.time()
+            self._timer.call_later(max(0.0, wait), self._look)
+
+    def _look(self) -> None:
+        self._planned = False
+        self._looked = self._timer.time()
+        self._seen = [job for job in self._jobs() if is_live(job)]
+        rows = job_rows(self._seen, self._width)
+        if rows != self._shown:
+            self._shown = rows
+            self._redraw()
+        if self._seen:
+            self.poke()
