@@ -1,0 +1,135 @@
+"""Block jobs: jobs on a drive or node, with a speed, an error policy and events of their own."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from monitor.engine.clock import Clock
+from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.node import Blocker, Node
+from monitor.engine.jobs.job import Job
+from monitor.engine.jobs.ratelimit import RateLimit
+from monitor.engine.jobs.state import Verb
+from monitor.engine.schema.decode import WrongParameterValue
+from monitor.engine.schema.job import IoStatus
+
+
+class BlockJob(Job):
+    """A job whose progress is bytes of a disk."""
+
+    def __init__(
+        self,
+        job_id: str | None,
+        graph: Graph,
+        clock: Clock,
+        *,
+        speed: int = 0,
+        on_error: str = "report",
+        auto_finalize: bool = True,
+        auto_dismiss: bool = True,
+    ) -> None:
+        check_speed(speed)
+        self.graph = graph
+        self.limit = RateLimit(clock, speed)
+        self.on_error = on_error
+        self.io_status: IoStatus = "ok"
+        self._blocked: list[tuple[Node, Blocker]] = []
+        super().__init__(
+            job_id, clock, graph.emit, auto_finalize=auto_finalize, auto_dismiss=auto_dismiss
+        )
+
+    @property
+    def speed(self) -> int:
+        return self.limit.speed
+
+    def known_verbs(self) -> set[Verb]:
+        return set(Verb)
+
+    def set_speed(self, speed: int) -> None:
+        """Bytes a second, 0 for no limit; in force at once."""
+        self.check(Verb.SET_SPEED)
+        check_speed(speed)
+        self.limit.set_speed(speed)
+        self._pausing.kick()
+
+    # -- nodes in use ------------------------------------------------------------------------
+
+    def use(self, role: str, node: Node, taken: int, shared: int) -> None:
+        """An edge to ``node``, whose other operations are refused while the job lives. Raises
+        PermissionConflict."""
+        self.graph.add_client(self, node, taken, shared, role)
+        blocker = Blocker(f"block device is in use by block job: {self.type}")
+        node.blockers.append(blocker)
+        self._blocked.append((node, blocker))
+
+    def unblock(self) -> None:
+        """Lets other operations have the nodes again."""
+        for node, blocker in self._blocked:
+            node.blockers.remove(blocker)
+        self._blocked.clear()
+
+    # -- errors ------------------------------------------------------------------------------
+
+    def error_action(self, error: OSError, operation: str) -> str:
+        """From the job's thread: what the policy says of a failed "read" or "write", after having
+        said so. "report": fail. "ignore": go on. "stop": pass a pause point and try again."""
+        action = action_for(self.on_error, error)
+        self.tell_loop(self._report_error, operation, action, error.errno or errno.EIO)
+        if action == "stop":
+            self.pause_for_error()
+        return action
+
+    def _report_error(self, operation: str, action: str, code: int) -> None:
+        if action == "stop" and self.io_status == "ok":
+            self.io_status = "nospace" if code == errno.ENOSPC else "failed"
+        if not self.internal:
+            self._emit(
+                "BLOCK_JOB_ERROR",
+                {"device": self.name, "operation": operation, "action": action},
+            )
+
+    def user_resumed(self) -> None:
+        self.io_status = "ok"
+
+    # -- events ------------------------------------------------------------------------------
+
+    def report_pending(self) -> None:
+        if not self.internal:
+            self._emit("BLOCK_JOB_PENDING", {"type": self.type, "id": self.name})
+
+    def report_ready(self) -> None:
+        if not self.internal:
+            self._emit("BLOCK_JOB_READY", self._figures())
+
+    def report_end(self) -> None:
+        if self.internal:
+            return
+        if self.force_cancelled:
+            self._emit("BLOCK_JOB_CANCELLED", self._figures())
+            return
+        figures = self._figures()
+        if self.error_text is not None:
+            figures["error"] = self.error_text
+        self._emit("BLOCK_JOB_COMPLETED", figures)
+
+    def _figures(self) -> dict[str, Any]:
+        return {
+            "device": self.name,
+            "len": self.progress.total,
+            "offset": self.progress.current,
+            "speed": self.speed,
+            "type": self.type,
+        }
+
+
+def action_for(policy: str, error: OSError) -> str:
+    """ "report", "ignore" or "stop"; ``enospc`` and ``auto`` stop when the disk is full."""
+    if policy in ("enospc", "auto"):
+        return "stop" if error.errno == errno.ENOSPC else "report"
+    return policy
+
+
+def check_speed(speed: int) -> None:
+    if speed < 0:
+        raise WrongParameterValue("speed", expected="a non-negative value")

@@ -1,0 +1,53 @@
+"""Refusals about jobs; texts of QEMU 7.2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monitor.engine.errors import RequestError
+
+
+@dataclass(eq=False)
+class JobNotFound(RequestError):
+    """As the ``job-*`` commands say it; the ``block-job-*`` commands raise JobNotActive."""
+
+    template = "Job not found"
+    job: str
+
+
+@dataclass(eq=False)
+class InvalidJobId(RequestError):
+    template = "Invalid job ID '{job}'"
+    job: str
+
+
+@dataclass(eq=False)
+class JobIdInUse(RequestError):
+    template = "Job ID '{job}' already in use"
+    job: str
+
+
+@dataclass(eq=False)
+class JobAlreadyPaused(RequestError):
+    template = "Job is already paused"
+    job: str
+
+
+@dataclass(eq=False)
+class JobNotPaused(RequestError):
+    template = "Can't resume a job that was not paused"
+    job: str
+
+
+@dataclass(eq=False)
+class JobPaused(RequestError):
+    """A cancel without force is not for paused jobs."""
+
+    template = "The block job for device '{job}' is currently paused"
+    job: str
+
+
+@dataclass(eq=False)
+class CannotComplete(RequestError):
+    template = "The active block job '{job}' cannot be completed"
+    job: str

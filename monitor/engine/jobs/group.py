@@ -1,0 +1,140 @@
+"""Jobs that end together: all finalize, or all abort. A single job is a group of one.
+
+    a run ends well      waiting, until every run of the group has ended; then all are pending, and
+                         finalize at once, or when the user says so if one of them wants that
+    a run fails          all others are cancelled; when every run has ended, all abort
+    a prepare fails      all abort
+
+Preparing, committing and aborting change the graph, so they take the graph's turn; a cancel that
+comes before they have it still counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from monitor.engine.jobs.job import Job
+from monitor.engine.jobs.state import Status
+
+if TYPE_CHECKING:
+    from monitor.engine.jobs.manager import Jobs
+
+
+class JobGroup:
+    """The jobs of one transaction, or one job alone."""
+
+    def __init__(self, manager: Jobs) -> None:
+        self.manager = manager
+        self.jobs: list[Job] = []
+        self.aborting = False
+        self.finalizing = False
+        """The point of no return: the last changes are being made."""
+
+    def add(self, job: Job) -> None:
+        job.group = self
+        self.jobs.append(job)
+
+    @property
+    def waits_for_finalize(self) -> bool:
+        """Whether nothing goes on before the user finalizes."""
+        return (
+            not self.aborting
+            and not self.finalizing
+            and all(job.status is Status.PENDING for job in self.jobs)
+            and not all(job.auto_finalize for job in self.jobs)
+        )
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the end is under way: verbs wait for it."""
+        return self.finalizing and bool(self.jobs)
+
+    # -- words from the jobs, on the loop ----------------------------------------------------
+
+    def run_ended(self, job: Job) -> None:
+        """A job's run is over, well or not; or the job was cancelled before it began."""
+        if job.note_failure():
+            self.fail(job)
+        elif self.aborting:
+            self._abort_when_all_ended()
+        else:
+            self._succeed(job)
+
+    def fail(self, job: Job) -> None:
+        """A job has failed or was cancelled after its run: none may be finalized."""
+        if not self.aborting:
+            self.aborting = True
+            for other in self.jobs:
+                if other is not job:
+                    other.request_cancel(force=True)
+        self._abort_when_all_ended()
+
+    def finalize_soon(self) -> None:
+        self.manager.spawn(self.finalize())
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def _succeed(self, job: Job) -> None:
+        job.move(Status.WAITING)
+        if any(other.status is not Status.WAITING for other in self.jobs):
+            return
+        for other in self.jobs:
+            other.move(Status.PENDING)
+            if not other.auto_finalize:
+                other.report_pending()
+        if all(other.auto_finalize for other in self.jobs):
+            self.finalize_soon()
+
+    async def finalize(self) -> None:
+        """Prepares and commits all jobs, or aborts all. Returns when they are concluded."""
+        graph = self.manager.graph
+        async with graph.turn:
+            if self.aborting or self.finalizing:
+                return
+            self.finalizing = True
+            nodes = [node for job in self.jobs for node in job.drains_for_end()]
+            async with graph.drained(*nodes):
+                if await self._prepare():
+                    for job in self.jobs:
+                        job.commit()
+            for job in list(self.jobs):
+                await self._conclude(job)
+
+    async def _prepare(self) -> bool:
+        for job in self.jobs:
+            await job.prepare_in_thread()
+            if job.failure is not None:
+                self._mark_all_failed(job)
+                return False
+        return True
+
+    def _mark_all_failed(self, culprit: Job) -> None:
+        self.aborting = True
+        for job in self.jobs:
+            if job is not culprit:
+                job.request_cancel(force=True)
+
+    def _abort_when_all_ended(self) -> None:
+        if all(job.run_is_over for job in self.jobs):
+            self.manager.spawn(self._abort())
+
+    async def _abort(self) -> None:
+        async with self.manager.graph.turn:
+            if self.finalizing:
+                return
+            self.finalizing = True
+            for job in list(self.jobs):
+                await self._conclude(job)
+
+    async def _conclude(self, job: Job) -> None:
+        failed = job.note_failure()
+        if failed:
+            job.abort()
+        await job.clean()
+        await self.manager.release(job)
+        self.jobs.remove(job)
+        if job.started:
+            job.report_end()
+        job.move(Status.CONCLUDED)
+        if job.auto_dismiss or not job.started:
+            self.manager.dismiss(job)

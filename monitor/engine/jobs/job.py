@@ -1,0 +1,394 @@
+"""What every background job is: a life (``state``), a thread that runs it, and an end.
+
+A job type states what it does in five methods. ``run`` and ``prepare`` are called in the job's
+thread and may block; the others on the control loop:
+
+    run        the work; passes a pause point between two pieces and does I/O in lanes only
+    prepare    the last disk work that may fail, inside a drained section: no lanes there
+    commit     makes the result final in the graph; cannot fail
+    abort      undoes what commit would have made final; after a failed or cancelled job
+    clean      after either
+
+``run`` and ``prepare`` fail by raising OSError or RequestError. Any other exception is a bug: the
+job fails with one line, and the traceback goes to the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from monitor.engine.api import JobSnapshot
+from monitor.engine.clock import Clock
+from monitor.engine.errors import InternalError, RequestError
+from monitor.engine.graph.client import Client
+from monitor.engine.graph.node import Node
+from monitor.engine.jobs.errors import (
+    CannotComplete,
+    JobAlreadyPaused,
+    JobNotPaused,
+)
+from monitor.engine.jobs.pausing import JobCancelled, Pausing
+from monitor.engine.jobs.progress import Progress
+from monitor.engine.jobs.state import StateMachine, Status, Verb
+from monitor.engine.jobs.thread import JobThread
+from monitor.engine.schema.job import JobType
+
+if TYPE_CHECKING:
+    from monitor.engine.jobs.group import JobGroup
+
+log = logging.getLogger(__name__)
+
+Emit = Callable[[str, dict[str, Any]], None]
+
+
+class Job(Client):
+    """One job. Everything but ``run``, ``prepare`` and the pause points is of the control loop.
+
+    ``job_id`` None makes an internal job: it has no events and no query shows it.
+    """
+
+    type: ClassVar[JobType]
+    graph_type = "block-job"
+    can_complete: ClassVar[bool] = False
+    """Becomes ready and then waits for ``job-complete``."""
+
+    def __init__(
+        self,
+        job_id: str | None,
+        clock: Clock,
+        emit: Emit,
+        *,
+        auto_finalize: bool = True,
+        auto_dismiss: bool = True,
+    ) -> None:
+        super().__init__(job_id or "")
+        self.id = job_id
+        self.clock = clock
+        self.auto_finalize = auto_finalize
+        self.auto_dismiss = auto_dismiss
+        self.progress = Progress(clock)
+        self.failure: Exception | None = None
+        """Why the job fails; cancelled jobs have one too."""
+        self.cancel_requested = False
+        self.force_cancelled = False
+        self.started = False
+        self.group: JobGroup
+        self._emit = emit
+        self._state = StateMachine(self.name, self._status_changed)
+        self._pausing = Pausing(clock, self._parked_in_thread)
+        self._thread: JobThread | None = None
+        self._paused_from: Status | None = None
+        self._run_over = False
+        self._watchers: set[asyncio.Event] = set()
+        self._state.move(Status.CREATED)
+
+    # -- what a type of job does -------------------------------------------------------------
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Nothing by default."""
+
+    def commit(self) -> None:
+        """Nothing by default."""
+
+    def abort(self) -> None:
+        """Nothing by default."""
+
+    async def clean(self) -> None:
+        """Nothing by default. May wait for workers; the turn is held."""
+
+    def drains_for_end(self) -> Iterable[Node]:
+        """The nodes that ``prepare`` and ``commit`` want drained."""
+        return ()
+
+    def soft_cancel(self) -> bool:
+        """A cancel without force came; whether the job ends by itself and well (a ready mirror).
+        By default it is as good as force."""
+        return False
+
+    def complete(self) -> None:
+        """``job-complete`` came, in state ready."""
+
+    def user_resumed(self) -> None:
+        """Hook: a pause by the user, or by an error, has ended."""
+
+    def report_pending(self) -> None:
+        """Hook: the job waits for ``job-finalize``."""
+
+    def report_end(self) -> None:
+        """Hook: the last change is made, the status is about to become concluded."""
+
+    # -- facts -------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        return f"{self.type} job '{self.name}'"
+
+    @property
+    def device_name(self) -> str:
+        return ""
+
+    @property
+    def internal(self) -> bool:
+        return self.id is None
+
+    @property
+    def status(self) -> Status:
+        return self._state.status
+
+    @property
+    def ready(self) -> bool:
+        return self._state.ready
+
+    @property
+    def run_is_over(self) -> bool:
+        """Whether no thread works for the job any more, or yet."""
+        return self._run_over or not self.started
+
+    @property
+    def paused(self) -> bool:
+        """Whether anything asks the job to stand still (it may not stand yet)."""
+        return self._pausing.wanted
+
+    @property
+    def user_paused(self) -> bool:
+        return self._pausing.user
+
+    @property
+    def busy(self) -> bool:
+        """Whether it works at this moment: neither sleeps nor stands at a pause point."""
+        if self.status is Status.NULL or not self.started:
+            return False
+        return self._run_over or not self._pausing.idle
+
+    @property
+    def error_text(self) -> str | None:
+        return None if self.failure is None else describe_failure(self.failure)
+
+    def verbs(self) -> frozenset[str]:
+        """The verbs that would do something now: what completion offers."""
+        accepted = {verb for verb in Verb if self._state.accepts(verb)}
+        accepted -= {Verb.RESUME} if not self.user_paused else {Verb.PAUSE}
+        if not self.can_complete or self.cancel_requested:
+            accepted.discard(Verb.COMPLETE)
+        return frozenset(verb.value for verb in accepted & self.known_verbs())
+
+    def known_verbs(self) -> set[Verb]:
+        return set(Verb) - {Verb.SET_SPEED}
+
+    def snapshot(self) -> JobSnapshot:
+        return JobSnapshot(
+            id=self.name,
+            type=self.type,
+            status=self.status.value,
+            current=self.progress.current,
+            total=self.progress.total,
+            rate=self.progress.rate(),
+            paused=self.paused,
+            error=self.error_text,
+            verbs=self.verbs(),
+        )
+
+    # -- the user's verbs --------------------------------------------------------------------
+
+    def check(self, verb: Verb) -> None:
+        self._state.check(verb)
+
+    def user_pause(self) -> None:
+        self.check(Verb.PAUSE)
+        if self.user_paused:
+            raise JobAlreadyPaused(self.name)
+        self._pausing.pause_user()
+
+    def user_resume(self) -> None:
+        if not self.user_paused:
+            raise JobNotPaused(self.name)
+        self.check(Verb.RESUME)
+        self.user_resumed()
+        self._pausing.resume_user()
+        self._leave_pause()
+
+    def user_cancel(self, *, force: bool) -> None:
+        self.check(Verb.CANCEL)
+        self.cancel(force=force)
+
+    def user_complete(self) -> None:
+        self.check(Verb.COMPLETE)
+        if self.cancel_requested or not self.can_complete:
+            raise CannotComplete(self.name)
+        self.complete()
+
+    # -- its life, on the loop ---------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begins to run. The job is in a group by now."""
+        assert not self.started
+        self.started = True
+        self._state.move(Status.RUNNING)
+        self._thread = JobThread(f"job {self.name or self.type}")
+        self._thread.submit(self._run_in_thread).add_done_callback(self._run_ended)
+
+    def cancel(self, *, force: bool) -> None:
+        """Ends the job, wherever it is. Soft on a job that can end well by itself."""
+        if self.status is Status.CONCLUDED:
+            self.group.manager.dismiss(self)
+            return
+        self.request_cancel(force=force)
+        if not self.started:
+            self.group.run_ended(self)
+        elif self._run_over and self.force_cancelled:
+            self.group.fail(self)
+
+    def request_cancel(self, *, force: bool) -> None:
+        """Marks the job cancelled and lets its thread know."""
+        force = force or not self.soft_cancel()
+        if self.user_paused:
+            self.user_resumed()
+            self._pausing.resume_user()
+        if not force and self._run_over:
+            return
+        self.cancel_requested = True
+        self.force_cancelled = self.force_cancelled or force
+        if self.force_cancelled:
+            self._pausing.cancel()
+        self._leave_pause()
+
+    def move(self, status: Status) -> None:
+        self._state.move(status)
+
+    def note_failure(self) -> bool:
+        """Whether the job has failed or is cancelled; its status is ``aborting`` then."""
+        if self.failure is None and self.force_cancelled:
+            self.failure = OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+        if self.failure is None:
+            return False
+        self._state.move(Status.ABORTING)
+        return True
+
+    async def prepare_in_thread(self) -> None:
+        """Runs ``prepare`` and records its failure."""
+        assert self._thread is not None
+        self.failure = await self._thread.submit(lambda: self._guarded(self.prepare))
+
+    def stop_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.stop()
+
+    def gate_closed(self) -> None:
+        self._pausing.pause_drain()
+
+    def gate_opened(self) -> None:
+        self._pausing.resume_drain()
+        self._leave_pause()
+
+    def become_ready(self) -> None:
+        """From the job's thread: all is copied, the job waits for ``job-complete``."""
+        self.tell_loop(self._state.move, Status.READY)
+
+    def tell_loop(self, callback: Callable[..., None], *args: Any) -> None:
+        assert self._thread is not None
+        self._thread.tell_loop(callback, *args)
+
+    async def settled(self) -> None:
+        """Waits until the job stays as it is for now: gone, concluded, or waiting for a verb."""
+        changed = asyncio.Event()
+        self._watchers.add(changed)
+        try:
+            while not self._waits_for_a_verb():
+                changed.clear()
+                await changed.wait()
+        finally:
+            self._watchers.discard(changed)
+
+    def _waits_for_a_verb(self) -> bool:
+        match self.status:
+            case Status.CONCLUDED | Status.NULL:
+                return True
+            case Status.READY | Status.STANDBY:
+                return not self.cancel_requested
+            case Status.PAUSED:
+                return self.user_paused
+            case Status.PENDING:
+                return self.group.waits_for_finalize
+        return False
+
+    def _status_changed(self, status: Status) -> None:
+        if not self.internal:
+            self._emit("JOB_STATUS_CHANGE", {"id": self.name, "status": status.value})
+        self._notice()
+
+    def _notice(self) -> None:
+        for watcher in self._watchers:
+            watcher.set()
+
+    def _parked(self, number: int) -> None:
+        """Word from the thread: it stands at a pause point, because of pause ``number``."""
+        pausing = self._pausing
+        if number != pausing.number or not pausing.wanted or pausing.cancelled:
+            return
+        if self.status in (Status.RUNNING, Status.READY):
+            self._paused_from = self.status
+            running = self.status is Status.RUNNING
+            self._state.move(Status.PAUSED if running else Status.STANDBY)
+        self._notice()
+
+    def _leave_pause(self) -> None:
+        if self._paused_from and (not self.paused or self.force_cancelled):
+            status, self._paused_from = self._paused_from, None
+            self._state.move(status)
+
+    def _run_ended(self, future: asyncio.Future[Exception | None]) -> None:
+        self._run_over = True
+        self._leave_pause()
+        self.failure = future.result()
+        self.group.run_ended(self)
+
+    # -- its thread --------------------------------------------------------------------------
+
+    def pause_point(self) -> None:
+        """To be passed between two pieces of work, in the job's thread, outside of lanes.
+        Raises JobCancelled."""
+        self._pausing.point()
+
+    def sleep(self, delay: Callable[[], float]) -> None:
+        """Sleeps until ``delay()`` says 0.0; it is asked again when the speed changes."""
+        self._pausing.sleep(delay)
+
+    def pause_for_error(self) -> None:
+        """From the job's thread: the next pause point waits until the user resumes or cancels."""
+        self._pausing.pause_user()
+
+    def _parked_in_thread(self, number: int) -> None:
+        self.tell_loop(self._parked, number)
+
+    def _run_in_thread(self) -> Exception | None:
+        return self._guarded(self._run)
+
+    def _run(self) -> None:
+        self.pause_point()
+        self.run()
+
+    def _guarded(self, call: Callable[[], None]) -> Exception | None:
+        try:
+            call()
+        except JobCancelled:
+            return None
+        except (OSError, RequestError) as error:
+            return error
+        except Exception:
+            log.exception("%s failed unexpectedly", self.describe())
+            return InternalError(f"{self.describe()} failed unexpectedly")
+        return None
+
+
+def describe_failure(error: Exception) -> str:
+    """A failure in QEMU's words: the error's text, or what errno means."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error)

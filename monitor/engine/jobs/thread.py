@@ -1,0 +1,60 @@
+"""The thread that a job's blocking work runs on, from its first read to its last flush."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+_Work = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+
+
+class JobThread:
+    """Runs calls one after the other and reports to the loop it was made on.
+
+    A daemon thread: a job that hangs in a system call does not keep the process from ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
+        """``call`` runs on the thread when all before it have ended."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.put((call, future))
+        return future
+
+    def tell_loop(self, callback: Callable[..., None], *args: Any) -> None:
+        """Runs ``callback`` on the loop, soon; from any thread. Nothing happens when it ended."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    def stop(self) -> None:
+        """The thread ends when its calls have."""
+        self._queue.put(None)
+
+    def _main(self) -> None:
+        while (work := self._queue.get()) is not None:
+            call, future = work
+            try:
+                result = call()
+            except BaseException as error:  # handed to whoever waits for the call
+                self.tell_loop(_fail, future, error)
+            else:
+                self.tell_loop(_resolve, future, result)
+
+
+def _resolve(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
