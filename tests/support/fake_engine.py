@@ -16,8 +16,9 @@ import msgspec
 from monitor.engine.api import Engine, Event, JobSnapshot, Name
 from monitor.engine.errors import JobNotActive, RequestError
 from monitor.engine.schema.base import Request
-from monitor.engine.schema.graph import BlockdevAdd, BlockStream
+from monitor.engine.schema.graph import BlockdevAdd
 from monitor.engine.schema.job import BlockJobCancel, JobCancel
+from monitor.engine.schema.stream import BlockStream
 
 MIB = 1 << 20
 

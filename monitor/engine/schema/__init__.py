@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-TOPICS = ("blockdev", "graph", "job", "monitor", "query", "extra")
+TOPICS = ("blockdev", "create", "graph", "job", "monitor", "query", "stream", "extra")
 
 
 def load() -> None:

@@ -15,7 +15,7 @@ from monitor.engine.schema.base import (
     QInt,
     Request,
 )
-from monitor.engine.schema.blockdev import AnyBlockdevOptions, AnyCreateOptions
+from monitor.engine.schema.blockdev import AnyBlockdevOptions
 
 
 class BlockdevAdd(Request, kw_only=True, tag="blockdev-add"):
@@ -35,15 +35,6 @@ class BlockdevDel(Request, kw_only=True, tag="blockdev-del"):
     example = "blockdev-del node-name=n0"
 
 
-class BlockdevCreate(Request, kw_only=True, tag="blockdev-create"):
-    """Create an image in a background job."""
-
-    job_id: Annotated[NewName, "the job's name"]
-    options: Annotated[AnyCreateOptions, "what to create"]
-
-    example = "blockdev-create job-id=c0 options.driver=file options.filename=a.img options.size=1G"
-
-
 class BlockdevSnapshotSync(Request, kw_only=True, tag="blockdev-snapshot-sync"):
     """Put a new overlay image on top of a drive or node."""
 
@@ -52,9 +43,9 @@ class BlockdevSnapshotSync(Request, kw_only=True, tag="blockdev-snapshot-sync"):
     snapshot_file: Annotated[FileName, "the overlay's file"]
     snapshot_node_name: Annotated[NewName, "the overlay's node name"] | UnsetType = UNSET
     format: Annotated[str, "the overlay's format (default qcow2)"] | UnsetType = UNSET
-    mode: Annotated[Literal["existing", "absolute-paths"], "create the file, or use it"] | UnsetType = (
-        UNSET
-    )
+    mode: (
+        Annotated[Literal["existing", "absolute-paths"], "create the file, or use it"] | UnsetType
+    ) = UNSET
 
     example = "blockdev-snapshot-sync device=d0 snapshot-file=overlay.qcow2 format=qcow2"
 
@@ -78,32 +69,9 @@ class BlockResize(Request, kw_only=True, tag="block_resize"):
     example = "block_resize node-name=n0 size=1G"
 
 
-class BlockStream(Request, kw_only=True, tag="block-stream"):
-    """Copy data from the backing chain into an image, in a background job."""
-
-    job_id: Annotated[NewName, "the job's name (default: the drive's)"] | UnsetType = UNSET
-    device: Annotated[DeviceName, "what is filled"]
-    base: Annotated[FileName, "stop above this backing file"] | UnsetType = UNSET
-    base_node: Annotated[NodeName, "stop above this node"] | UnsetType = UNSET
-    backing_file: Annotated[str, "the backing link to write in the end"] | UnsetType = UNSET
-    bottom: Annotated[NodeName, "the last node to copy from"] | UnsetType = UNSET
-    speed: Annotated[QInt, "bytes a second at most, 0 for no limit"] | UnsetType = UNSET
-    on_error: (
-        Annotated[Literal["report", "ignore", "enospc", "stop", "auto"], "what an error does"]
-        | UnsetType
-    ) = UNSET
-    filter_node_name: Annotated[NewName, "the name of the job's filter"] | UnsetType = UNSET
-    auto_finalize: Annotated[bool, "finish without job-finalize"] | UnsetType = UNSET
-    auto_dismiss: Annotated[bool, "go without job-dismiss"] | UnsetType = UNSET
-
-    example = "block-stream job-id=s0 device=d0 speed=10485760"
-
-
 __all__ = [
     "BlockResize",
-    "BlockStream",
     "BlockdevAdd",
-    "BlockdevCreate",
     "BlockdevDel",
     "BlockdevSnapshot",
     "BlockdevSnapshotSync",
