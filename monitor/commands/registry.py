@@ -20,6 +20,7 @@ The pattern is a comma separated list of arguments in order, in the letters of Q
     K    any number of key=value words (dotted keys, JSON values), a dict
     s/file   a word that names a file, where HMP takes any string
     --word   a flag in words, taken anywhere;  --word=i  one that is followed by a value
+    -x=s     the same with one letter
     …?   optional                    …*  any number of them, a list (last positional only)
 
 Handlers run on the control loop, see requests and results only, and return what to print.
@@ -142,7 +143,7 @@ def parse_pattern(pattern: str) -> tuple[Argument, ...]:
 def _argument(item: str) -> Argument:
     name, _, kind = item.partition(":")
     option = ""
-    if kind.startswith("--"):
+    if kind.startswith("--") or (kind.startswith("-") and "=" in kind):
         option, _, kind = kind.partition("=")
         option, kind = option.rstrip("?"), kind.rstrip("?") + "?" if kind else "--?"
     optional, many = kind.endswith("?"), kind.endswith("*")
