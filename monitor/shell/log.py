@@ -1,0 +1,56 @@
+"""Our own bugs: a traceback in the log, one line to the user.
+
+The log is ``$XDG_STATE_HOME/blkmon/log`` (``~/.local/state`` by default), mode 0600, cut when it
+grows past ``LIMIT``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from pathlib import Path
+
+from monitor.engine.errors import InternalError
+
+LIMIT = 1 << 20
+"""Bytes after which the log is begun anew; one older copy is kept beside it."""
+
+
+def state_folder() -> Path:
+    """Where this user's history and log are kept (XDG Base Directory specification, 0.8)."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    # A relative path there is to be ignored, says the specification.
+    root = Path(state) if os.path.isabs(state) else Path("~/.local/state").expanduser()
+    return root / "blkmon"
+
+
+def log_failure(error: BaseException) -> InternalError:
+    """Writes the traceback of ``error`` to the log; the error to show in its place."""
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    try:
+        _append("".join(traceback.format_exception(error)))
+    except OSError:
+        return _Unlogged(what)
+    return InternalError(what)
+
+
+class _Unlogged(InternalError):
+    """The log cannot be written, so the line does not point there."""
+
+    template = "internal error: {what}"
+
+
+def _append(text: str) -> None:
+    folder = state_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / "log"
+    if path.exists() and path.stat().st_size > LIMIT:
+        path.replace(path.with_suffix(".old"))
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        entry = f"{stamp} pid {os.getpid()}\n{text}\n"
+        os.write(descriptor, entry.encode("utf-8", "backslashreplace"))
+    finally:
+        os.close(descriptor)
