@@ -1,0 +1,264 @@
+"""A stream of bytes -> the JSON values in it, as QEMU's lexer and streamer find them.
+
+Values need no separator: an object ends with its bracket, a number with the first byte that cannot
+belong to it. After garbage the lexer skips to a structural character, an ASCII control character
+other than tab, or FE or FF, which no UTF-8 holds: a client sends FF to be heard again after a
+mistake (docs/interop/qmp-spec.txt, "Compatibility considerations").
+
+Plain well-formed objects take a short cut through the standard library's decoder; anything else,
+be it half an object or a subtlety of the dialect, goes through the exact lexer below.
+"""
+
+from __future__ import annotations
+
+import re
+from json import JSONDecoder
+from typing import Any
+
+from monitor.wire.qmpjson import JSONParseError, Kind, Token, lenient_text, parse
+
+__all__ = ["JSONStream"]
+
+
+# Where the lexer can be between two pieces of its input; for each place inside a token, what may
+# follow and where that leads. Bytes that match nothing end the token at a place in _COMPLETE, and
+# are a mistake elsewhere.
+_START = "between tokens"
+_RECOVERY = "after a mistake"
+_FOLLOWING: dict[str, tuple[tuple[re.Pattern[bytes], str], ...]] = {
+    place: tuple((re.compile(pattern), after) for pattern, after in following)
+    for place, following in {
+        'after "': (
+            (rb'[^"\\\x00-\x1f\xfe\xff]+', 'after "'),
+            (rb'"', "string"),
+            (rb"\\", 'after " and \\'),
+        ),
+        'after " and \\': ((rb"[^\x00-\x1f\xfe\xff]", 'after "'),),
+        "after '": (
+            (rb"[^'\\\x00-\x1f\xfe\xff]+", "after '"),
+            (rb"'", "string"),
+            (rb"\\", "after ' and \\"),
+        ),
+        "after ' and \\": ((rb"[^\x00-\x1f\xfe\xff]", "after '"),),
+        "after -": ((rb"0", "after 0"), (rb"[1-9]", "in an integer")),
+        "after 0": ((rb"\.", "after a point"),),
+        "in an integer": (
+            (rb"[0-9]+", "in an integer"),
+            (rb"\.", "after a point"),
+            (rb"[eE]", "after e"),
+        ),
+        "after a point": ((rb"[0-9]", "in a fraction"),),
+        "in a fraction": ((rb"[0-9]+", "in a fraction"), (rb"[eE]", "after e")),
+        "after e": ((rb"[+-]", "after e and a sign"), (rb"[0-9]", "in an exponent")),
+        "after e and a sign": ((rb"[0-9]", "in an exponent"),),
+        "in an exponent": ((rb"[0-9]+", "in an exponent"),),
+        "in a word": ((rb"[a-z]+", "in a word"),),
+    }.items()
+}
+_COMPLETE: dict[str, Kind] = {
+    "after 0": "integer",
+    "in an integer": "integer",
+    "in a fraction": "float",
+    "in an exponent": "float",
+    "in a word": "keyword",
+}
+_FIRST: dict[int, str] = (
+    {ord('"'): 'after "', ord("'"): "after '", ord("-"): "after -", ord("0"): "after 0"}
+    | dict.fromkeys(b"123456789", "in an integer")
+    | dict.fromkeys(range(ord("a"), ord("z") + 1), "in a word")
+)
+_RESYNCHRONISE = re.compile(rb"[\x00-\x08\x0a-\x1f\xfe\xff\[\]{}:,]")
+_BLANKS = re.compile(rb"[ \t\r\n]*+")
+
+# The common tokens, whole and in one go; where none matches, the table above is asked. A number or
+# word is whole only if what follows it is there to be seen.
+_WHOLE_TOKEN = re.compile(
+    rb"""[ \t\r\n]*+(?:
+        ([{}\[\]:,])
+      | ("[^"\\\x00-\x1f\xfe\xff]*+(?:\\[^\x00-\x1f\xfe\xff][^"\\\x00-\x1f\xfe\xff]*+)*+"
+        |'[^'\\\x00-\x1f\xfe\xff]*+(?:\\[^\x00-\x1f\xfe\xff][^'\\\x00-\x1f\xfe\xff]*+)*+')
+      | (-?+(?:0|[1-9][0-9]*+)(?=[^0-9.eE]))
+      | ([a-z]++(?=[^a-z]))
+    )""",
+    re.VERBOSE,
+)
+_STRUCTURAL: dict[bytes, Kind] = {
+    b"{": "{",
+    b"}": "}",
+    b"[": "[",
+    b"]": "]",
+    b":": ":",
+    b",": ",",
+}
+_LEVELS: dict[Kind, tuple[int, int]] = {"{": (1, 0), "}": (-1, 0), "[": (0, 1), "]": (0, -1)}
+_WHOLE_KINDS: tuple[Kind, ...] = ("string", "integer", "keyword")
+
+# What the standard decoder would read otherwise than QEMU: escaped code points, integers that may
+# not fit 64 bits, an exponent after a lone zero.
+_SUBTLE = re.compile(r"\\u|[0-9]{19}|0[eE]")
+_PLAIN_BLANKS = re.compile(r"[ \t\r\n]*")
+
+
+class JSONStream:
+    """``feed`` bytes, get values and ``JSONParseError``s in the order of their ends."""
+
+    max_token_bytes = 64 << 20  # of all tokens of one value together, too
+    max_tokens = 2 << 20
+    max_nesting = 1024
+    max_short_cut = 128 << 10  # bytes at once that the standard decoder may be given
+
+    def __init__(self) -> None:
+        self._state = _START
+        self._token = bytearray()
+        self._forget_value()
+
+    def feed(self, data: bytes) -> list[Any]:
+        found: list[Any] = []
+        position = 0
+        plain = self._plain(data)
+        while position < len(data):
+            if plain and self._state is _START and not self._tokens:
+                position = _short_cut(plain, position, found)
+            while position < len(data):
+                before = len(found)
+                position = self._step(data, position, found)
+                if len(found) > before and self._state is _START:
+                    break
+        return found
+
+    def _plain(self, data: bytes) -> str:
+        """``data`` as text, if the standard decoder reads it as QEMU would; "" otherwise."""
+        if len(data) > self.max_short_cut or not data.isascii():
+            return ""
+        text = data.decode("ascii")
+        return "" if _SUBTLE.search(text) else text
+
+    def _step(self, data: bytes, position: int, found: list[Any]) -> int:
+        """One token or piece of a token; returns where the next begins."""
+        if self._state is _START:
+            return self._start(data, position, found)
+        if self._state is _RECOVERY:
+            match = _RESYNCHRONISE.search(data, position)
+            if match is None:
+                return len(data)
+            self._state = _START
+            return match.start()
+        room = self.max_token_bytes + 1 - len(self._token)
+        for pattern, after in _FOLLOWING[self._state]:
+            match = pattern.match(data, position, position + room)
+            if match:
+                self._token += match[0]
+                self._move(after, found)
+                return match.end()
+        if self._state in _COMPLETE and not self._leading_zero(data[position]):
+            self._finish(_COMPLETE[self._state], found)
+            return position
+        self._token.append(data[position])
+        self._stray(found)
+        return position + 1
+
+    def _leading_zero(self, byte: int) -> bool:
+        return self._state == "after 0" and 0x30 <= byte <= 0x39
+
+    def _start(self, data: bytes, position: int, found: list[Any]) -> int:
+        match = _WHOLE_TOKEN.match(data, position)
+        if match and match.end() - position <= self.max_token_bytes:
+            group = match.lastindex or 0
+            text = match[group]
+            self._add(_STRUCTURAL[text] if group == 1 else _WHOLE_KINDS[group - 2], text, found)
+            return match.end()
+        match = _BLANKS.match(data, position)
+        position = match.end() if match else position
+        if position == len(data):
+            return position
+        self._token.append(data[position])
+        if data[position] in _FIRST:
+            self._state = _FIRST[data[position]]
+        else:
+            self._stray(found)
+        return position + 1
+
+    def _move(self, after: str, found: list[Any]) -> None:
+        if after == "string" or len(self._token) > self.max_token_bytes:
+            self._finish("string", found)  # over the limit, its kind does not matter
+        else:
+            self._state = after
+
+    def _stray(self, found: list[Any]) -> None:
+        text = lenient_text(bytes(self._token).partition(b"\0")[0])
+        found.append(JSONParseError(f"JSON parse error, stray '{text}'"))
+        self._token.clear()
+        self._forget_value()
+        self._state = _RECOVERY
+
+    def _finish(self, kind: Kind, found: list[Any]) -> None:
+        text = bytes(self._token)
+        self._token.clear()
+        self._state = _START
+        self._add(kind, text, found)
+
+    def _add(self, kind: Kind, text: bytes, found: list[Any]) -> None:
+        """A token is whole; with it a value may be."""
+        if kind in _LEVELS:
+            braces, brackets = _LEVELS[kind]
+            self._braces += braces
+            self._brackets += brackets
+        exceeded = self._exceeded(len(text))
+        if exceeded:
+            found.append(JSONParseError(f"JSON {exceeded} limit exceeded"))
+            self._forget_value()
+            return
+        self._tokens.append(Token(kind, text))
+        self._bytes += len(text)
+        if (self._braces > 0 <= self._brackets) or (self._brackets > 0 <= self._braces):
+            return
+        try:
+            found.append(parse(self._tokens))
+        except JSONParseError as error:
+            found.append(error)
+        self._forget_value()
+
+    def _exceeded(self, size: int) -> str | None:
+        if self._bytes + size + 1 > self.max_token_bytes:
+            return "token size"
+        if len(self._tokens) + 1 > self.max_tokens:
+            return "token count"
+        return "nesting depth" if self._braces + self._brackets > self.max_nesting else None
+
+    def _forget_value(self) -> None:
+        self._tokens: list[Token] = []
+        self._bytes = 0
+        self._braces = 0  # open; below 0 when one too many was closed
+        self._brackets = 0
+
+
+def _short_cut(text: str, position: int, found: list[Any]) -> int:
+    """Takes plain objects from ``position`` on; returns where the rest begins."""
+    while True:
+        start = _match_end(_PLAIN_BLANKS, text, position)
+        if not text.startswith("{", start):
+            return start
+        try:
+            value, position = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            return start
+        found.append(value)
+
+
+def _match_end(pattern: re.Pattern[str], text: str, position: int) -> int:
+    match = pattern.match(text, position)
+    return match.end() if match else position
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate key")
+    return members
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_DECODER = JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)
