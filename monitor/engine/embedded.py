@@ -7,6 +7,7 @@ from typing import Any
 
 from monitor.engine.api import Engine, Event, JobSnapshot, Name
 from monitor.engine.clock import Clock, HostClock
+from monitor.engine.errors import host_failure
 from monitor.engine.graph.graph import Graph
 from monitor.engine.handlers import handler_of
 from monitor.engine.jobs.manager import Jobs
@@ -23,7 +24,10 @@ class EmbeddedEngine(Engine):
         self._subscribers: list[Callable[[Event], None]] = []
 
     async def execute(self, request: Request) -> Any:
-        return await handler_of(type(request))(self, request)
+        try:
+            return await handler_of(type(request))(self, request)
+        except OSError as error:
+            raise host_failure(request.qmp_name(), error) from error
 
     # -- events ------------------------------------------------------------------------------
 

@@ -291,4 +291,4 @@ class Driver(ABC):
     def image_facts(self) -> dict[str, Any]:
         """Optional members of QMP's ``ImageInfo`` that the format knows (``dirty-flag``,
         ``encrypted``, ``compressed``, ``cluster-size``), in QMP's spelling."""
-        return {}
+        return {"dirty-flag": False}

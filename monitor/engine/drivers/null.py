@@ -11,7 +11,7 @@ import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from monitor.engine.drivers.base import Driver, DriverKind, Extent, ExtentKind, OpenContext
 from monitor.engine.drivers.buffers import zero
@@ -69,6 +69,9 @@ class NullCoDriver(Driver):
 
     def length(self) -> int:
         return self._length
+
+    def image_facts(self) -> dict[str, Any]:
+        return {}  # no image, no dirty flag
 
     def read(self, buffer: memoryview, offset: int) -> None:
         self._wait()

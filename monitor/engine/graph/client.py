@@ -96,6 +96,9 @@ class Client:
 
     graph_type = "block-backend"  # as x-debug-query-block-graph calls it
 
+    stays_at_node = False
+    """Whether its edges stay when a node is replaced by another (jobs), or follow (drives)."""
+
     def __init__(self, name: str = "") -> None:
         self.name = name
         self.roots: list[RootEdge] = []

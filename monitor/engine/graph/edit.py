@@ -83,8 +83,10 @@ def point(transaction: Transaction, edge: Edge, child: Node) -> None:
 
 def replace(transaction: Transaction, old: Node, new: Node) -> None:
     """Every parent of ``old`` gets ``new`` instead, except where ``new`` already leads to ``old``
-    through that parent (an overlay put on top keeps its own edge)."""
+    through that parent (an overlay put on top keeps its own edge) and jobs, which stay."""
     for edge in list(old.parents):
+        if isinstance(edge.parent, Client) and edge.parent.stays_at_node:
+            continue
         if isinstance(edge.parent, Node) and (edge.parent is new or reaches(new, edge.parent)):
             continue
         point(transaction, edge, new)

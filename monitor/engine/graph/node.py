@@ -12,7 +12,7 @@ from monitor.engine.graph.stages import detect_zeroes
 from monitor.engine.units import human_size
 
 if TYPE_CHECKING:
-    from monitor.engine.schema.blockdev import AnyBlockdevOptions
+    from monitor.engine.schema.blockdev import BlockdevOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Node:
         self,
         name: str,
         driver: Driver,
-        options: AnyBlockdevOptions,
+        options: BlockdevOptions,
         flags: OpenFlags,
         detect_zeroes: str = "off",
     ) -> None:
@@ -119,6 +119,10 @@ class Node:
             return own
         child = self.data_child
         return child.filename if child else ""
+
+    def flags_for_overlay(self) -> OpenFlags:
+        """How a new overlay is opened: as this node is."""
+        return self.flags
 
     def length(self) -> int:
         return self.driver.length()

@@ -62,7 +62,7 @@ class IoResult(Result, kw_only=True):
     length: int | UnsetType = UNSET
     allocated: int | UnsetType = UNSET
     extents: list[IoExtent] | UnsetType = UNSET
-    data: bytes | UnsetType = UNSET
+    data: Annotated[bytes, "base64 in JSON"] | UnsetType = UNSET
 
 
 class CreateImage(Request, kw_only=True, tag="x-blkmon-create"):

@@ -1,0 +1,238 @@
+"""``-drive`` and ``drive_add`` option strings -> what a drive is to be.
+
+The legacy keys (``if``, ``index``, ``media``, ``cache`` …) are taken out here; everything else is
+the image's business and stays as loose options (graph/loose.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from monitor.engine.errors import RequestError
+from monitor.engine.schema.decode import WrongParameterValue
+from monitor.engine.schema.keyval import parse_opts
+from monitor.engine.schema.scalars import parse_bool
+
+CACHE_MODES = {
+    "none": (True, False, True),
+    "off": (True, False, True),
+    "directsync": (True, False, False),
+    "writeback": (False, False, True),
+    "unsafe": (False, True, True),
+    "writethrough": (False, False, False),
+}
+"""cache=MODE -> (cache.direct, cache.no-flush, cache.writeback)."""
+
+INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
+"""In QEMU's order: the number of an interface is printed when it cannot be hot-added."""
+
+LATER = ("snapshot", "copy-on-read")
+"""Known to QEMU; refused here by name until there is a driver behind them."""
+
+
+@dataclass(eq=False)
+class InvalidCacheOption(RequestError):
+    template = "invalid cache option"
+    value: str
+
+
+@dataclass(eq=False)
+class InvalidDiscardOption(RequestError):
+    template = "Invalid discard option"
+    value: str
+
+
+@dataclass(eq=False)
+class InvalidMedia(RequestError):
+    template = "'{value}' invalid media"
+    value: str
+
+
+@dataclass(eq=False)
+class UnsupportedBus(RequestError):
+    template = "unsupported bus type '{value}'"
+    value: str
+
+
+@dataclass(eq=False)
+class CannotHotAdd(RequestError):
+    template = "Can't hot-add drive to type {number}"
+    number: int
+
+
+@dataclass(eq=False)
+class DriverAndFormat(RequestError):
+    template = "Cannot specify both 'driver' and 'format'"
+
+
+@dataclass(eq=False)
+class AliasConflict(RequestError):
+    template = "'{name}' and its alias '{alias}' can't be used at the same time"
+    name: str
+    alias: str
+
+
+@dataclass(eq=False)
+class DuplicateDrive(RequestError):
+    template = "Duplicate ID '{id}' for drive"
+    id: str
+
+
+@dataclass(eq=False)
+class InvalidDriveId(RequestError):
+    template = "Parameter 'id' expects an identifier"
+    id: str
+
+
+@dataclass(eq=False)
+class NotHereYet(RequestError):
+    template = "'{option}' is not supported for drives by this engine"
+    option: str
+
+
+@dataclass(eq=False)
+class InvalidErrorAction(RequestError):
+    template = "'{value}' invalid {direction} error action"
+    value: str
+    direction: str
+
+
+@dataclass
+class DriveSpec:
+    """A drive to be made. ``loose`` empty and no ``filename``: an empty drive."""
+
+    id: str
+    filename: str | None = None
+    read_only: bool = False
+    media: str = "disk"
+    loose: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        return not self.filename and not self.loose
+
+
+def _switch(flat: dict[str, Any], option: str) -> bool:
+    """Takes out an on/off option that is off by default."""
+    value = parse_bool(flat.pop(option, "off"))
+    if value is None:
+        raise WrongParameterValue(option, "'on' or 'off'")
+    return value
+
+
+def parse_drive(text: str, taken: Collection[str]) -> DriveSpec:
+    """One option string. ``taken`` are the ids in use. Raises RequestError in QEMU's words."""
+    from monitor.engine.graph.graph import well_formed
+
+    flat = dict(parse_opts(text))
+    identifier = flat.pop("id", None)
+    if identifier is not None and not well_formed(identifier):
+        raise InvalidDriveId(identifier)
+    if identifier in taken:
+        raise DuplicateDrive(identifier)
+    _interface(flat.pop("if", "none"))
+    for ignored in ("bus", "unit", "index", "addr"):
+        flat.pop(ignored, None)
+    _aliases(flat)
+    for option in LATER:
+        if _switch(flat, option):
+            raise NotHereYet(option)
+    spec = DriveSpec(identifier or _free_id(taken))
+    _media(spec, flat)
+    spec.filename = flat.pop("file", None)
+    _actions(flat)
+    _driver(flat)
+    _image_options(spec, flat)
+    return spec
+
+
+def _interface(name: str) -> None:
+    if name not in INTERFACES:
+        raise UnsupportedBus(name)
+    if name != "none":
+        raise CannotHotAdd(INTERFACES.index(name))
+
+
+def _aliases(flat: dict[str, Any]) -> None:
+    if "readonly" in flat:
+        if "read-only" in flat:
+            raise AliasConflict("read-only", "readonly")
+        flat["read-only"] = flat.pop("readonly")
+
+
+def _free_id(taken: Collection[str]) -> str:
+    number = 0
+    while f"none{number}" in taken:
+        number += 1
+    return f"none{number}"
+
+
+def _media(spec: DriveSpec, flat: dict[str, Any]) -> None:
+    media = flat.pop("media", "disk")
+    if media not in ("disk", "cdrom"):
+        raise InvalidMedia(media)
+    spec.media = media
+    spec.read_only = _switch(flat, "read-only") or media == "cdrom"
+
+
+def _actions(flat: dict[str, Any]) -> None:
+    for option, direction in (("werror", "write"), ("rerror", "read")):
+        value = flat.pop(option, None)
+        allowed = (
+            ("ignore", "enospc", "stop", "report")
+            if direction == "write"
+            else (
+                "ignore",
+                "stop",
+                "report",
+            )
+        )
+        if value is not None and value not in allowed:
+            raise InvalidErrorAction(value, direction)
+
+
+def _driver(flat: dict[str, Any]) -> None:
+    if "format" in flat:
+        if "driver" in flat:
+            raise DriverAndFormat()
+        flat["driver"] = flat.pop("format")
+
+
+def _image_options(spec: DriveSpec, flat: dict[str, Any]) -> None:
+    """cache=, discard= and the rest, as a tree; QEMU's defaults for drives filled in."""
+    cache = flat.pop("cache", None)
+    if cache is not None:
+        if cache not in CACHE_MODES:
+            raise InvalidCacheOption(cache)
+        direct, no_flush, _ = CACHE_MODES[cache]
+        flat.setdefault("cache.direct", "on" if direct else "off")
+        flat.setdefault("cache.no-flush", "on" if no_flush else "off")
+    flat.pop("cache.writeback", None)
+    discard = flat.pop("discard", None)
+    if discard is not None:
+        if discard not in ("ignore", "off", "unmap", "on"):
+            raise InvalidDiscardOption(discard)
+        flat["discard"] = "unmap" if discard in ("unmap", "on") else "ignore"
+    tree = nest(flat)
+    if not spec.filename and not tree:
+        return
+    tree["read-only"] = "on" if spec.read_only else "off"
+    tree.setdefault("auto-read-only", "on")
+    spec.loose = tree
+
+
+def nest(flat: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys -> a tree. Where a key has a value and members too, the members win."""
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        place = tree
+        for parent in parents:
+            below = place.get(parent)
+            if not isinstance(below, dict):
+                below = place[parent] = {}
+            place = below
+        place[last] = value
+    return tree

@@ -1,0 +1,165 @@
+"""Options that leave things open, as ``-drive`` and backing links do: the driver may be missing.
+
+Loose options are a tree of option strings (``{"driver": "qcow2", "file": {"locking": "off"}}``).
+They are settled from the bottom up: the file is opened, its first bytes say the format where none
+is given, and then the format's struct is decoded with its file already open. ``blockdev-add`` never
+comes here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from monitor.engine.drivers import registry
+from monitor.engine.drivers.base import DriverKind, OpenFlags
+from monitor.engine.errors import Refused, RequestError
+from monitor.engine.graph.node import Node
+from monitor.engine.schema import blockdev
+from monitor.engine.schema.decode import UnexpectedParameter, decode
+
+if TYPE_CHECKING:
+    from monitor.engine.graph.opening import Opening
+
+RAW_WARNING = (
+    "WARNING: Image format was not specified for '{filename}' and probing guessed raw.\n"
+    "         Automatically detecting the format is dangerous for raw images, write operations on "
+    "block 0 will be restricted.\n"
+    "         Specify the 'raw' format explicitly to remove the restrictions."
+)
+
+
+async def open_loose(
+    opening: Opening,
+    loose: dict[str, Any],
+    filename: str | None,
+    *,
+    inherit: OpenFlags | None,
+    follow_backing: bool,
+) -> Node:
+    """Settles and opens ``loose``; ``filename`` is the image's name where one was given apart.
+
+    Raises RequestError in QEMU's words for unknown drivers and options.
+    """
+    tree = dict(loose)
+    driver = tree.pop("driver", None)
+    if driver is not None and registry.driver_class(driver).kind is DriverKind.PROTOCOL:
+        if filename is not None:
+            tree |= _named(filename, driver)
+        return await opening.open(_settle(driver, tree), inherit=inherit)
+    if driver is None and filename is None and "file" not in tree:
+        raise Refused("Must specify either driver or file")
+    file = await _open_file(opening, tree, filename, inherit)
+    probed = driver is None
+    if driver is None:
+        driver = await opening.probe(file)
+    if "file" in _roles(driver):
+        tree["file"] = file.name
+    options = _settle(driver, tree)
+    node = await opening.open(
+        options, inherit=inherit, given={"file": file}, follow_backing=follow_backing
+    )
+    if probed:
+        _mark_probed(opening, node)
+    return node
+
+
+async def _open_file(
+    opening: Opening, tree: dict[str, Any], filename: str | None, inherit: OpenFlags | None
+) -> Node:
+    from monitor.engine.graph.opening import flags_of, for_file
+
+    below = tree.pop("file", None)
+    if isinstance(below, str) and filename is None:
+        return opening.graph.find(below)
+    own = dict(below) if isinstance(below, dict) else {}
+    driver = own.pop("driver", None)
+    if filename is None and isinstance(own.get("filename"), str) and driver is None:
+        filename = own.pop("filename")
+    if filename is not None:
+        own |= _named(filename, driver)
+        driver = driver or own["driver"]
+    if driver is None:
+        raise Refused('A block device must be specified for "file"')
+    own.pop("driver", None)
+    general = _settle_general(tree)
+    options = _settle(driver, own)
+    return await opening.open(options, inherit=for_file(flags_of(general, inherit)))
+
+
+def _named(filename: str, driver: str | None) -> dict[str, Any]:
+    """The options that a file name stands for; an explicit protocol driver reads it as it is."""
+    if driver == "file":
+        return {"filename": filename.removeprefix("file:")}
+    named: dict[str, Any] = registry.protocol_options(filename)
+    return named
+
+
+def _roles(driver: str) -> tuple[str, ...]:
+    return registry.driver_class(driver).child_roles
+
+
+_STRUCTS: dict[str, type[blockdev.BlockdevOptions]] = {
+    str(struct.__struct_config__.tag): struct
+    for struct in (
+        blockdev.BlockdevOptionsFile,
+        blockdev.BlockdevOptionsNullAio,
+        blockdev.BlockdevOptionsNullCo,
+        blockdev.BlockdevOptionsQcow2,
+        blockdev.BlockdevOptionsRaw,
+    )
+}
+
+_GENERAL = (
+    "discard",
+    "cache",
+    "read-only",
+    "auto-read-only",
+    "force-share",
+    "detect-zeroes",
+)
+
+
+def _settle_general(tree: dict[str, Any]) -> blockdev.BlockdevOptions:
+    """The members every driver has, to know what the file inherits before the format is known."""
+    general = {key: tree[key] for key in _GENERAL if key in tree}
+    struct = blockdev.BlockdevOptionsNullCo
+    return decode(struct, {"driver": "null-co", **general}, keyval=True)
+
+
+def _settle(driver: str, tree: dict[str, Any]) -> Any:
+    """The driver's own struct; unknown options are refused as QEMU's block layer does."""
+    kind = registry.driver_class(driver).kind
+    try:
+        return decode(_STRUCTS[driver], {"driver": driver, **tree}, keyval=True)
+    except UnexpectedParameter as error:
+        raise UnsupportedOption.by(driver, kind, error) from error
+
+
+class UnsupportedOption(Refused):
+    """A driver was given an option that it does not have."""
+
+    driver: str
+    option: str
+
+    @classmethod
+    def by(cls, driver: str, kind: DriverKind, error: RequestError) -> UnsupportedOption:
+        option = str(getattr(error, "path", ""))
+        if kind is DriverKind.PROTOCOL:
+            refused = cls(f"Block protocol '{driver}' doesn't support the option '{option}'")
+        else:
+            refused = cls(f"Block format '{driver}' does not support the option '{option}'")
+        refused.driver, refused.option = driver, option
+        return refused
+
+
+def _mark_probed(opening: Opening, node: Node) -> None:
+    node.probed = True
+    if node.driver.name != "raw":
+        return
+    setattr(node.driver, "probed", True)  # noqa: B010  (only raw has it)
+    if not node.read_only:
+        text = RAW_WARNING.format(filename=node.filename)
+        opening.graph.emit("X_BLKMON_NOTE", {"text": text})
+
+
+__all__ = ["UnsupportedOption", "open_loose"]

@@ -1,0 +1,89 @@
+"""Putting an overlay on top of a node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monitor.engine import permissions
+from monitor.engine.errors import RequestError
+from monitor.engine.graph import edit
+from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.node import Node
+from monitor.engine.graph.transaction import Transaction
+
+
+@dataclass(eq=False)
+class IoErrorOccurred(RequestError):
+    template = "An IO error has occurred"
+
+
+@dataclass(eq=False)
+class OverlayInUse(RequestError):
+    template = "The overlay is already in use"
+    node: str
+
+
+@dataclass(eq=False)
+class OverlayHasBacking(RequestError):
+    template = "The overlay already has a backing image"
+    node: str
+
+
+@dataclass(eq=False)
+class OverlayCannotBack(RequestError):
+    template = "The overlay does not support backing images"
+    node: str
+
+
+async def put_overlay(graph: Graph, old: Node, overlay: Node) -> None:
+    """Makes ``old`` the backing image of ``overlay`` and gives ``overlay`` to all of its parents.
+
+    ``old`` becomes read-only afterwards; where that fails, it stays as it was and nobody minds.
+    Raises RequestError and leaves the graph as it was.
+    """
+    check_overlay(overlay)
+    async with graph.drained(old, overlay):
+        await _flush(graph, old)
+        with Transaction() as transaction:
+            edge = edit.attach(transaction, overlay, "backing", old)
+            edit.replace(transaction, old, overlay)
+            edit.refresh(transaction, [overlay, old])
+            graph.commit(transaction)
+        overlay.driver.attach_backing(edge)
+    await make_read_only(graph, old)
+
+
+def check_overlay(overlay: Node) -> None:
+    """Whether ``overlay`` can take a backing image now."""
+    if any(edge.taken & permissions.CONSISTENT_READ for edge in overlay.parents):
+        raise OverlayInUse(overlay.name)
+    if overlay.backing is not None or overlay.is_filter:
+        raise OverlayHasBacking(overlay.name)
+    if not overlay.driver.supports_backing:
+        raise OverlayCannotBack(overlay.name)
+
+
+async def make_read_only(graph: Graph, node: Node) -> None:
+    """Best effort: a base that nobody writes to needs no write lock on its file."""
+    if node.read_only:
+        return
+    async with graph.drained(node):
+        with Transaction() as transaction:
+            try:
+                await graph.reopen_read_only(transaction, node, True)
+                edit.refresh(transaction, [node])
+            except (RequestError, OSError):
+                return
+            graph.commit(transaction)
+
+
+async def _flush(graph: Graph, node: Node) -> None:
+    if node.read_only:
+        return
+    try:
+        await graph.in_worker(node.flush)
+    except OSError as error:
+        raise IoErrorOccurred() from error
+
+
+__all__ = ["check_overlay", "make_read_only", "put_overlay"]

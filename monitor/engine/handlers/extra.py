@@ -1,0 +1,89 @@
+"""Requests that QMP does not have: drives by option string, qemu-io's requests, image creation."""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+
+from monitor.engine import images, io, permissions
+from monitor.engine.drive_options import parse_drive
+from monitor.engine.embedded import EmbeddedEngine
+from monitor.engine.errors import DeviceNotFound, host_failure
+from monitor.engine.graph.client import Client
+from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.opening import Opening
+from monitor.engine.handlers import handles
+from monitor.engine.schema.extra import (
+    CreateImage,
+    DriveAdd,
+    DriveDel,
+    IoRequest,
+    IoResult,
+)
+from monitor.engine.schema.keyval import parse_opts
+
+
+@handles(DriveAdd)
+async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
+    graph = engine.graph
+    async with graph.turn:
+        spec = parse_drive(request.options, graph.drives.keys())
+        drive = Drive(spec.id)
+        drive.media = spec.media
+        if spec.empty:
+            graph.drives[drive.name] = drive
+            graph.clients.add(drive)
+            return
+        async with Opening(graph) as opening:
+            node = await opening.open_loose(spec.loose, spec.filename)
+            graph.add_client(drive, node, permissions.CONSISTENT_READ, permissions.ALL)
+            graph.drives[drive.name] = drive
+
+
+@handles(DriveDel)
+async def drive_del(engine: EmbeddedEngine, request: DriveDel) -> None:
+    graph = engine.graph
+    async with graph.turn:
+        drive = graph.drives.get(request.id)
+        if drive is None:
+            raise DeviceNotFound(request.id)
+        if drive.node is not None:
+            graph.refuse_if_busy(drive.node, "drive-del")
+        del graph.drives[request.id]
+        await graph.remove_client(drive)
+
+
+@handles(IoRequest)
+async def io_request(engine: EmbeddedEngine, request: IoRequest) -> IoResult:
+    """Enters the graph through a client of its own, which takes just what the request needs."""
+    graph = engine.graph
+    node = graph.find(request.device)
+    client = Client()
+    root = graph.add_client(client, node, io.permissions_for(request), permissions.ALL)
+    try:
+        return await graph.in_worker(io.carry_out, client, root, request, engine.clock)
+    except OSError as error:
+        raise host_failure(f"{request.operation} failed", error) from error
+    finally:
+        await graph.remove_client(client)
+
+
+@handles(CreateImage)
+async def create_image(engine: EmbeddedEngine, request: CreateImage) -> None:
+    graph = engine.graph
+    backing = None if request.backing_file is UNSET else request.backing_file
+    backing_format = None if request.backing_format is UNSET else request.backing_format
+    options = {} if request.options is UNSET else dict(parse_opts(str(request.options)))
+    backing = options.pop("backing_file", backing)
+    backing_format = options.pop("backing_fmt", backing_format)
+    async with graph.turn:
+        images.check_creatable(request.format, backing)
+        if request.size is not UNSET:
+            size = int(request.size)
+        elif backing is not None:
+            size = await images.backing_size(graph, request.filename, backing, backing_format)
+        else:
+            raise images.SizeMissing()
+        new = images.NewImage(
+            request.filename, request.format, size, backing, backing_format, options
+        )
+        await images.create(graph, new)

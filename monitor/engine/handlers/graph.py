@@ -1,0 +1,171 @@
+"""Nodes: opened, deleted, resized, and given overlays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msgspec import UNSET, UnsetType
+
+from monitor.engine import images, permissions
+from monitor.engine.embedded import EmbeddedEngine
+from monitor.engine.errors import RequestError, host_failure
+from monitor.engine.graph.client import Client
+from monitor.engine.graph.errors import (
+    DeviceHasNoMedium,
+    DeviceOrNodeNotFound,
+    NodeInUse,
+    NotMonitorOwned,
+)
+from monitor.engine.graph.node import Node
+from monitor.engine.graph.opening import Opening
+from monitor.engine.graph.snapshot import put_overlay
+from monitor.engine.handlers import handles
+from monitor.engine.schema.graph import (
+    BlockdevAdd,
+    BlockdevDel,
+    BlockdevSnapshot,
+    BlockdevSnapshotSync,
+    BlockResize,
+)
+
+
+@dataclass(eq=False)
+class NodeNameMissing(RequestError):
+    template = "'node-name' must be specified for the root node"
+
+
+@dataclass(eq=False)
+class BlockDeviceInUse(RequestError):
+    template = "Block device {name} is in use"
+    name: str
+
+
+@dataclass(eq=False)
+class DeviceInUse(RequestError):
+    template = "Device '{device}' is in use"
+    device: str
+
+
+@dataclass(eq=False)
+class SizeNotPositive(RequestError):
+    template = "Parameter 'size' expects a >0 size"
+
+
+@dataclass(eq=False)
+class OverlayNameMissing(RequestError):
+    template = "New overlay node-name missing"
+
+
+@dataclass(eq=False)
+class OverlayNameTaken(RequestError):
+    template = "New overlay node-name already in use"
+    name: str
+
+
+def given(value: str | UnsetType) -> str | None:
+    return None if value is UNSET else str(value)
+
+
+@handles(BlockdevAdd)
+async def blockdev_add(engine: EmbeddedEngine, request: BlockdevAdd) -> None:
+    if request.options.node_name is UNSET:
+        raise NodeNameMissing()
+    graph = engine.graph
+    async with graph.turn, Opening(graph) as opening:
+        node = await opening.open(request.options)
+        node.monitor_owned = True
+
+
+@handles(BlockdevDel)
+async def blockdev_del(engine: EmbeddedEngine, request: BlockdevDel) -> None:
+    graph = engine.graph
+    async with graph.turn:
+        node = graph.find_node(request.node_name)
+        if any(not isinstance(edge.parent, Node) for edge in node.parents):
+            raise NodeInUse(node.name)
+        graph.refuse_if_busy(node, "drive-del")
+        if not node.monitor_owned:
+            raise NotMonitorOwned(node.name)
+        if node.parents or node.pins:
+            raise BlockDeviceInUse(node.user_name())
+        node.monitor_owned = False
+        await graph.close_unused([node])
+
+
+@handles(BlockResize)
+async def block_resize(engine: EmbeddedEngine, request: BlockResize) -> None:
+    graph = engine.graph
+    device = given(request.device)
+    async with graph.turn:
+        node = graph.find_either(device, given(request.node_name))
+        if request.size < 0:
+            raise SizeNotPositive()
+        if node.blocker("resize") is not None:
+            raise DeviceInUse(device or "(null)")
+        client = Client()
+        root = graph.add_client(client, node, permissions.RESIZE, permissions.ALL)
+        try:
+            async with graph.drained(node):
+                await graph.in_worker(root.truncate, request.size)
+        except OSError as error:
+            raise host_failure("Failed to resize", error) from error
+        finally:
+            await graph.remove_client(client)
+
+
+@handles(BlockdevSnapshot)
+async def blockdev_snapshot(engine: EmbeddedEngine, request: BlockdevSnapshot) -> None:
+    graph = engine.graph
+    async with graph.turn:
+        old = graph.find(request.node)
+        graph.refuse_if_busy(old, "external-snapshot")
+        overlay = graph.find(request.overlay)
+        overlay.pins += 1
+        try:
+            await put_overlay(graph, old, overlay)
+        finally:
+            overlay.pins -= 1
+            await graph.close_unused([overlay])
+
+
+@handles(BlockdevSnapshotSync)
+async def blockdev_snapshot_sync(engine: EmbeddedEngine, request: BlockdevSnapshotSync) -> None:
+    graph = engine.graph
+    node_name, overlay_name = given(request.node_name), given(request.snapshot_node_name)
+    fmt = given(request.format) or "qcow2"
+    async with graph.turn:
+        old = graph.find_either(given(request.device), node_name)
+        graph.refuse_if_busy(old, "external-snapshot")
+        if node_name is not None and overlay_name is None:
+            raise OverlayNameMissing()
+        if overlay_name is not None and _is_taken(engine, overlay_name):
+            raise OverlayNameTaken(overlay_name)
+        if request.mode is UNSET or request.mode == "absolute-paths":
+            await images.create(
+                graph,
+                images.NewImage(
+                    request.snapshot_file, fmt, old.length(), old.filename, old.driver.name
+                ),
+            )
+        async with Opening(graph) as opening:
+            loose = {"driver": fmt}
+            if overlay_name is not None:
+                loose["node-name"] = overlay_name
+            overlay = await opening.open_loose(
+                loose,
+                request.snapshot_file,
+                inherit=old.flags_for_overlay(),
+                follow_backing=False,
+            )
+            await put_overlay(graph, old, overlay)
+            used = bool(overlay.parents)
+        if not used:
+            engine.emit("X_BLKMON_NODE_DROPPED", {"node-name": overlay.name})
+
+
+def _is_taken(engine: EmbeddedEngine, name: str) -> bool:
+    try:
+        engine.graph.find(name)
+    except (DeviceOrNodeNotFound, DeviceHasNoMedium):
+        return False
+    return True

@@ -1,0 +1,175 @@
+"""Questions about the graph. They wait for nobody's turn; facts of the host come from a worker."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from msgspec import UNSET
+
+from monitor.engine import permissions
+from monitor.engine.embedded import EmbeddedEngine
+from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.node import Node
+from monitor.engine.handlers import handles
+from monitor.engine.schema.query import (
+    BlockDeviceInfo,
+    BlockGraph,
+    BlockInfo,
+    CacheInfo,
+    GraphEdge,
+    GraphNode,
+    ImageInfo,
+    QueryBlock,
+    QueryBlockGraph,
+    QueryNamedBlockNodes,
+)
+
+AllocatedBytes = dict[Node, int | None]
+
+
+@handles(QueryNamedBlockNodes)
+async def query_named_block_nodes(
+    engine: EmbeddedEngine, request: QueryNamedBlockNodes
+) -> list[BlockDeviceInfo]:
+    flat = request.flat is True
+    nodes = list(engine.graph.nodes.values())
+    sizes = await engine.graph.in_worker(_allocated, nodes)
+    images: dict[Node, ImageInfo] = {}
+    # QEMU lists the newest node first.
+    return [_device_info(node, sizes, images, flat) for node in reversed(nodes)]
+
+
+@handles(QueryBlock)
+async def query_block(engine: EmbeddedEngine, request: QueryBlock) -> list[BlockInfo]:
+    drives = list(engine.graph.drives.values())
+    shown = [layer for drive in drives if drive.node for layer in drive.node.chain()]
+    sizes = await engine.graph.in_worker(_allocated, shown)
+    images: dict[Node, ImageInfo] = {}
+    return [_block_info(drive, sizes, images) for drive in drives]
+
+
+@handles(QueryBlockGraph)
+async def query_block_graph(engine: EmbeddedEngine, request: QueryBlockGraph) -> BlockGraph:
+    graph = engine.graph
+    numbers: dict[int, int] = {}
+
+    def number(thing: object) -> int:
+        return numbers.setdefault(id(thing), len(numbers) + 1)
+
+    clients = [*graph.drives.values()]
+    clients += [c for c in graph.clients if c not in clients]  # type: ignore[misc]
+    nodes = [GraphNode(id=number(c), type=c.graph_type, name=c.name) for c in clients]
+    nodes += [
+        GraphNode(id=number(n), type="block-driver", name=n.name)
+        for n in reversed(graph.nodes.values())
+    ]
+    edges = [
+        GraphEdge(
+            parent=number(edge.parent),
+            child=number(node),
+            name=edge.role,
+            perm=permissions.qmp_list(edge.taken),
+            shared_perm=permissions.qmp_list(edge.shared),
+        )
+        for node in graph.nodes.values()
+        for edge in node.parents
+    ]
+    return BlockGraph(nodes=nodes, edges=edges)
+
+
+def _allocated(nodes: list[Node]) -> AllocatedBytes:
+    """Host bytes in use by each node; a node that cannot say is left out."""
+    sizes: AllocatedBytes = {}
+    for node in nodes:
+        with contextlib.suppress(OSError):
+            sizes[node] = _allocated_by(node)
+    return sizes
+
+
+def _allocated_by(node: Node) -> int | None:
+    own = node.driver.allocated_bytes()
+    if own is not None or not node.driver.child_roles:
+        return own
+    child = node.data_child
+    return _allocated_by(child) if child else None
+
+
+def _device_info(
+    node: Node, sizes: AllocatedBytes, images: dict[Node, ImageInfo], flat: bool
+) -> BlockDeviceInfo:
+    backing = node.below()
+    return BlockDeviceInfo(
+        file=node.filename,
+        node_name=node.name,
+        ro=node.read_only,
+        drv=node.driver.name,
+        backing_file=backing.filename if backing and not node.is_filter else UNSET,
+        backing_file_depth=1 if node.backing else 0,
+        encrypted=False,
+        detect_zeroes=node.detect_zeroes,
+        image=_image_info(node, sizes, images, flat),
+        cache=CacheInfo(writeback=True, direct=node.flags.direct, no_flush=node.flags.no_flush),
+        write_threshold=node.write_threshold,
+    )
+
+
+def _image_info(
+    node: Node, sizes: AllocatedBytes, images: dict[Node, ImageInfo], flat: bool
+) -> ImageInfo:
+    """The image, and unless ``flat`` those below it. Each layer is made once, bottom up: chains
+    share their lower layers, and a recursion would be as deep as the chain."""
+    if flat:
+        return _one_image(node, sizes)
+    for layer in reversed(list(node.chain())):
+        if layer not in images:
+            images[layer] = info = _one_image(layer, sizes)
+            below = layer.below()
+            if below is not None:
+                info.backing_image = images[below]
+    return images[node]
+
+
+def _one_image(node: Node, sizes: AllocatedBytes) -> ImageInfo:
+    driver = node.driver
+    size = sizes.get(node)
+    facts: dict[str, Any] = {
+        name.replace("-", "_"): value for name, value in driver.image_facts().items()
+    }
+    info = ImageInfo(
+        filename=node.filename,
+        format=driver.name,
+        virtual_size=node.length(),
+        actual_size=UNSET if size is None else size,
+        **facts,
+    )
+    cluster_size = driver.cluster_size()
+    if cluster_size:
+        info.cluster_size = cluster_size
+    name = driver.backing_filename
+    if name:
+        info.backing_filename = name
+        info.full_backing_filename = _full_backing_name(node, name)
+        if driver.backing_format:
+            info.backing_filename_format = driver.backing_format
+    specific = driver.specific_info()
+    if specific is not None:
+        info.format_specific = specific
+    return info
+
+
+def _full_backing_name(node: Node, name: str) -> str:
+    import os
+
+    from monitor.engine.drivers.registry import has_protocol
+
+    if os.path.isabs(name) or has_protocol(name):
+        return name
+    return os.path.join(os.path.dirname(node.filename), name)
+
+
+def _block_info(drive: Drive, sizes: AllocatedBytes, images: dict[Node, ImageInfo]) -> BlockInfo:
+    info = BlockInfo(device=drive.name, type="unknown", removable=True, locked=False)
+    if drive.node is not None:
+        info.inserted = _device_info(drive.node, sizes, images, flat=False)
+    return info

@@ -1,0 +1,179 @@
+"""qemu-io's requests on a client's root: bounded buffers, one lane entry for each piece."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+
+from msgspec import UNSET
+
+from monitor.engine import permissions
+from monitor.engine.clock import Clock
+from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.graph.client import Client, Lane
+from monitor.engine.graph.edge import RootEdge
+from monitor.engine.schema.extra import IoExtent, IoRequest, IoResult
+
+PIECE = 1 << 20
+"""Bytes of one system call, and of the buffer."""
+
+MAX_DATA = 1 << 20
+"""The most that is given back as data."""
+
+
+def permissions_for(request: IoRequest) -> int:
+    """What the request's client has to take."""
+    if request.operation in ("write", "zero", "discard"):
+        return permissions.WRITE
+    return 0
+
+
+def carry_out(client: Client, root: RootEdge, request: IoRequest, clock: Clock) -> IoResult:
+    """Does the request on the calling (worker) thread. Raises OSError."""
+    lane = client.lane()
+    started = clock.monotonic()
+    try:
+        result = _OPERATIONS[request.operation](lane, root, request)
+        if request.fua is True:
+            with lane:
+                root.flush()
+    finally:
+        client.drop_lane(lane)
+    result.seconds = clock.monotonic() - started
+    return result
+
+
+def _pieces(request: IoRequest) -> Iterator[tuple[int, int]]:
+    offset = 0 if request.offset is UNSET else int(request.offset)
+    left = 0 if request.length is UNSET else int(request.length)
+    while left:
+        length = min(left, PIECE)
+        yield offset, length
+        offset += length
+        left -= length
+
+
+def _span(request: IoRequest) -> tuple[int, int]:
+    offset = 0 if request.offset is UNSET else int(request.offset)
+    return offset, 0 if request.length is UNSET else int(request.length)
+
+
+def _check(root: RootEdge, request: IoRequest) -> None:
+    """The whole range at once, so that a request beyond the end changes nothing."""
+    root.check(*_span(request), 0)
+
+
+def _buffer(request: IoRequest) -> mmap.mmap:
+    """A page-aligned buffer for one piece."""
+    return mmap.mmap(-1, max(1, min(_span(request)[1], PIECE)))
+
+
+def _read(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
+    _check(root, request)
+    result = IoResult()
+    collected = bytearray()
+    with _buffer(request) as area, memoryview(area) as buffer:
+        for offset, length in _pieces(request):
+            with lane:
+                root.read(buffer[:length], offset)
+            if request.pattern is not UNSET and result.mismatch is UNSET:
+                _compare(buffer[:length], offset, request, result)
+            if request.want_data is True and len(collected) < MAX_DATA:
+                collected += buffer[: min(length, MAX_DATA - len(collected))]
+            result.bytes += length
+    if request.want_data is True:
+        result.data = bytes(collected)
+    return result
+
+
+def _compare(piece: memoryview, offset: int, request: IoRequest, result: IoResult) -> None:
+    """Looks for the first byte inside the pattern's window that is not the pattern."""
+    start, total = _span(request)
+    window = 0 if request.pattern_offset is UNSET else int(request.pattern_offset)
+    span = total - window if request.pattern_length is UNSET else int(request.pattern_length)
+    low = max(start + window, offset)
+    high = min(start + window + span, offset + len(piece))
+    if low >= high:
+        return
+    part = piece[low - offset : high - offset]
+    pattern = int(request.pattern) & 0xFF  # type: ignore[arg-type]
+    data = bytes(part)
+    rest = data.lstrip(bytes([pattern]))
+    if rest:
+        result.mismatch = low + len(data) - len(rest)
+
+
+def _write(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
+    _check(root, request)
+    pattern = 0xCD if request.pattern is UNSET else int(request.pattern) & 0xFF
+    result = IoResult()
+    with _buffer(request) as area, memoryview(area) as buffer:
+        buffer[:] = bytes([pattern]) * len(buffer)
+        for offset, length in _pieces(request):
+            with lane:
+                root.write(buffer[:length], offset)
+            result.bytes += length
+    return result
+
+
+def _zero(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
+    offset, length = _span(request)
+    with lane:
+        root.write_zeroes(offset, length, request.may_unmap is True, False)
+    return IoResult(bytes=length)
+
+
+def _discard(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
+    offset, length = _span(request)
+    with lane:
+        root.discard(offset, length)
+    return IoResult(bytes=length)
+
+
+def _flush(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
+    with lane:
+        root.flush()
+    return IoResult()
+
+
+def _length(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
+    return IoResult(length=root.length())
+
+
+def _extents(lane: Lane, root: RootEdge, offset: int, length: int) -> list[IoExtent]:
+    """Runs by whether this layer holds them; zeroes that are recorded count as held."""
+    runs: list[IoExtent] = []
+    end = offset + length
+    while offset < end:
+        with lane:
+            extents = root.map(offset, end - offset)
+        for extent in extents:
+            held = extent.kind is not ExtentKind.UNALLOCATED
+            if runs and runs[-1].allocated == held:
+                runs[-1].length += extent.length
+            else:
+                runs.append(IoExtent(offset=offset, length=extent.length, allocated=held))
+            offset += extent.length
+    return runs
+
+
+def _map(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
+    return IoResult(extents=_extents(lane, root, 0, root.length()), length=root.length())
+
+
+def _alloc(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
+    _check(root, request)
+    runs = _extents(lane, root, *_span(request))
+    return IoResult(allocated=sum(run.length for run in runs if run.allocated), extents=runs)
+
+
+_OPERATIONS = {
+    "read": _read,
+    "write": _write,
+    "zero": _zero,
+    "discard": _discard,
+    "flush": _flush,
+    "length": _length,
+    "map": _map,
+    "alloc": _alloc,
+}
