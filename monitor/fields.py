@@ -1,0 +1,318 @@
+"""The second pass for requests: ``FIELD=VALUE`` words -> a typed request.
+
+Requests are typed as users of qmp-shell know them: dotted keys for nested options
+(``file.filename=a.img``, ``children.0=n0`` in a list), JSON where a value begins with ``{`` or
+``[``, or all arguments as one JSON object. Integers take units here (``speed=1M``).
+
+The words become a tree of nested keys; integers are read where the schema has them; the schema's
+decoder does the rest and names mistakes in QEMU's words, for which the tree knows the place.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from typing import Any, get_args, get_origin
+
+import msgspec
+
+from monitor import sizes
+from monitor.engine.schema import decode as decoding
+from monitor.engine.schema.base import Field, Request, describe, fields_of
+from monitor.engine.schema.decode import ParameterError, decode
+from monitor.engine.schema.scalars import parse_int64
+from monitor.nearest import nearest, suggestion
+from monitor.syntax import Kind, Mistake, Span, Statement, Token, one_of
+
+
+@dataclass(slots=True)
+class Tree:
+    """Values by key, as typed: a branch for each dotted key, a token at each leaf."""
+
+    token: Token | None = None
+    key: Span = (0, 0)
+    branches: dict[str, Tree] = field(default_factory=dict)
+
+    def values(self) -> Any:
+        """What the decoder reads: text, JSON, dicts, and lists where all keys are numbers."""
+        if self.token is not None:
+            return self.token.data if self.token.kind is Kind.JSON else self.token.text
+        values = {name: branch.values() for name, branch in self.branches.items()}
+        if values and set(values) == {str(index) for index in range(len(values))}:
+            return [values[str(index)] for index in range(len(values))]
+        return values
+
+    def spans(self, prefix: str = "") -> dict[str, Span]:
+        """The place of each value by its full name."""
+        found: dict[str, Span] = {}
+        for name, branch in self.branches.items():
+            path = f"{prefix}.{name}" if prefix else name
+            if branch.token is not None:
+                found[path] = branch.token.span
+            found.update(branch.spans(path))
+        return found
+
+
+def collect(tokens: list[Token]) -> Tree:
+    """The tree of ``key=value`` words. Raises ``Mistake``."""
+    root = Tree()
+    for token in tokens:
+        key, value = _split(token)
+        if not key:
+            raise Mistake(token.span, f"'{token.whole}' has no field", expected="FIELD=VALUE")
+        _plant(root, key, value, token)
+    return root
+
+
+def _split(token: Token) -> tuple[str, Token]:
+    if token.key:
+        return token.key, token._replace(start=token.start + len(token.key) + 1, key="")
+    key, equals, text = token.text.partition("=") if token.kind is Kind.WORD else ("", "", "")
+    if not equals:
+        return "", token
+    return key, Token(Kind.WORD, text, token.start + len(key) + 1, token.end)
+
+
+def _plant(root: Tree, key: str, value: Token, token: Token) -> None:
+    here = root
+    start = token.start
+    for part in key.split("."):
+        span = (start, start + len(part))
+        start += len(part) + 1
+        if not part:
+            raise Mistake((token.start, token.start + len(key)), f"'{key}' has an empty part")
+        if here.token is not None:
+            whole = key[: span[0] - token.start - 1]
+            raise Mistake(
+                (token.start, token.start + len(key)),
+                f"'{whole}' already has a value, so '{key}' cannot be set",
+            )
+        here = here.branches.setdefault(part, Tree(key=span))
+    place = (token.start, token.start + len(key))
+    if here.token is not None:
+        raise Mistake(place, f"'{key}' is given twice")
+    if here.branches:
+        below = next(iter(here.branches))
+        raise Mistake(place, f"'{key}.{below}' is set already, so '{key}' takes no value")
+    here.token = value
+
+
+def request(request_type: type[Request], statement: Statement) -> tuple[Request, dict[str, Span]]:
+    """The request that ``statement`` asks for, and the places of its values by full name.
+
+    Raises ``Mistake``.
+    """
+    tokens = statement.arguments
+    if len(tokens) == 1 and tokens[0].kind is Kind.JSON and not tokens[0].key:
+        return _from_json(request_type, tokens[0], statement)
+    tree = collect(tokens)
+    try:
+        _read_integers(_arguments_type(request_type), tree, "")
+        made = decode(request_type, tree.values(), keyval=True)
+    except ParameterError as error:
+        raise _mistake(error, tree, statement) from None
+    return made, tree.spans()
+
+
+def _from_json(
+    request_type: type[Request], token: Token, statement: Statement
+) -> tuple[Request, dict[str, Span]]:
+    if not isinstance(token.data, dict):
+        raise Mistake(token.span, "the arguments are no object", expected="'{'")
+    try:
+        return decode(request_type, token.data), {}
+    except ParameterError as error:
+        raise _mistake(error, Tree(token), statement) from None
+
+
+# Integers with units
+
+
+def _arguments_type(request_type: type[Request]) -> Any:
+    if request_type.flattened:
+        (whole,) = (f for f in fields_of(request_type) if f.attribute == request_type.flattened)
+        return whole.type
+    return request_type
+
+
+def _read_integers(kind: Any, tree: Tree, path: str) -> None:
+    """Replaces texts by numbers wherever the schema has an integer. Raises ``Mistake``."""
+    struct = struct_for(kind, tree)
+    if struct is None:
+        return
+    known = members(struct)
+    for name, branch in tree.branches.items():
+        member = known.get(name)
+        if member is None:
+            continue
+        token = branch.token
+        if token is None:
+            _read_integers(member.type, branch, f"{path}{name}.")
+        elif member.integer is not None and token.kind is Kind.WORD:
+            number = read_integer(member, token.text)
+            if number is None:
+                raise _no_integer(member, token, path + name)
+            branch.token = token._replace(kind=Kind.JSON, data=number)
+
+
+def read_integer(member: Field, text: str) -> int | None:
+    """The value of an integer field as typed: a number, perhaps with a unit."""
+    number = parse_int64(text)
+    return number if number is not None else sizes.read_size(text)
+
+
+def _no_integer(member: Field, token: Token, path: str) -> Mistake:
+    at = sizes.bad_unit(token.text)
+    if at is not None:
+        return Mistake(
+            (token.start + at, token.end),
+            f"unknown unit '{token.text[at:]}' in '{path}'",
+            expected=sizes.EXPECTED,
+            hint="units are b, k, M, G, T, P and E",
+        )
+    return Mistake(
+        _visible(token), f"'{token.text}' is no number for '{path}'", expected=expected(member)
+    )
+
+
+def _visible(token: Token) -> Span:
+    """The place of a value; of an empty one, the ``=`` before it."""
+    return (token.start, token.end) if token.end > token.start else (token.start - 1, token.start)
+
+
+@functools.cache
+def members(struct: type[msgspec.Struct]) -> dict[str, Field]:
+    """The fields of ``struct`` by name."""
+    return {member.name: member for member in fields_of(struct)}
+
+
+@functools.cache
+def structs_of(kind: Any) -> tuple[type[msgspec.Struct], ...]:
+    """The structs among the arms of a type (of a list's elements)."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return (kind,)
+    if get_origin(kind) in (list, dict) or not get_args(kind):
+        return ()
+    return tuple(struct for arm in get_args(kind) for struct in structs_of(_plain(arm)))
+
+
+def _plain(arm: Any) -> Any:
+    return describe("", "", arm, required=True).type
+
+
+def element_of(kind: Any) -> Any:
+    """The type of a list's elements; None for what is no list."""
+    return _plain(get_args(kind)[0]) if get_origin(kind) is list else None
+
+
+def struct_for(kind: Any, tree: Tree) -> type[msgspec.Struct] | None:
+    """Which struct of ``kind`` the words below ``tree`` fill, by their ``driver``."""
+    structs = structs_of(kind)
+    if not structs:
+        return None
+    tag = tag_field(structs[0])
+    if tag is None:
+        return structs[0]
+    chosen = tree.branches.get(tag)
+    if chosen is None or chosen.token is None:
+        return None
+    return branches_of(structs).get(chosen.token.text)
+
+
+def tag_field(struct: type[msgspec.Struct]) -> str | None:
+    """The member that tells the structs of a union apart (``driver``); None for none."""
+    return None if issubclass(struct, Request) else struct.__struct_config__.tag_field
+
+
+@functools.cache
+def branches_of(
+    structs: tuple[type[msgspec.Struct], ...],
+) -> dict[str, type[msgspec.Struct]]:
+    """Structs by tag."""
+    return {str(struct.__struct_config__.tag): struct for struct in structs}
+
+
+# Mistakes
+
+_TYPES = {
+    "string": "text",
+    "boolean": "on or off",
+    "integer": "a whole number",
+    "number": "a number",
+    "object": "options: nested keys, or JSON in {…}",
+    "array": "a list: JSON in […]",
+    "null": "null",
+    "'on' or 'off'": "on or off",
+    "size": sizes.EXPECTED,
+}
+
+
+def expected(member: Field) -> str:
+    """In words, what a field takes."""
+    if member.choices:
+        return one_of(member.choices)
+    if member.integer is not None:
+        return sizes.EXPECTED if member.integer.qapi in ("size", "int") else "a whole number"
+    if member.names is not None:
+        return {
+            "node": "a node",
+            "drive": "a drive",
+            "device": "a drive or a node",
+            "job": "a job",
+            "file": "a file name",
+            "new": "a new name",
+        }[member.names.kind]
+    return "options" if structs_of(member.type) else "text"
+
+
+def _mistake(error: ParameterError, tree: Tree, statement: Statement) -> Mistake:
+    """The decoder's error at its place in the line."""
+    branch, missing = _find(tree, error.path)
+    match error:
+        case decoding.MissingParameter():
+            return _missing(error, branch, statement)
+        case decoding.UnexpectedParameter():
+            span = branch.key if branch and branch.key[1] else _whole(branch, statement)
+            last = error.path.rpartition(".")[2]
+            known = one_of(error.known) if error.known else ""
+            return Mistake(span, error.text, expected=known, hint=suggestion(last, error.known))
+        case decoding.UnacceptedValue():
+            hint = suggestion(error.value, error.choices)
+            span = _whole(branch, statement)
+            return Mistake(span, error.text, expected=one_of(error.choices), hint=hint)
+        case decoding.WrongParameterType() | decoding.WrongParameterValue():
+            words = _TYPES.get(error.expected, "")
+            span = _whole(branch, statement)
+            return Mistake(span, error.text, expected=words if not missing else "")
+        case _:
+            return Mistake(_whole(branch, statement), error.text)
+
+
+def _missing(error: ParameterError, branch: Tree | None, statement: Statement) -> Mistake:
+    """Where something is missing that a neighbour may have been meant to be, that is the place."""
+    name = error.path.rpartition(".")[2]
+    neighbours = branch.branches if branch is not None else {}
+    slip = nearest(name, neighbours)
+    if slip is not None:
+        return Mistake(neighbours[slip].key, error.text, hint=f"did you mean '{name}'?")
+    end = statement.end
+    return Mistake((end, end + 1), error.text, expected=f"{error.path}=")
+
+
+def _find(tree: Tree, path: str) -> tuple[Tree | None, bool]:
+    """The deepest branch on the way to ``path``, and whether something was left of the way."""
+    here = tree
+    for part in path.replace("[", ".").replace("]", "").split("."):
+        below = here.branches.get(part)
+        if below is None:
+            return here, True
+        here = below
+    return here, False
+
+
+def _whole(branch: Tree | None, statement: Statement) -> Span:
+    if branch is not None and branch.token is not None:
+        return _visible(branch.token)
+    if branch is not None and branch.key[1]:
+        return branch.key
+    return statement.name.span

@@ -1,0 +1,289 @@
+"""A line -> what it asks for: an ``Invocation`` with typed values and the places of all of them.
+
+Three steps: find the words (``scanner``, or ``grammar`` where the line is unusual), find the
+command that the first of them names, type the rest as its declaration says (``arguments`` for
+human commands, ``fields`` for requests). Nothing here needs an engine or knows what exists;
+mistakes in names of nodes and jobs show when the command runs, and ``Invocation.error_at`` then
+puts the caret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from monitor import scanner
+from monitor.commands.registry import Command, commands
+from monitor.engine.schema.base import Request, request_types
+from monitor.nearest import suggestion
+from monitor.scanner import Assembler
+from monitor.syntax import (
+    Kind,
+    Mistake,
+    ParseError,
+    ScriptErrors,
+    SourceText,
+    Span,
+    Statement,
+    Token,
+    one_of,
+)
+
+__all__ = [
+    "Assembler",
+    "Invocation",
+    "Language",
+    "ParseError",
+    "ScriptErrors",
+    "is_complete",
+    "parse_line",
+    "parse_script",
+]
+
+
+_NOWHERE = SourceText("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One command, ready to run.
+
+    Either ``command`` (a human command, with ``arguments`` by name) or ``request`` is set. ``mark``
+    is "" or "-" (may fail) or "!" (must fail). ``text`` is the command as typed, without its mark,
+    beginning on line ``line`` (from one) of ``source``. ``spans`` has the place of each argument in
+    ``text`` by name, of nested ones by full name (``file.filename``), of lists' elements by number.
+    """
+
+    text: str
+    source: str
+    line: int
+    mark: str = ""
+    command: Command | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    request: Request | None = None
+    spans: Mapping[str, Span] = field(default_factory=dict)
+    origin: SourceText = _NOWHERE
+    offset: int = 0
+
+    @property
+    def name(self) -> str:
+        """The command's name, as help lists it."""
+        if self.command is not None:
+            return self.command.name
+        return self.request.qmp_name() if self.request is not None else ""
+
+    def error_at(self, argument: str, message: str, hint: str | None = None) -> ParseError:
+        """``message`` with the caret under an argument (under the command where it has none)."""
+        start, end = self.spans.get(argument, (0, len(self.text)))
+        span = (start + self.offset, end + self.offset)
+        return self.origin.error(span, message, hint=hint)
+
+
+def parse_line(text: str, source: str = "<stdin>", line: int = 1) -> Invocation | None:
+    """The one command of ``text``; None where there is none (blank, or a comment).
+
+    Raises ``ParseError``: also for a second command behind ``;``, for which ``parse_script`` is.
+    """
+    return Language().parse_line(text, source, line)
+
+
+def parse_script(text: str, source: str, line: int = 1) -> list[Invocation]:
+    """Every command of ``text``. Raises ``ScriptErrors`` with all mistakes, in order of place."""
+    return Language().parse_script(text, source, line)
+
+
+def is_complete(text: str) -> bool:
+    """Whether nothing is open at the end of ``text``: no bracket, group or quoted string."""
+    reader = Assembler()
+    complete = True
+    for line in text.split("\n"):
+        complete = reader.feed(line)
+    return complete
+
+
+class Language:
+    """What can be typed: human commands and requests, by default all that are declared."""
+
+    def __init__(
+        self,
+        human: Mapping[str, Command] | None = None,
+        requests: Mapping[str, type[Request]] | None = None,
+    ) -> None:
+        self.human = commands() if human is None else human
+        self.requests = request_types() if requests is None else requests
+        self.prefixes = frozenset(name.split(" ")[0] for name in self.human if " " in name)
+
+    def parse_line(self, text: str, source: str = "<stdin>", line: int = 1) -> Invocation | None:
+        """As the function of the same name."""
+        origin = SourceText(text, source, line)
+        statements = _statements(origin)
+        if len(statements) > 1:
+            second = statements[1]
+            raise origin.error((second.start, second.end), "one command at a time is expected here")
+        return self._invocation(statements[0], origin) if statements else None
+
+    def parse_script(self, text: str, source: str, line: int = 1) -> list[Invocation]:
+        """As the function of the same name."""
+        found: list[Invocation] = []
+        errors: list[ParseError] = []
+        for origin, statements in self._pieces(text.split("\n"), source, line, errors):
+            for statement in statements:
+                try:
+                    found.append(self._invocation(statement, origin))
+                except ParseError as error:
+                    errors.append(error)
+        if errors:
+            errors.sort(key=lambda error: (error.line, error.column))
+            raise ScriptErrors(errors)
+        return found
+
+    # From lines to statements
+
+    def _pieces(
+        self, lines: list[str], source: str, first: int, errors: list[ParseError]
+    ) -> Iterator[tuple[SourceText, list[Statement]]]:
+        """Commands of one or several lines; what is no command goes to ``errors``.
+
+        After a mistake, reading goes on at the next line that begins with a known command.
+        """
+        at = 0
+        while at < len(lines):
+            reader = Assembler()
+            after = at
+            while after < len(lines):
+                after += 1
+                if reader.feed(lines[after - 1]):
+                    break
+            origin = SourceText(reader.text, source, first + at)
+            try:
+                yield origin, _statements(origin)
+            except ParseError as error:
+                errors.append(error)
+                after = self._next_command(lines, at + 1, after)
+            at = after
+
+    def _next_command(self, lines: list[str], start: int, end: int) -> int:
+        for at in range(start, end):
+            word = re.match(r"[-!]?[ \t]*([^\s(]+)", lines[at], re.ASCII)
+            if word and self._knows(word[1]) and not lines[at][0].isspace():
+                return at
+        return end
+
+    def _knows(self, word: str) -> bool:
+        return word in self.human or word in self.requests or word in self.prefixes
+
+    # From statements to invocations
+
+    def _invocation(self, statement: Statement, origin: SourceText) -> Invocation:
+        try:
+            return self._typed(statement, origin)
+        except Mistake as mistake:
+            raise mistake.placed(origin) from None
+
+    def _typed(self, statement: Statement, origin: SourceText) -> Invocation:
+        name = statement.name
+        if statement.body is not None:
+            raise Mistake(name.span, f"'{name.text}' takes no commands in brackets")
+        start, end = name.start, statement.end
+        what = self.find(statement)
+        text = origin.text[start:end]
+        line = origin.line
+        if start and "\n" in origin.text:
+            line = origin.position(start)[0]
+        if isinstance(what, Command):
+            from monitor.arguments import bind
+
+            bound = bind(what, statement, origin.text)
+            return Invocation(
+                text, origin.source, line, statement.mark, what, bound.values, None,
+                _moved(bound.spans, start), origin, start,
+            )  # fmt: skip
+        from monitor.fields import request
+
+        made, spans = request(what, statement)
+        return Invocation(
+            text, origin.source, line, statement.mark, None, {}, made,
+            _moved(spans, start), origin, start,
+        )  # fmt: skip
+
+    def find(self, statement: Statement) -> Command | type[Request]:
+        """What the first word (for ``info``: the first two) names. Raises ``Mistake``."""
+        word = statement.name.text
+        human, request = self.human.get(word), self.requests.get(word)
+        if request is not None and (human is None or _has_fields(statement.arguments)):
+            return request
+        if word in self.prefixes and statement.arguments:
+            return self._second_word(statement, human)
+        if human is not None:
+            return human
+        if word in self.prefixes:
+            raise self._incomplete(statement)
+        names = [*self.human, *self.requests]
+        raise Mistake(
+            statement.name.span,
+            f"unknown command: '{word}'",
+            hint=suggestion(word, names),
+            hmp_text=f"unknown command: '{word}'",
+        )
+
+    def _second_word(self, statement: Statement, human: Command | None) -> Command:
+        word, second = statement.name.text, statement.arguments[0]
+        found = self.human.get(f"{word} {second.text}")
+        if found is not None:
+            return found
+        if human is not None and human.arguments:
+            return human
+        known = self.below(word)
+        raise Mistake(
+            second.span,
+            f"unknown command: '{word} {second.whole}'",
+            expected=one_of(known),
+            hint=suggestion(second.text, known),
+            hmp_text=f"unknown command: '{word} {second.whole}'",
+        )
+
+    def _incomplete(self, statement: Statement) -> Mistake:
+        word, end = statement.name.text, statement.end
+        return Mistake(
+            (end, end + 1), f"'{word}' alone is no command", expected=one_of(self.below(word))
+        )
+
+    def below(self, prefix: str) -> list[str]:
+        """The second words after ``prefix``: what ``info`` can show."""
+        return sorted(
+            name[len(prefix) + 1 :] for name in self.human if name.startswith(prefix + " ")
+        )
+
+
+_FIELD = re.compile(r"[A-Za-z_][\w.-]*=", re.ASCII)
+
+
+def _has_fields(arguments: list[Token]) -> bool:
+    """Whether arguments are a request's, in a name that both languages have."""
+    if not arguments:
+        return False
+    first = arguments[0]
+    if first.kind is Kind.WORD:
+        return _FIELD.match(first.text) is not None
+    return bool(first.key) or (first.kind is Kind.JSON and len(arguments) == 1)
+
+
+def _moved(spans: dict[str, Span], start: int) -> dict[str, Span]:
+    if not start:
+        return spans
+    return {name: (a - start, b - start) for name, (a, b) in spans.items()}
+
+
+def _statements(origin: SourceText) -> list[Statement]:
+    """The commands of a text, whose words the grammar defines. Raises ``ParseError``."""
+    found = scanner.scan(origin.text)
+    if found is not None:
+        return found
+    from monitor import grammar
+
+    try:
+        return grammar.parse(origin.text)
+    except Mistake as mistake:
+        raise mistake.placed(origin) from None

@@ -1,0 +1,237 @@
+"""Words of ordinary lines, without the weight of a parser; and where a command's text ends.
+
+``grammar.lark`` defines the language. Importing lark takes longer than parsing a thousand lines,
+so ``scan`` finds the pieces of what is well formed and ordinary by regular expressions, and gives
+None for anything else: that goes to the grammar, which also finds the words for what is wrong. The
+tests hold both against each other: where ``scan`` has an answer it is the grammar's.
+
+Blanks are ASCII's; any other character may be part of a word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from monitor.syntax import Kind, Statement, Token
+
+_STRING = r'"(?:[^"\\]|\\[nr\\\'"])*"(?!\S)'
+_KEY = r"[A-Za-z_][\w.-]*="
+_LEXER = re.compile(
+    rf"""[ \t\r\f\v]*(?:
+      (?P<end>(?:\#(?!\S)[^\n]*)?(?:\n|\Z) | ;(?!\S))
+    | (?P<key>{_KEY})?(?:(?P<string>{_STRING})|(?P<json>[{{\[]))
+    | (?P<group_end>\)(?!\S))
+    | (?P<word>(?!{_KEY}["{{\[])[^\s"]\S*)
+    )""",
+    re.ASCII | re.VERBOSE,
+)
+# Comments and blank lines before a command; a comment is taken whole, or the rest would be a name.
+_BETWEEN = r"(?:(?m:^)[ \t\r\f\v]*#[^\n]*|(?<!\S)#(?!\S)[^\n]*|\s)*+"
+_HEAD = re.compile(
+    rf"{_BETWEEN}(?P<mark>[-!]?)[ \t\r\f\v]*(?P<name>(?![);#](?!\S))[^\s\"{{\[!-]\S*)",
+    re.ASCII,
+)
+_REST = re.compile(rf"{_BETWEEN}\Z", re.ASCII)
+_GROUP = re.compile(r"[A-Za-z][\w-]*\(\Z", re.ASCII)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "r": "\r"}
+_BLANK_OR_END = re.compile(r"(?!\S)", re.ASCII)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def unescape(body: str) -> str:
+    """The text of a quoted string, from what stands between its quotes."""
+    if "\\" not in body:
+        return body
+    return _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[1]), body)
+
+
+def scan(text: str) -> list[Statement] | None:
+    """The commands of ``text``; None when the grammar has to look at it."""
+    statements: list[Statement] = []
+    position = 0
+    while True:
+        head = _HEAD.match(text, position)
+        if head is None:
+            return statements if _REST.match(text, position) else None
+        if _GROUP.match(head["name"]):
+            return None
+        start, at = head.span("name")
+        name = Token(Kind.WORD, head["name"], start, at)
+        found = _arguments(text, at)
+        if found is None:
+            return None
+        arguments, position = found
+        end = arguments[-1].end if arguments else at
+        mark = head["mark"]
+        statements.append(
+            Statement(mark, name, arguments, head.start("mark") if mark else start, end)
+        )
+
+
+def _arguments(text: str, position: int) -> tuple[list[Token], int] | None:
+    """Arguments from ``position`` to the end of the command, and where the next one may begin."""
+    found: list[Token] = []
+    match_at = _LEXER.match
+    while True:
+        match = match_at(text, position)
+        if match is None:
+            return None
+        what, position = match.lastgroup, match.end()
+        if what == "word":
+            start, end = match.span("word")
+            found.append(Token(Kind.WORD, match["word"], start, end))
+            continue
+        if what == "end":
+            return found, position
+        token = None
+        if what == "string":
+            token = _string(match)
+        elif what == "json":
+            token = _json(text, match)
+        if token is None:
+            return None
+        found.append(token)
+        position = token.end
+
+
+def _string(match: re.Match[str]) -> Token:
+    key = (match["key"] or "")[:-1]
+    start = match.start("key") if key else match.start("string")
+    return Token(Kind.STRING, unescape(match["string"][1:-1]), start, match.end(), key)
+
+
+class _Unusual(ValueError):
+    """JSON that the standard decoder takes otherwise than QMP's."""
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _Unusual
+    return members
+
+
+def _no_constants(name: str) -> None:
+    raise _Unusual(name)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+
+
+def _json(text: str, match: re.Match[str]) -> Token | None:
+    begin = match.start("json")
+    try:
+        data, end = _DECODER.raw_decode(text, begin)
+    except (ValueError, RecursionError):
+        return None
+    if not _BLANK_OR_END.match(text, end) or _SURROGATE.search(text, begin, end):
+        return None
+    key = (match["key"] or "")[:-1]
+    start = match.start("key") if key else begin
+    return Token(Kind.JSON, text[begin:end], start, end, key, data)
+
+
+# Where a command's text ends
+
+_SPECIAL = re.compile(r'["{\[(]')
+_OUTSIDE = re.compile(
+    rf"""\s+|\#(?!\S).*|(?P<close>\)(?!\S))|(?:{_KEY})?(?P<open>["{{\[])"""
+    r"""|(?P<group>[A-Za-z][\w-]*\((?!\S))|\S+""",
+    re.ASCII,
+)
+_COMMAND_PLACE = re.compile(r"(?:.*(?<!\S);)?[\s!-]*\Z", re.ASCII)
+_STRING_END = re.compile(r'(?:[^"\\]|\\.)*?"', re.DOTALL)
+_INSIDE_JSON = re.compile(
+    r"""\s+|[{}\[\]:,]|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|-?\d[\d.eE+-]*"""
+    r"""|(?:true|false|null)\b""",
+    re.ASCII,
+)
+_CLOSING = {"{": "}", "[": "]"}
+
+
+class Assembler:
+    """Joins physical lines to whole commands: feed lines until ``feed`` answers True.
+
+    What is open (a group, JSON's brackets, a string) is kept from line to line, so that feeding
+    costs the length of the new line only. Brackets that can no longer be closed properly end the
+    command: there is an error to report, and nothing to wait for.
+    """
+
+    def __init__(self) -> None:
+        self._open: list[tuple[str, int]] = []
+        self._lines: list[str] = []
+        self._offset = 0  # of the current line
+
+    @property
+    def text(self) -> str:
+        """The lines fed so far."""
+        return "\n".join(self._lines)
+
+    @property
+    def unclosed(self) -> tuple[str, int] | None:
+        """The innermost of what is still open (one of ``( { [ "``) and its offset."""
+        return self._open[-1] if self._open else None
+
+    def feed(self, line: str) -> bool:
+        """Takes one line (without its end); True when the command is whole."""
+        self._lines.append(line)
+        if (self._open or _SPECIAL.search(line)) and not self._follow(line):
+            self._open.clear()
+        self._offset += len(line) + 1
+        return not self._open
+
+    def _follow(self, line: str) -> bool:
+        """Brackets and quotes of ``line``; False when something is out of place."""
+        if self._innermost in ("", "(") and line.lstrip(" \t\r\f\v").startswith("#"):
+            return True
+        position = 0
+        while position < len(line):
+            if self._innermost == '"':
+                after = self._in_string(line, position)
+            elif self._innermost in _CLOSING:
+                after = self._in_json(line, position)
+            else:
+                after = self._outside(line, position)
+            if after is None:
+                return False
+            position = after
+        return True
+
+    @property
+    def _innermost(self) -> str:
+        return self._open[-1][0] if self._open else ""
+
+    def _outside(self, line: str, position: int) -> int | None:
+        match = _OUTSIDE.match(line, position)
+        assert match is not None  # \s+ and \S+ leave nothing over
+        what = match.lastgroup
+        if what == "open":
+            self._open.append((match["open"], self._offset + match.start("open")))
+        elif what == "close":
+            if not self._open:
+                return None
+            self._open.pop()
+        elif what == "group" and _COMMAND_PLACE.match(line, 0, position):
+            self._open.append(("(", self._offset + match.end() - 1))
+        return match.end()
+
+    def _in_string(self, line: str, position: int) -> int | None:
+        match = _STRING_END.match(line, position)
+        if match is None:
+            return len(line)
+        self._open.pop()
+        return match.end()
+
+    def _in_json(self, line: str, position: int) -> int | None:
+        match = _INSIDE_JSON.match(line, position)
+        if match is None:
+            return None
+        piece = match[0]
+        if piece in _CLOSING:
+            self._open.append((piece, self._offset + position))
+        elif piece in "}]" and _CLOSING[self._open.pop()[0]] != piece:
+            return None
+        return match.end()
