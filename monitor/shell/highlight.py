@@ -6,6 +6,7 @@ the first place of a command, flags, keys, sizes, strings, JSON and comments.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
@@ -92,3 +93,24 @@ class BlkmonLexer(RegexLexer):
                 yield index, Text, value
             else:
                 yield index, token, value
+
+
+class _PromptLexer(BlkmonLexer):
+    """Lights up the words that begin a command."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(known=_first_words().__contains__, **options)
+
+
+@functools.cache
+def _first_words() -> frozenset[str]:
+    from monitor.commands.registry import commands
+    from monitor.engine.schema.base import request_types
+
+    return frozenset(name.split(" ")[0] for name in (*commands(), *request_types()))
+
+
+def prompt_lexer() -> type[BlkmonLexer]:
+    """The lexer class for the prompt. Loads every command."""
+    _first_words()
+    return _PromptLexer

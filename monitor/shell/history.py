@@ -18,6 +18,8 @@ from pathlib import Path
 
 from prompt_toolkit.history import History
 
+from monitor.shell.log import state_folder
+
 KEPT = 1 << 20
 """Bytes of the file that are read, and that remain when it is cut."""
 LIMIT = 2 * KEPT
@@ -25,11 +27,8 @@ LIMIT = 2 * KEPT
 
 
 def history_path() -> Path:
-    """Where the history of this user is kept (XDG Base Directory specification, 0.8)."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    # A relative path there is to be ignored, says the specification.
-    root = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
-    return root / "blkmon" / "history"
+    """Where the history of this user is kept."""
+    return state_folder() / "history"
 
 
 class StateHistory(History):
@@ -42,12 +41,11 @@ class StateHistory(History):
     def __init__(
         self,
         path: Path,
-        failed: Callable[[OSError], None] = lambda error: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
         self._path = path
-        self._failed = failed
+        self.failed: Callable[[OSError], None] = lambda error: None
         self._clock = clock
         self._broken = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="history")
@@ -80,7 +78,7 @@ class StateHistory(History):
         except OSError as error:
             if not self._broken:
                 self._broken = True
-                self._failed(error)
+                self.failed(error)
 
 
 def _append_locked(fd: int, record: bytes) -> None:

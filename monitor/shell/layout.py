@@ -2,8 +2,8 @@
 
 ::
 
-    (blkmon) block_stream d█            input, several lines while a bracket is open
-                          d0   qcow2    menu
+    blkmon> block_stream d█             input, several lines while a bracket is open
+                         d0   qcow2     menu
     (reverse search)                    while searching the history
      s0  stream  running  40%  ━━━──    jobs
 
@@ -43,13 +43,12 @@ from prompt_toolkit.widgets import SearchToolbar
 
 from monitor.shell import keys
 from monitor.shell.keys import Mode
+from monitor.shell.session import CONTINUATION, PROMPT
 from monitor.shell.toolbar import MAX_ROWS
 
 if TYPE_CHECKING:
     from monitor.shell.screen import Screen
 
-PROMPT = "(blkmon) "
-CONTINUATION = "     ... "
 MENU_ROWS = 8
 
 # Names of the terminal's own colours: readable on a light and on a dark background.

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Callable, Iterator
 
 from prompt_toolkit.application import Application
@@ -35,8 +36,10 @@ from prompt_toolkit.lexers import DynamicLexer, Lexer, SimpleLexer
 from prompt_toolkit.output import Output
 from prompt_toolkit.renderer import print_formatted_text
 
+from monitor.engine.api import JobSnapshot
 from monitor.shell import layout
 from monitor.shell.keys import Mode
+from monitor.shell.session import printable
 from monitor.shell.toolbar import LiveJobs
 
 FLUSH_INTERVAL = 0.05
@@ -44,14 +47,8 @@ FLUSH_INTERVAL = 0.05
 
 _BUSY_NOTE_AFTER = 0.4
 
-# What may not reach a terminal as it is: names come from image files.
-_CONTROLS = {
-    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
-}
-
-
-class HungUp(Exception):
-    """The terminal is gone: nobody can be asked anything."""
+_GONE = (errno.EIO, errno.EBADF, errno.EPIPE)
+"""What a terminal that hung up answers."""
 
 
 class Screen:
@@ -90,7 +87,6 @@ class Screen:
         self.busy_note = ""
         self.typed_ahead: list[KeyPress] = []
         self._result: asyncio.Future[str] | None = None
-        self._gone: Exception | None = None
         self._pending: StyleAndTextTuples = []
         self._flushed = 0.0
         self._flush_planned: asyncio.TimerHandle | None = None
@@ -104,16 +100,24 @@ class Screen:
     # -- the life of the application ---------------------------------------------------------
 
     async def run(self) -> None:
-        """Draws and handles keys until ``close``. Raises EOFError when the terminal is gone.
+        """Draws and handles keys until ``close``, or until the terminal is gone.
 
         Whatever ends it, the terminal is as it was before.
         """
-        try:
-            await self.app.run_async(set_exception_handler=False, handle_sigint=False)
-        except EOFError as error:
-            raise HungUp from error
-        finally:
-            self._fail(HungUp())
+        with contextlib.suppress(EOFError):
+            try:
+                await self.app.run_async(set_exception_handler=False, handle_sigint=False)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+
+    def interrupt(self) -> None:
+        """SIGINT from elsewhere: what Ctrl-C does."""
+        self.app.key_processor.send_sigint()
+
+    def redraw(self) -> None:
+        """Something shown has changed."""
+        self.app.invalidate()
 
     def close(self) -> None:
         """Ends ``run`` when what is pending has been printed."""
@@ -121,21 +125,26 @@ class Screen:
         if self.app.is_running and not self.app.is_done:
             self.app.exit()
 
-    def fail(self, error: Exception) -> None:
-        """Makes the waiting ``read`` or ``ask``, and all later ones, raise ``error``."""
-        self._fail(error)
+    def lose(self) -> None:
+        """The terminal is gone: ``run`` ends."""
+        if self.app.is_running and not self.app.is_done:
+            self.app.exit(exception=EOFError())
 
-    def _fail(self, error: Exception) -> None:
-        self._gone = self._gone or error
-        if self._result is not None and not self._result.done():
-            self._result.set_exception(self._gone)
+    def watch(self, jobs: Callable[[], list[JobSnapshot]]) -> Callable[[], None]:
+        """Shows the jobs that live below the line. To be called when one may have changed."""
+        self.jobs = LiveJobs(jobs, self.redraw, asyncio.get_running_loop())
+        return self.jobs.poke
+
+    @property
+    def columns(self) -> int:
+        return self._output.get_size().columns
 
     # -- reading -----------------------------------------------------------------------------
 
     async def read(self, text: str = "") -> str:
         """The next command text, one or more lines. ``text`` is there to be edited at first.
 
-        Raises EOFError for Ctrl-D on an empty line, HungUp when the terminal is gone.
+        Raises EOFError for Ctrl-D on an empty line.
         """
         if text:
             self.line.document = Document(text)
@@ -151,8 +160,6 @@ class Screen:
         return await self._wait(Mode.ASK, replay=typed_ahead)
 
     async def _wait(self, mode: Mode, *, replay: bool) -> str:
-        if self._gone is not None:
-            raise self._gone
         self.flush()
         self._result = asyncio.get_running_loop().create_future()
         self._enter(mode)
@@ -232,7 +239,7 @@ class Screen:
 
     def print(self, text: str, style: str = "") -> None:
         """``text`` and a newline, above the input line, soon. Control characters are escaped."""
-        self._pending.append((style, text.translate(_CONTROLS) + "\n"))
+        self._pending.append((style, printable(text) + "\n"))
         self._plan_flush()
 
     def flush(self) -> None:
@@ -243,11 +250,13 @@ class Screen:
         if self._held or not self._pending:
             return
         fragments, self._pending = self._pending, []
-        if self.app.is_running:
-            self.app.renderer.erase()
-        print_formatted_text(
-            self._output, fragments, self.app.renderer.style, color_depth=self.app.color_depth
-        )
+        try:
+            if self.app.is_running:
+                self.app.renderer.erase()
+            style, depth = self.app.renderer.style, self.app.color_depth
+            print_formatted_text(self._output, fragments, style, color_depth=depth)
+        except OSError:
+            self.lose()
         self.app.invalidate()
         with contextlib.suppress(RuntimeError):  # no loop yet, or no longer
             self._flushed = asyncio.get_running_loop().time()
@@ -279,7 +288,7 @@ class Screen:
             self._plan_flush()
 
     def _commit(self, prompt: str, text: str) -> None:
-        self._pending += [("class:question", prompt), ("", text.translate(_CONTROLS) + "\n")]
+        self._pending += [("class:question", prompt), ("", printable(text) + "\n")]
         self.flush()
 
     def _commit_line(self, text: str) -> None:

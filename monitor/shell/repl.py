@@ -1,0 +1,293 @@
+"""The prompt: reads a command, runs it, and goes on until ``quit``.
+
+``run_prompt`` puts the parts together; ``PromptSession`` is the session that commands see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from prompt_toolkit.utils import get_cwidth
+
+from monitor.commands.registry import Answer
+from monitor.engine.api import Engine, Event, JobSnapshot
+from monitor.engine.errors import MonitorError
+from monitor.engine.schema.job import JobCancel
+from monitor.shell import guard
+from monitor.shell.announce import Announcer
+from monitor.shell.foreground import Foreground
+from monitor.shell.history import StateHistory, history_path
+from monitor.shell.log import log_failure
+from monitor.shell.plain import PlainScreen
+from monitor.shell.screen import Screen
+from monitor.shell.session import CONTINUATION, PROMPT, Dialogue, error_text
+from monitor.shell.toolbar import is_live
+from monitor.syntax import ParseError, ScriptErrors
+from monitor.version import VERSION
+
+if TYPE_CHECKING:
+    from monitor.parser import Invocation
+
+_TOO_MANY_FAILURES = 10
+_NAMED_JOBS = 5
+
+
+async def run_prompt(engine: Engine, options: Any) -> int:
+    """Lets a person steer ``engine`` until ``quit``; then jobs are cancelled and all is written.
+
+    Stdin and stdout are a terminal. The status is 0; 128 and the signal's number when the process
+    was told to end (SIGTERM, SIGHUP); 1 when drawing failed.
+    """
+    with (
+        guard.terminal_restored(sys.stdin.fileno()),
+        contextlib.closing(StateHistory(history_path())) as history,
+    ):
+        screen = make_screen(engine, history)
+        prompt = PromptSession(engine, screen)
+        history.failed = prompt.history_failed
+        with (
+            guard.signals_owned(screen.interrupt, prompt.told_to_end),
+            guard.output_above(screen.print),
+        ):
+            status = await prompt.converse()
+    if prompt.fatal is not None:
+        print(f"Error: {prompt.fatal}", file=sys.stderr)
+    return status
+
+
+def make_screen(engine: Engine, history: StateHistory) -> Screen | PlainScreen:
+    """The screen that this terminal can show."""
+    if guard.on_dumb_terminal(os.environ.get("TERM")):
+        return PlainScreen(sys.stdin.fileno(), sys.stdout.fileno(), is_complete)
+    from prompt_toolkit.input import create_input
+    from prompt_toolkit.output.vt100 import Vt100_Output
+
+    from monitor.shell.completer import CatalogueCompleter
+
+    output = Vt100_Output.from_pty(sys.stdout, os.environ.get("TERM"))
+    output.enable_cpr = False  # nothing that is drawn depends on the cursor's row
+    return Screen(
+        completer=CatalogueCompleter(engine),
+        history=history,
+        is_complete=is_complete,
+        input=create_input(sys.stdin),
+        output=output,
+    )
+
+
+def is_complete(text: str) -> bool:
+    """Whether Enter runs ``text``: no bracket, group or string in it is open."""
+    from monitor.parser import is_complete as no_bracket_open
+
+    return no_bracket_open(text)
+
+
+class PromptSession(Dialogue):
+    """A conversation with a person on a terminal."""
+
+    interactive = True
+
+    def __init__(self, engine: Engine, screen: Screen | PlainScreen) -> None:
+        super().__init__(engine)
+        self.fatal: MonitorError | None = None
+        """Why the prompt had to end, when nobody asked it to."""
+        self._screen = screen
+        self._announcer = Announcer(engine.jobs)
+        self._foreground = Foreground(screen, self)
+        self._running: Invocation | None = None
+        self._older_jobs: set[str] = set()
+        self._typed = ""
+        self._signal: signal.Signals | None = None
+        self._failures = 0
+        self._talking: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._poke = screen.watch(engine.jobs)
+
+    # -- from the first prompt to the last ---------------------------------------------------
+
+    async def converse(self) -> int:
+        """Reads and runs commands, then closes the engine. The terminal stays ours until then."""
+        self._loop.set_exception_handler(self._unexpected)
+        unsubscribe = self.engine.subscribe(self._on_event)
+        self._screen.on_interrupt = self._foreground.interrupt
+        drawing = asyncio.create_task(self._screen.run())
+        self._talking = asyncio.create_task(self._talk())
+        try:
+            await asyncio.wait({drawing, self._talking}, return_when=asyncio.FIRST_COMPLETED)
+            await _cancelled(self._talking)
+            await self._close()
+        finally:
+            unsubscribe()
+            self._screen.close()
+            await asyncio.wait({drawing})
+            self._loop.set_exception_handler(None)
+        if not drawing.cancelled() and (error := drawing.exception()) is not None:
+            self.fatal = log_failure(error)
+        if self.fatal is not None:
+            return 1
+        return 0 if self._signal is None else 128 + self._signal
+
+    def told_to_end(self, number: signal.Signals) -> None:
+        """SIGTERM, SIGHUP: as ``quit``, without a question."""
+        self._signal = self._signal or number
+        if self._talking is not None:
+            self._talking.cancel()
+
+    async def _talk(self) -> None:
+        self.show(f"blkmon {VERSION} monitor - type 'help' for more information")
+        threading.Thread(target=self._warm_up, daemon=True).start()
+        while True:
+            try:
+                typed = await self._screen.read()
+            except EOFError:
+                self.quitting = True
+            else:
+                self._failures = 0
+                if typed.strip():
+                    await self._run(typed)
+            if self.quitting:
+                if await self._may_quit():
+                    return
+                self.quitting = False
+
+    def _warm_up(self) -> None:
+        """Loads what the first key will need, while the person looks at the first prompt."""
+        from prompt_toolkit.lexers import PygmentsLexer
+
+        from monitor.shell.highlight import prompt_lexer
+
+        if isinstance(self._screen, Screen):
+            self._screen.lexer = PygmentsLexer(prompt_lexer())
+            self._screen.redraw()
+
+    async def _may_quit(self) -> bool:
+        """Whether to quit: asks when that cancels jobs."""
+        live = [job for job in self.engine.jobs() if is_live(job)]
+        return not live or await self.ask(_quit_question(live))
+
+    async def _close(self) -> None:
+        """Cancels jobs, writes back, waits for what was detached."""
+        self._screen.on_interrupt = lambda: self.show("Closing: waiting for disks")
+        await self.engine.shut_down()
+        if self._foreground.detached:
+            await asyncio.wait(self._foreground.detached)
+
+    # -- running -----------------------------------------------------------------------------
+
+    async def _run(self, typed: str) -> None:
+        self._typed = typed
+        self._older_jobs = {job.id for job in self.engine.jobs()}
+        self._screen.note(f"running: {typed.splitlines()[0]}  (Ctrl-C asks)")
+        if not await self._foreground.run(self._enter(typed)):
+            self.show("Detached: the command goes on and reports when it ends")
+
+    async def _enter(self, typed: str) -> None:
+        try:
+            await self.enter(typed)
+        except Exception as error:
+            self.print_error(log_failure(error))
+        if asyncio.current_task() in self._foreground.detached:
+            self.show(f"Ended: {typed}")
+
+    async def carry_out(self, invocation: Invocation) -> Answer:
+        if asyncio.current_task() is self._foreground.task:
+            self._running = invocation
+        return await super().carry_out(invocation)
+
+    def jobs(self) -> Sequence[str]:
+        """For Ctrl-C: the jobs that the command in front waits for or has begun."""
+        live = [job.id for job in self.engine.jobs() if is_live(job)]
+        command = self._running.command if self._running is not None else None
+        if command is None or self._running is None or command.name != "wait":
+            return [job for job in live if job not in self._older_jobs]
+        asked = next((a for a in self._running.arguments.values() if isinstance(a, list)), [])
+        return [job for job in live if job in asked] if asked and asked != ["all"] else live
+
+    async def cancel(self, job: str) -> None:
+        try:
+            await self.engine.execute(JobCancel(id=job))
+        except MonitorError as error:
+            self.print_error(error)
+
+    # -- speaking ----------------------------------------------------------------------------
+
+    def show(self, text: str) -> None:
+        self._screen.print(text)
+
+    async def ask(self, question: str) -> bool:
+        while True:
+            answer = await self._screen.ask(f"{question} [y/N] ", typed_ahead=True)
+            if answer.lower() in ("y", "yes"):
+                return True
+            if answer.lower() in ("", "n", "no"):
+                return False
+
+    def print_error(self, error: MonitorError) -> None:
+        """The caret under the typed line, ``Error:`` and the text, and the hint."""
+        if self.recorder is not None:
+            # A recording says it as its replay will, which knows of no line above.
+            self.recorder.failed()
+            self.recorder.output(f"Error: {error_text(error)}")
+        mistakes = error.errors if isinstance(error, ScriptErrors) else [error]
+        for mistake in mistakes:
+            if isinstance(mistake, ParseError):
+                self._screen.print(self._caret(mistake), "class:error")
+            self._screen.print(f"Error: {mistake.text}", "class:error")
+            if mistake.hint:
+                self._screen.print(mistake.hint, "class:hint")
+
+    def _caret(self, error: ParseError) -> str:
+        """The caret, with the line only when it does not stand right above as it was typed."""
+        lines = self._typed.split("\n")
+        prompt = PROMPT if error.line == 1 else CONTINUATION
+        room = self._screen.columns
+        if error.line == len(lines) and get_cwidth(prompt + error.text_line) < room:
+            return " " * len(prompt) + error.caret().split("\n")[-1]
+        return error.caret(room)
+
+    def _on_event(self, event: Event) -> None:
+        self._poke()
+        line = self._announcer.line(event)
+        if line is not None:
+            self._screen.print(line, "class:event")
+
+    def history_failed(self, error: OSError) -> None:
+        """Called by the history's thread."""
+        note = f"The history is not kept: {error.strerror}: '{error.filename or history_path()}'"
+        self._loop.call_soon_threadsafe(self._screen.print, note, "class:hint")
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception that nobody waited for: our bug, unless the terminal has gone."""
+        error = context.get("exception") or RuntimeError(context["message"])
+        if isinstance(error, EOFError):
+            return
+        self._failures += 1
+        if self._failures > _TOO_MANY_FAILURES:
+            # Drawing itself fails: saying so would only draw again.
+            self.fatal = self.fatal or log_failure(error)
+            self._screen.lose()
+        else:
+            self._screen.print(f"Error: {log_failure(error)}", "class:error")
+
+
+def _quit_question(jobs: Sequence[JobSnapshot]) -> str:
+    names = ", ".join(f"'{job.id}'" for job in jobs[:_NAMED_JOBS])
+    if len(jobs) > _NAMED_JOBS:
+        names += f" and {len(jobs) - _NAMED_JOBS} more"
+    if len(jobs) == 1:
+        return f"Job {names} has not ended. Cancel it and quit?"
+    return f"Jobs {names} have not ended. Cancel them and quit?"
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Ends ``task``; its own failure is raised."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,116 @@
+"""Which events become a line above the prompt, and what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from monitor.shell.announce import Announcer
+from tests.support.fake_engine import MIB, FakeEngine, job
+
+
+def heard(play: Callable[[FakeEngine], None]) -> list[str]:
+    """The lines for what ``play`` does with an engine."""
+
+    async def run() -> list[str]:
+        engine = FakeEngine()
+        announcer = Announcer(engine.jobs)
+        lines: list[str | None] = []
+        engine.subscribe(lambda event: lines.append(announcer.line(event)))
+        play(engine)
+        return [line for line in lines if line is not None]
+
+    return asyncio.run(run())
+
+
+def stream(engine: FakeEngine) -> None:
+    engine.start(job("s0", status="created"))
+    engine.move("s0", "running")
+
+
+def test_a_job_that_completes_says_so_once() -> None:
+    def play(engine: FakeEngine) -> None:
+        stream(engine)
+        engine.move("s0", "paused")
+        engine.move("s0", "running")
+        engine.end("s0")
+
+    assert heard(play) == ["job 's0' (stream) completed"]
+
+
+def test_a_failure_says_why() -> None:
+    def play(engine: FakeEngine) -> None:
+        stream(engine)
+        engine.end("s0", error="No space left on device")
+
+    assert heard(play) == ["job 's0' (stream) failed: No space left on device"]
+
+
+def test_cancelled() -> None:
+    def play(engine: FakeEngine) -> None:
+        stream(engine)
+        engine.end("s0", cancelled=True)
+
+    assert heard(play) == ["job 's0' (stream) was cancelled"]
+
+
+def test_ready_says_how_to_finish() -> None:
+    def play(engine: FakeEngine) -> None:
+        engine.start(job("m0", type="mirror"))
+        engine.move("m0", "ready")
+
+    assert heard(play) == ["job 'm0' (mirror) is ready: block_job_complete m0 finishes it"]
+
+
+def test_pending_matters_only_when_it_waits_for_a_person() -> None:
+    def play(engine: FakeEngine) -> None:
+        engine.start(job("s0"))
+        engine.move("s0", "pending", verbs=frozenset({"finalize"}))
+
+    assert heard(play) == ["job 's0' (stream) is pending: job-finalize id=s0 lets it finish"]
+
+
+def test_a_job_that_is_no_block_job_tells_its_error_by_itself() -> None:
+    def play(engine: FakeEngine) -> None:
+        engine.start(job("c0", type="create"))
+        engine.move("c0", "aborting", error="File exists")
+        engine.move("c0", "concluded", error="File exists")
+
+    assert heard(play) == ["job 'c0' (create) failed: File exists"]
+
+
+@pytest.mark.parametrize(("action", "lines"), [("stop", 1), ("ignore", 0), ("report", 0)])
+def test_io_errors_are_told_when_the_job_waits_for_a_person(action: str, lines: int) -> None:
+    def play(engine: FakeEngine) -> None:
+        for _ in range(3):
+            engine.emit("BLOCK_JOB_ERROR", device="s0", operation="write", action=action)
+
+    assert heard(play) == lines * 3 * [
+        "job 's0' stopped at a write error: block_job_resume s0 tries again"
+    ]
+
+
+def test_dropped_node() -> None:
+    def play(engine: FakeEngine) -> None:
+        engine.emit("X_BLKMON_NODE_DROPPED", node_name="ov")
+
+    assert heard(play) == ["node 'ov' was dropped: nothing uses it"]
+
+
+def test_events_of_other_servers_are_shown_as_they_are() -> None:
+    def play(engine: FakeEngine) -> None:
+        engine.emit("BLOCK_WRITE_THRESHOLD", node_name="n0", amount_exceeded=MIB)
+
+    assert heard(play) == ["event BLOCK_WRITE_THRESHOLD node-name=n0 amount-exceeded=1048576"]
+
+
+def test_what_was_heard_of_a_job_is_forgotten_with_it() -> None:
+    def play(engine: FakeEngine) -> None:
+        stream(engine)
+        engine.end("s0", error="No space left on device")
+        stream(engine)
+        engine.end("s0")
+
+    assert heard(play)[-1] == "job 's0' (stream) completed"
