@@ -222,7 +222,7 @@ def _parse_number(text: str) -> float | None:
 _KEYVAL_BOOL = _from_text(parse_bool, "'on' or 'off'", _boolean)
 _KEYVAL_INT = _from_text(parse_int64, "integer", _int64)
 _KEYVAL_UINT = _from_text(parse_uint64, "integer", _uint64)
-_KEYVAL_SIZE = _from_text(parse_size, "size", _uint64)
+_KEYVAL_SIZE = _from_text(parse_size, "a size value", _uint64)
 _KEYVAL_NUMBER = _from_text(_parse_number, "number", _number)
 
 
