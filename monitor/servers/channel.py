@@ -1,0 +1,117 @@
+"""A pair of file descriptors as a stream of bytes for the control loop.
+
+Pipes, terminals, files and ``/dev/null`` all serve. The descriptors stay in blocking mode: they are
+often shared (a terminal with the shell that started us), and the mode belongs to all who share.
+So a descriptor is asked before each call whether it would wait, and written in pieces that a pipe
+takes whole (POSIX: one that is writable takes ``PIPE_BUF`` bytes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from typing import Protocol
+
+__all__ = ["Channel", "FdChannel"]
+
+READ_SIZE = 64 << 10
+PIPE_BUF = 4096
+
+
+class Channel(Protocol):
+    """Where a client is. A channel whose other end is gone reads as ended and swallows writes."""
+
+    async def read(self) -> bytes:
+        """The bytes that are there, at least one; b"" at the end."""
+
+    def write(self, data: bytes) -> None:
+        """Sends ``data`` in the order of calls; never waits."""
+
+    async def drained(self) -> None:
+        """Returns once everything written is on its way."""
+
+
+class FdChannel:
+    """A ``Channel`` on descriptors that stay open when it is done with."""
+
+    def __init__(self, input: int, output: int) -> None:
+        self._input = input
+        self._output = output
+        self._unsent = bytearray()
+        self._arrival: asyncio.Future[None] | None = None  # of bytes to read
+        self._room: asyncio.Future[None] | None = None  # for bytes to write
+        self._broken = False
+
+    async def read(self) -> bytes:
+        while not self._broken:
+            if not _ready(self._input, select.POLLIN):
+                await self._readable()
+                continue
+            try:
+                return os.read(self._input, READ_SIZE)
+            except BlockingIOError:  # another reader of the same terminal was faster
+                continue
+            except OSError:  # a terminal hung up
+                break
+        return b""
+
+    async def _readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._arrival = loop.create_future()
+        loop.add_reader(self._input, _set, self._arrival)
+        try:
+            await self._arrival
+        finally:
+            loop.remove_reader(self._input)
+
+    def write(self, data: bytes) -> None:
+        self._unsent += data
+        if self._room is None:
+            self._send()
+
+    async def drained(self) -> None:
+        while self._room is not None:
+            await asyncio.shield(self._room)
+
+    def _send(self) -> None:
+        """Writes what can be written now; the loop calls again when there is more room."""
+        unsent = memoryview(self._unsent)
+        sent = 0
+        try:
+            while sent < len(unsent) and _ready(self._output, select.POLLOUT):
+                sent += os.write(self._output, unsent[sent : sent + PIPE_BUF])
+        except BlockingIOError:  # the mode was changed by someone who shares the descriptor
+            pass
+        except OSError:  # nobody reads any more
+            self._broken = True
+            sent = len(unsent)
+            if self._arrival is not None:
+                _set(self._arrival)  # whoever waits there learns that it is over
+        unsent.release()
+        del self._unsent[:sent]
+        self._wait_for_room() if self._unsent else self._room_found()
+
+    def _wait_for_room(self) -> None:
+        if self._room is None:
+            loop = asyncio.get_running_loop()
+            self._room = loop.create_future()
+            loop.add_writer(self._output, self._send)
+
+    def _room_found(self) -> None:
+        if self._room is not None:
+            asyncio.get_running_loop().remove_writer(self._output)
+            _set(self._room)
+            self._room = None
+
+
+def _ready(descriptor: int, event: int) -> bool:
+    """Whether a call would not wait; an error or a hangup is for the call to find."""
+    poll = select.poll()
+    poll.register(descriptor, event)
+    return bool(poll.poll(0))
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

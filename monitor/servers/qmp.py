@@ -1,0 +1,189 @@
+"""A QMP server on an engine: one ``QmpClient`` a connection, whatever the connection is.
+
+Commands of a client run strictly in order, one at a time; events are sent as they come, between
+and during commands. What a client has sent waits in a short queue while a command runs: when it is
+full nothing more is read, so a client that sends faster than it is served waits too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from monitor.engine.api import Engine, Event
+from monitor.engine.errors import CommandNotFound, InternalError, MonitorError, Refused
+from monitor.engine.schema.base import Options, QInt, Request, request_type
+from monitor.engine.schema.decode import decode
+from monitor.engine.schema.monitor import CommandInfo, QueryCommands, Quit
+from monitor.servers.channel import Channel, FdChannel
+from monitor.wire.qmp import NEGOTIATE, Command, QmpSession, Reply, Version
+from monitor.wire.qmpjson import encode
+
+__all__ = ["Human", "QmpClient", "serve_stdio"]
+
+MAX_WAITING = 8
+"""Requests read ahead of the one that runs, as in QEMU."""
+
+HUMAN = "human-monitor-command"
+
+Human = Callable[[str], Awaitable[str]]
+"""Carries out one line of the human monitor; what it prints, errors included, is the answer."""
+
+Report = Callable[[Exception], MonitorError]
+"""Puts the traceback of an exception that is our mistake where it belongs; gives what to say."""
+
+
+class HumanMonitorCommand(Options, kw_only=True):
+    command_line: str
+    cpu_index: QInt | UnsetType = UNSET
+
+
+async def serve_stdio(
+    engine: Engine,
+    version: Version,
+    human: Human | None = None,
+    report: Report | None = None,
+    *,
+    input: int = 0,
+    output: int = 1,
+) -> int:
+    """Serves one client on two descriptors until it quits or ends; returns the exit status.
+
+    Then the engine is shut down: jobs are cancelled (the client still sees their events), data is
+    flushed and images are closed.
+    """
+    channel = FdChannel(input, output)
+    client = QmpClient(channel, engine, version, human, report)
+    try:
+        await client.run()
+    finally:
+        await engine.shut_down()
+        client.close()
+        await channel.drained()
+    return 0
+
+
+class QmpClient:
+    """One session with one client."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        engine: Engine,
+        version: Version,
+        human: Human | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self._channel = channel
+        self._engine = engine
+        self._session = QmpSession(version)
+        self._human = human
+        self._report = report or _log
+        self._waiting: asyncio.Queue[Command | Reply | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(MAX_WAITING)
+        self._unsubscribe = engine.subscribe(self._send_event)
+        self.quitting = False
+        """Whether the client has asked for the end of the whole process."""
+
+    async def run(self) -> None:
+        """Greets, and serves until the client quits or ends."""
+        self._channel.write(self._session.greeting())
+        reading = asyncio.create_task(self._read())
+        try:
+            await self._work()
+        finally:
+            reading.cancel()
+            await asyncio.wait((reading,))
+        if not reading.cancelled():
+            reading.result()
+
+    def close(self) -> None:
+        """No event is sent from now on."""
+        self._unsubscribe()
+
+    def _send_event(self, event: Event) -> None:
+        self._channel.write(self._session.event(event.name, event.data, event.timestamp))
+
+    async def _read(self) -> None:
+        """Takes in requests until the client ends; answers out-of-band ones at once."""
+        try:
+            while data := await self._channel.read():
+                for action in self._session.feed(data):
+                    if action.oob:
+                        self._channel.write(self._answer_out_of_band(action))
+                    else:
+                        await self._room.acquire()
+                        self._waiting.put_nowait(action)
+        finally:
+            self._waiting.put_nowait(None)
+
+    def _answer_out_of_band(self, action: Command | Reply) -> bytes:
+        """Nothing that a block layer does may overtake what came before it."""
+        if isinstance(action, Reply):
+            return action.data
+        if self._knows(action.name):
+            refusal: MonitorError = Refused(f"The command {action.name} does not support OOB")
+        else:
+            refusal = CommandNotFound(action.name)
+        return self._session.error(action.id, refusal.qmp_class, refusal.text)
+
+    async def _work(self) -> None:
+        while not self.quitting and (action := await self._waiting.get()) is not None:
+            self._room.release()
+            self._channel.write(
+                action.data if isinstance(action, Reply) else await self._answer(action)
+            )
+            await self._channel.drained()
+
+    async def _answer(self, command: Command) -> bytes:
+        try:
+            result = await self._carry_out(command)
+            return self._session.reply_json(command.id, to_json(result))
+        except MonitorError as error:
+            failure = error
+        except Exception as error:
+            failure = self._report(error)
+        return self._session.error(command.id, failure.qmp_class, failure.text)
+
+    async def _carry_out(self, command: Command) -> Any:
+        if command.name == HUMAN and self._human is not None:
+            arguments: HumanMonitorCommand = decode(HumanMonitorCommand, command.arguments)
+            return await self._human(arguments.command_line)
+        kind = request_type(command.name)
+        if kind is None:
+            raise CommandNotFound(command.name)
+        request: Request = decode(kind, command.arguments)
+        if isinstance(request, Quit):
+            self.quitting = True
+            return None
+        result = await self._engine.execute(request)
+        if isinstance(request, QueryCommands):
+            return [*result, *(CommandInfo(name=name) for name in self._own_commands())]
+        return result
+
+    def _own_commands(self) -> list[str]:
+        return [NEGOTIATE] if self._human is None else [NEGOTIATE, HUMAN]
+
+    def _knows(self, name: str) -> bool:
+        return name in self._own_commands() or request_type(name) is not None
+
+
+def to_json(result: Any) -> str:
+    """A result as one line of JSON with QEMU's blanks; an empty object for None."""
+    if result is None:
+        return "{}"
+    try:
+        return msgspec.json.format(msgspec.json.encode(result), indent=0).decode()
+    except UnicodeEncodeError:  # the name of a file that is no UTF-8
+        return encode(msgspec.to_builtins(result))
+
+
+def _log(error: Exception) -> MonitorError:
+    import logging
+
+    logging.getLogger("monitor.qmp").error("a request failed unexpectedly", exc_info=error)
+    return InternalError(f"{type(error).__name__}: {error}")
