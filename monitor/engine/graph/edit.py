@@ -47,7 +47,7 @@ def attach(transaction: Transaction, parent: Node | Client, role: str, child: No
     """A new edge without any permission yet; ``refresh`` gives it those."""
     edge: Edge
     if isinstance(parent, Node):
-        if reaches(child, parent):
+        if leads_to(child, parent):
             raise CyclicGraph(child.name, role, parent.name)
         edge = Edge(parent, role, child)
     else:
@@ -72,7 +72,7 @@ def detach(transaction: Transaction, edge: Edge) -> None:
 def point(transaction: Transaction, edge: Edge, child: Node) -> None:
     """Makes an edge lead to another node; its permissions stay as they are until ``refresh``."""
     old = edge.child
-    if isinstance(edge.parent, Node) and reaches(child, edge.parent):
+    if isinstance(edge.parent, Node) and leads_to(child, edge.parent):
         raise CyclicGraph(child.name, edge.role, edge.parent.name)
     _repoint(edge, child)
     transaction.add(abort=lambda: _repoint(edge, old))
@@ -195,6 +195,11 @@ def reaches(start: Node, target: Node) -> bool:
                 seen.add(edge.child)
                 stack.append(edge.child)
     return False
+
+
+def leads_to(start: Node, target: Node) -> bool:
+    """As ``reaches``; a target without parents is reached from itself only, which is cheap."""
+    return start is target or (bool(target.parents) and reaches(start, target))
 
 
 def _link(edge: Edge) -> None:

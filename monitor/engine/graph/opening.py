@@ -251,9 +251,8 @@ def _probe(protocol: Node) -> str:
     try:
         protocol.driver.read(memoryview(buffer), 0)
     except OSError as error:
-        raise HostFailure(
-            "Could not read image for determining its format", error.errno or 0
-        ) from (error)
+        what = "Could not read image for determining its format"
+        raise HostFailure(what, error.errno or 0) from error
     return registry.probe(bytes(buffer), protocol.filename)
 
 

@@ -47,6 +47,9 @@ class IoRequest(Request, kw_only=True, tag="x-blkmon-io"):
     want_data: Annotated[bool, "give the bytes back (read; at most 1 MiB)"] | UnsetType = UNSET
 
 
+Data = bytes
+
+
 class IoExtent(Result, kw_only=True):
     offset: int
     length: int
@@ -62,7 +65,7 @@ class IoResult(Result, kw_only=True):
     length: int | UnsetType = UNSET
     allocated: int | UnsetType = UNSET
     extents: list[IoExtent] | UnsetType = UNSET
-    data: Annotated[bytes, "base64 in JSON"] | UnsetType = UNSET
+    data: Annotated[Data, "base64 in JSON"] | UnsetType = UNSET
 
 
 class CreateImage(Request, kw_only=True, tag="x-blkmon-create"):
