@@ -1,0 +1,265 @@
+"""The qcow2 driver: the driver contract on top of ``Image``.
+
+Importing this module is cheap; numpy and the rest come with the first image that is opened.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from monitor.engine.drivers.base import (
+    Child,
+    Driver,
+    DriverKind,
+    Extent,
+    OpenContext,
+    OpenFlags,
+    Reopen,
+)
+from monitor.engine.drivers.qcow2 import layout as q
+from monitor.engine.drivers.qcow2.errors import BadOption, CorruptForWriting
+from monitor.engine.schema.base import UNSET
+
+if TYPE_CHECKING:
+    from monitor.engine.drivers.qcow2.image import Image, OnCorrupt
+
+_DEFAULT_L2_CACHE: Final = 32 << 20
+_DEFAULT_REFCOUNT_CACHE: Final = 8 << 20
+_MIN_CACHE_ENTRY: Final = 512
+
+
+def probe(first_bytes: bytes) -> bool:
+    """Whether a file that begins so is a qcow2 image of version 2 or later."""
+    if len(first_bytes) < q.HEADER_V2.size:
+        return False
+    magic, version = q.HEADER_V2.unpack_from(first_bytes)[:2]
+    return bool(magic == q.MAGIC and version >= 2)
+
+
+class Qcow2Driver(Driver):
+    """An open qcow2 image."""
+
+    name: ClassVar[str] = "qcow2"
+    kind: ClassVar[DriverKind] = DriverKind.FORMAT
+    child_roles: ClassVar[tuple[str, ...]] = ("file",)
+    supports_backing: ClassVar[bool] = True
+
+    on_corrupt: OnCorrupt | None
+    """Set by the graph; called with (host offset, size, fatal, message), from any thread."""
+
+    def __init__(self) -> None:
+        self.on_corrupt = None
+        self._image: Image
+
+    # -- life --------------------------------------------------------------------------------
+
+    def open(self, context: OpenContext) -> None:
+        from monitor.engine.drivers.qcow2.image import Image
+        from monitor.engine.drivers.qcow2.repair import repair_if_dirty
+
+        l2_cache, refcount_cache = _cache_sizes(context.options)
+        image = Image(
+            context.children["file"],
+            read_only=context.flags.read_only,
+            l2_cache=l2_cache,
+            refcount_cache=refcount_cache,
+        )
+        _check_options(context.options, image.geometry)
+        image.on_corrupt = self._report
+        image.unmap = context.flags.unmap
+        image.pass_discards = _pass_discards(context.options, context.flags)
+        if not context.flags.read_only:
+            repair_if_dirty(image)
+        self._image = image
+        self._options = context.options
+
+    def _report(self, offset: int | None, size: int | None, fatal: bool, message: str) -> None:
+        if self.on_corrupt is not None:
+            self.on_corrupt(offset, size, fatal, message)
+
+    def close(self) -> None:
+        from monitor.engine.drivers.qcow2 import writeback
+
+        if not self._image.read_only and self._image.changing:
+            writeback.drain(self._image)
+
+    def prepare_reopen(self, flags: OpenFlags) -> Reopen | None:
+        from monitor.engine.drivers.qcow2 import writeback
+
+        image = self._image
+        pass_discards = _pass_discards(self._options, flags)
+        before = (image.read_only, image.unmap, image.pass_discards)
+        if before == (flags.read_only, flags.unmap, pass_discards):
+            return None
+        if flags.read_only and not image.read_only and image.changing:
+            writeback.drain(image)
+        if not flags.read_only and image.header.incompatible & q.INCOMPAT_CORRUPT:
+            raise CorruptForWriting
+        return _Reopen(image, flags.read_only, flags.unmap, pass_discards)
+
+    # -- data --------------------------------------------------------------------------------
+
+    def length(self) -> int:
+        return self._image.size
+
+    def read(self, buffer: memoryview, offset: int) -> None:
+        from monitor.engine.drivers.qcow2 import reading
+
+        reading.read(self._image, buffer, offset)
+
+    def write(self, buffer: memoryview, offset: int) -> None:
+        from monitor.engine.drivers.qcow2 import writing
+
+        writing.write(self._image, buffer, offset)
+
+    def write_zeroes(
+        self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
+    ) -> None:
+        from monitor.engine.drivers.qcow2 import zeroing
+
+        image = self._image
+        zeroing.write_zeroes(image, offset, length, may_unmap and image.unmap, no_fallback)
+
+    def discard(self, offset: int, length: int) -> None:
+        """Nothing unless the node is open with ``discard=unmap``."""
+        from monitor.engine.drivers.qcow2 import zeroing
+
+        if self._image.unmap:
+            zeroing.discard(self._image, offset, length)
+
+    def flush(self) -> None:
+        from monitor.engine.drivers.qcow2 import writeback
+
+        if not self._image.read_only:
+            writeback.flush(self._image)
+
+    def truncate(self, size: int) -> None:
+        from monitor.engine.drivers.qcow2 import resize
+
+        resize.truncate(self._image, size)
+
+    def map(self, offset: int, length: int) -> list[Extent]:
+        from monitor.engine.drivers.qcow2 import reading
+
+        return reading.map_range(self._image, offset, length)
+
+    # -- facts -------------------------------------------------------------------------------
+
+    @property
+    def backing_filename(self) -> str | None:
+        name = self._image.header.backing_file
+        return None if name is None else os.fsdecode(name)
+
+    @property
+    def backing_format(self) -> str | None:
+        return self._image.header.backing_format
+
+    def set_backing(self, filename: str | None, fmt: str | None) -> None:
+        from monitor.engine.drivers.qcow2 import resize
+
+        resize.set_backing(self._image, filename, fmt)
+
+    def attach_backing(self, child: Child | None) -> None:
+        self._image.backing = child
+
+    def cluster_size(self) -> int | None:
+        return self._image.geometry.cluster_size
+
+    def specific_info(self) -> dict[str, Any] | None:
+        header = self._image.header
+        data: dict[str, Any] = {
+            "compat": "1.1" if header.version >= 3 else "0.10",
+            "compression-type": q.COMPRESSION_NAMES[header.compression_type],
+        }
+        if header.version >= 3:
+            data["lazy-refcounts"] = bool(header.compatible & q.COMPAT_LAZY_REFCOUNTS)
+        data["refcount-bits"] = header.geometry.refcount_bits
+        if header.version >= 3:
+            data["corrupt"] = bool(header.incompatible & q.INCOMPAT_CORRUPT)
+            data["extended-l2"] = False
+        return {"type": "qcow2", "data": data}
+
+    def image_facts(self) -> dict[str, Any]:
+        header = self._image.header
+        facts: dict[str, Any] = {
+            "cluster-size": self._image.geometry.cluster_size,
+            "dirty-flag": bool(header.incompatible & q.INCOMPAT_DIRTY),
+        }
+        if self._image.snapshots:
+            facts["snapshots"] = [snapshot.info() for snapshot in self._image.snapshots]
+        return facts
+
+
+@dataclass(slots=True)
+class _Reopen:
+    """A prepared change of flags; what a read-only image must not keep was written already."""
+
+    image: Image
+    read_only: bool
+    unmap: bool
+    pass_discards: bool
+
+    def commit(self) -> None:
+        image = self.image
+        image.read_only = self.read_only
+        image.unmap = self.unmap
+        image.pass_discards = self.pass_discards
+        image.changing = False  # the next change looks at the header's bits again
+
+    def abort(self) -> None:
+        pass
+
+
+def _pass_discards(options: Any, flags: OpenFlags) -> bool:
+    chosen = getattr(options, "pass_discard_request", UNSET)
+    return flags.unmap if chosen is UNSET else bool(chosen)
+
+
+def _cache_sizes(options: Any) -> tuple[int, int]:
+    """Bytes of L2 tables and of refcount blocks to keep in memory, from QEMU's three options."""
+
+    def given(name: str) -> int | None:
+        value = getattr(options, name, UNSET)
+        return None if value is UNSET else int(value)
+
+    total, l2, refcounts = (
+        given("cache_size"),
+        given("l2_cache_size"),
+        given("refcount_cache_size"),
+    )
+    if total is not None:
+        if l2 is not None and refcounts is not None:
+            raise BadOption(
+                "cache-size, l2-cache-size and refcount-cache-size may not be set at the same time"
+            )
+        if l2 is not None and l2 > total:
+            raise BadOption("l2-cache-size may not exceed cache-size")
+        if refcounts is not None and refcounts > total:
+            raise BadOption("refcount-cache-size may not exceed cache-size")
+        if l2 is None and refcounts is None:
+            refcounts = total // 4
+        if l2 is None:
+            l2 = total - (refcounts or 0)
+        elif refcounts is None:
+            refcounts = total - l2
+    return (
+        _DEFAULT_L2_CACHE if l2 is None else l2,
+        _DEFAULT_REFCOUNT_CACHE if refcounts is None else refcounts,
+    )
+
+
+def _check_options(options: Any, geometry: q.Geometry) -> None:
+    entry = getattr(options, "l2_cache_entry_size", UNSET)
+    if entry is not UNSET and not (
+        _MIN_CACHE_ENTRY <= entry <= geometry.cluster_size and entry & (entry - 1) == 0
+    ):
+        raise BadOption(
+            "L2 cache entry size must be a power of two between "
+            f"{_MIN_CACHE_ENTRY} and the cluster size ({geometry.cluster_size})"
+        )
+    if getattr(options, "lazy_refcounts", UNSET) is True and geometry.version < 3:
+        raise BadOption(
+            "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level"
+        )

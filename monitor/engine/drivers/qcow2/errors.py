@@ -1,0 +1,113 @@
+"""Why a qcow2 image cannot be opened, created or resized. Texts are QEMU's where it has one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from errno import EIO
+
+from monitor.engine.errors import RequestError
+
+
+class BadImage(RequestError):
+    """The file is not an image that this driver can open."""
+
+
+@dataclass(eq=False)
+class NotQcow2(BadImage):
+    template = "Image is not in qcow2 format"
+
+
+@dataclass(eq=False)
+class UnsupportedVersion(BadImage):
+    template = "Unsupported qcow2 version {version}"
+    version: int
+
+
+@dataclass(eq=False)
+class UnsupportedClusterSize(BadImage):
+    template = "Unsupported cluster size: 2^{bits}"
+    bits: int
+
+
+@dataclass(eq=False)
+class BadHeader(BadImage):
+    """A field of the header, or of an extension, that makes no sense."""
+
+    template = "{message}"
+    message: str
+
+
+@dataclass(eq=False)
+class UnsupportedFeatures(BadImage):
+    template = "Unsupported qcow2 feature(s): {features}"
+    features: str
+
+
+@dataclass(eq=False)
+class TableTooLarge(BadImage):
+    template = "{table} too large"
+    table: str
+
+
+@dataclass(eq=False)
+class TableOffsetInvalid(BadImage):
+    template = "{table} offset invalid"
+    table: str
+
+
+@dataclass(eq=False)
+class TableOutsideFile(BadImage):
+    """A table that begins past the end of the file: the file was truncated, or is crafted."""
+
+    template = "{table} lies beyond the end of the file"
+    table: str
+
+
+@dataclass(eq=False)
+class CorruptForWriting(BadImage):
+    template = "qcow2: Image is corrupt; cannot be opened read/write"
+
+
+@dataclass(eq=False)
+class TooLargeToRepair(BadImage):
+    """The dirty bit is set and the refcounts are more than may be rebuilt while opening."""
+
+    template = (
+        "The image was not closed and is too large to repair while it is opened; "
+        "run 'qemu-img check -r all' on it, or open it read-only"
+    )
+
+
+@dataclass(eq=False)
+class BadOption(RequestError):
+    """An option, or a combination of options, that QEMU refuses as well."""
+
+    template = "{message}"
+    message: str
+
+
+@dataclass(eq=False)
+class ImageTooLarge(RequestError):
+    template = (
+        "The image size is too large for file format 'qcow2' (try using a larger cluster size)"
+    )
+
+
+@dataclass(eq=False)
+class PreallocationUnsupported(RequestError):
+    template = "Preallocation mode '{mode}' is not supported for format 'qcow2'"
+    mode: str
+
+
+@dataclass(eq=False)
+class CannotResize(RequestError):
+    template = "{message}"
+    message: str
+
+
+class CorruptionError(OSError):
+    """EIO because the image contradicts itself; ``message`` says where."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(EIO, message)
+        self.message = message

@@ -1,0 +1,194 @@
+"""Reading and mapping."""
+
+from __future__ import annotations
+
+from monitor.engine.drivers.base import Child, Extent, ExtentKind
+from monitor.engine.drivers.qcow2 import layout as q
+from monitor.engine.drivers.qcow2 import mapping
+from monitor.engine.drivers.qcow2.image import Image, fill_zeroes
+
+_MAX_EXTENTS = 4096  # about what one answer of `map` holds
+_FILE_MAP_SPAN = 256 << 20
+
+
+def read(image: Image, buffer: memoryview, offset: int) -> None:
+    """Fills ``buffer`` with the guest's bytes at ``offset``. Raises OSError."""
+    length = len(buffer)
+    if not length:
+        return
+    geometry = image.geometry
+    bits = geometry.cluster_bits
+    first, last = offset >> bits, (offset + length - 1) >> bits
+    if first == last and _read_plain(image, buffer, offset):
+        return
+    done = 0
+    while first <= last:
+        count = min(q.PIECE, last - first + 1)
+        end = min(length, ((first + count) << bits) - offset)
+        _read_piece(image, buffer[done:end], offset + done, first, count)
+        done = end
+        first += count
+
+
+def _read_plain(image: Image, buffer: memoryview, offset: int) -> bool:
+    """A read within one cluster whose table is in memory and whose data lies plainly; else no."""
+    bits = image.geometry.cluster_bits
+    cluster = offset >> bits
+    l2_bits = image.geometry.l2_bits
+    with image.lock:
+        table = image.tables.cache.get(cluster >> l2_bits)
+        if table is None:
+            return False
+        table.used = True
+        entry = table.view[cluster & ((1 << l2_bits) - 1)]
+        host = entry & q.OFFSET_MASK
+        in_cluster = (1 << bits) - 1
+        if not host or entry & (q.COMPRESSED | q.ZERO) or host & in_cluster:
+            return False
+        host += offset & in_cluster
+        if host + len(buffer) > image.refcounts.file_end:
+            return False
+        epoch = image.enter()
+    try:
+        image.file.read(buffer, host)
+    finally:
+        image.leave(epoch)
+    return True
+
+
+def _read_piece(image: Image, buffer: memoryview, offset: int, first: int, count: int) -> None:
+    bits = image.geometry.cluster_bits
+    with image.lock:
+        entries = image.tables.gather(first, count)
+        epoch = image.enter()
+    try:
+        base = offset - (first << bits)
+        for kind, start, clusters, host in mapping.runs(entries, 1 << bits):
+            low = max(0, (start << bits) - base)
+            high = min(len(buffer), ((start + clusters) << bits) - base)
+            part = buffer[low:high]
+            skipped = offset + low - ((first + start) << bits)
+            if kind == mapping.DATA:
+                _read_data(image, part, host + skipped)
+            elif kind == mapping.UNALLOCATED:
+                image.read_backing(part, offset + low)
+            elif kind == mapping.ZERO:
+                fill_zeroes(part)
+            else:
+                part[:] = memoryview(image.read_compressed(host))[skipped : skipped + len(part)]
+    finally:
+        image.leave(epoch)
+
+
+def _read_data(image: Image, buffer: memoryview, host: int) -> None:
+    """Plain data; a run that begins past the end of the file was truncated away."""
+    if host + len(buffer) > image.refcounts.file_end:
+        # The last cluster of a file may be cut short where only zeroes would follow.
+        last = (host + len(buffer) - 1) & ~(image.geometry.cluster_size - 1)
+        if last >= image.file.length():
+            message = f"Data cluster offset {last:#x} outside of the file"
+            image.corrupt(message, last, image.geometry.cluster_size, fatal=False)
+    image.file.read(buffer, host)
+
+
+def map_range(image: Image, offset: int, length: int) -> list[Extent]:
+    """The runs at ``offset``: see ``Driver.map``. Raises OSError."""
+    bits = image.geometry.cluster_bits
+    position, end = offset, offset + length
+    extents: list[Extent] = []
+    hosts = _HostMap(image.file)
+    while position < end and len(extents) < _MAX_EXTENTS:
+        first = position >> bits
+        with image.lock:
+            skipped = _absent(image, first)
+            if skipped:
+                entries = None
+            else:
+                count = min(q.PIECE, ((end - 1) >> bits) - first + 1)
+                entries = image.tables.gather(first, count)
+        if entries is None:
+            stop = min(end, (first + skipped) << bits)
+            _append(extents, Extent(ExtentKind.UNALLOCATED, stop - position))
+            position = stop
+            continue
+        for kind, start, clusters, host in mapping.runs(entries, 1 << bits, join_compressed=True):
+            stop = min(end, (first + start + clusters) << bits)
+            if kind == mapping.DATA:
+                within = position - ((first + start) << bits)
+                for extent in hosts.split(host + within, stop - position):
+                    _append(extents, extent)
+            elif kind == mapping.COMPRESSED:
+                _append(extents, Extent(ExtentKind.DATA, stop - position, compressed=True))
+            elif kind == mapping.ZERO:
+                _append(extents, Extent(ExtentKind.ZERO, stop - position))
+            else:
+                _append(extents, Extent(ExtentKind.UNALLOCATED, stop - position))
+            position = stop
+    return extents
+
+
+def _absent(image: Image, first: int) -> int:
+    """Guest clusters from ``first`` on that have no L2 table (lock held)."""
+    l2_bits = image.geometry.l2_bits
+    index = first >> l2_bits
+    used = image.tables.next_used(index)
+    return max(0, (used << l2_bits) - first)
+
+
+def _append(extents: list[Extent], new: Extent) -> None:
+    """Adds a run, joined to the last one where they are one."""
+    if extents:
+        kind, length, host, host_offset, compressed = extents[-1]
+        if (
+            kind == new.kind
+            and host == new.host
+            and compressed == new.compressed
+            and (host < 0 or host_offset + length == new.host_offset)
+        ):
+            extents[-1] = Extent(kind, length + new.length, host, host_offset, compressed)
+            return
+    extents.append(new)
+
+
+class _HostMap:
+    """Where runs of the image file lie on the host, asking the file child for large spans."""
+
+    def __init__(self, file: Child) -> None:
+        self.file = file
+        self.at = 0  # file offset of the first known extent
+        self.known: list[Extent] = []
+        self.next = 0  # the extent that a lookup begins with
+
+    def split(self, offset: int, length: int) -> list[Extent]:
+        """The run of data at ``offset`` in the file as runs of the guest's."""
+        result = []
+        while length:
+            extent, skipped = self._find(offset, length)
+            count = min(length, extent.length - skipped)
+            if extent.kind == ExtentKind.DATA:
+                host, plain = extent.host, extent.host_offset + skipped
+                if host < 0:
+                    plain = 0
+                result.append(Extent(ExtentKind.DATA, count, host, plain))
+            else:
+                result.append(Extent(ExtentKind.ZERO, count))
+            offset += count
+            length -= count
+        return result
+
+    def _find(self, offset: int, length: int) -> tuple[Extent, int]:
+        at = self.at
+        if offset >= at:
+            for index in range(self.next, len(self.known)):
+                extent = self.known[index]
+                if offset < at + extent.length:
+                    self.at, self.next = at, index
+                    return extent, offset - at
+                at += extent.length
+        span = max(length, _FILE_MAP_SPAN)
+        inside = self.file.length() - offset
+        self.known = self.file.map(offset, min(span, inside)) if inside > 0 else []
+        if not self.known:  # past the end of the file: nothing but zeroes
+            self.known = [Extent(ExtentKind.ZERO, length)]
+        self.at, self.next = offset, 0
+        return self.known[0], 0

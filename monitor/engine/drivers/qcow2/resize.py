@@ -1,0 +1,132 @@
+"""Changing the size of the disk, and the header's backing link."""
+
+from __future__ import annotations
+
+import os
+from errno import EFBIG, ENOTSUP
+
+from monitor.engine.drivers.qcow2 import layout as q
+from monitor.engine.drivers.qcow2 import mapping, writeback, zeroing
+from monitor.engine.drivers.qcow2.errors import CannotResize
+from monitor.engine.drivers.qcow2.image import Image
+from monitor.engine.drivers.qcow2.writing import write_zero_data
+from monitor.engine.errors import HostFailure, host_failure
+
+
+def truncate(image: Image, size: int) -> None:
+    """Sets the disk's size; what is added reads as zeroes. Raises RequestError, OSError."""
+    if size % q.SECTOR:
+        raise CannotResize(f"The new size must be a multiple of {q.SECTOR}")
+    if image.geometry.version < 3 and image.snapshots:
+        raise CannotResize("Can't resize a v2 image which has snapshots")
+    if size == image.size:
+        return
+    if not image.changing:
+        image.begin_changes()
+    if size > image.size:
+        _grow(image, size)
+    else:
+        _shrink(image, size)
+
+
+def _grow(image: Image, size: int) -> None:
+    """The new part is made to read as zeroes before the header says that it is there."""
+    needed = image.geometry.l1_entries(size)
+    if needed * 8 > q.MAX_L1_BYTES:
+        raise HostFailure("Failed to grow the L1 table", EFBIG)
+    try:
+        if needed > len(image.tables.l1):
+            with image.lock:
+                image.tables.grow(needed)
+    except OSError as error:
+        raise host_failure("Failed to grow the L1 table", error) from error
+    try:
+        _clear(image, image.size, size)
+    except OSError as error:
+        raise host_failure("Failed to zero out new clusters", error) from error
+    _write_size(image, size)
+
+
+def _clear(image: Image, start: int, end: int) -> None:
+    """Makes [start, end), which lies past the end of the disk, read as zeroes."""
+    bits = image.geometry.cluster_bits
+    covered = image.backing_covers(start)
+    if covered and image.geometry.version < 3:
+        raise OSError(ENOTSUP, os.strerror(ENOTSUP))
+    first = start >> bits
+    if start & ((1 << bits) - 1):
+        _clear_rest(image, start, min(end, (first + 1) << bits))
+        first += 1
+    last = image.geometry.clusters(end)
+    if covered:
+        below = image.backing.length() if image.backing is not None else 0
+        stop = min(last, image.geometry.clusters(below))
+        if first < stop:
+            zeroing.change(image, first, stop - first, zeroing.Rule.UNMAP)
+            first = stop
+    # Clusters out there are left over from a disk that was larger once.
+    if first < last:
+        zeroing.change(image, first, last - first, zeroing.Rule.FORGET)
+
+
+def _clear_rest(image: Image, start: int, end: int) -> None:
+    """The rest of the cluster in which the disk ended."""
+    with image.lock:
+        entry = image.tables.gather(start >> image.geometry.cluster_bits, 1)
+    kind = int(mapping.classify(entry)[0])
+    if kind == mapping.ZERO or (kind == mapping.UNALLOCATED and not image.backing_covers(start)):
+        return
+    write_zero_data(image, start, end - start)
+
+
+def _shrink(image: Image, size: int) -> None:
+    """The header first: a crash leaves clusters past the end, which growing clears again."""
+    old = image.geometry.clusters(image.size)
+    _write_size(image, size)
+    first = image.geometry.clusters(size)
+    try:
+        if first < old:
+            zeroing.change(image, first, old - first, zeroing.Rule.FORGET)
+        writeback.flush(image)
+    except OSError as error:
+        raise host_failure("Failed to discard cropped clusters", error) from error
+
+
+def _write_size(image: Image, size: int) -> None:
+    try:
+        with image.flush_lock:
+            writeback.flush_locked(image)
+            with image.lock:
+                old, image.header.size = image.header.size, size
+                try:
+                    image.write_size()
+                except OSError:
+                    image.header.size = old
+                    raise
+                image.size = size
+            image.file.flush()
+    except OSError as error:
+        raise host_failure("Failed to update the image size", error) from error
+
+
+def set_backing(image: Image, filename: str | None, fmt: str | None) -> None:
+    """Rewrites the header's backing link between two flushes.
+
+    Raises OSError: EINVAL when a name is too long for the format, ENOSPC when the header is full.
+    """
+    name = os.fsencode(filename) if filename else None
+    with image.lock:
+        header = image.header.with_backing(name, os.fsencode(fmt) if fmt else None)
+    if not image.changing:
+        image.begin_changes()
+    with image.flush_lock:
+        writeback.flush_locked(image)
+        with image.lock:
+            old_length = len(image.header.pack())
+            header = image.header.with_backing(name, os.fsencode(fmt) if fmt else None)
+            packed = header.pack()
+            # Nothing of a longer header stays behind; never more than the header's cluster.
+            length = -(-max(len(packed), old_length) // q.SECTOR) * q.SECTOR
+            image.file.write(memoryview(packed.ljust(length, b"\0")), 0)
+            image.header = header
+        image.file.flush()

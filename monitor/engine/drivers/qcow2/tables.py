@@ -1,0 +1,268 @@
+"""The L1 table and the L2 tables in memory: where each guest cluster lies.
+
+Entries are native integers in memory (a memoryview beside each array answers single look-ups in
+about 50 ns) and big-endian on disk. Everything here is called with the image's metadata lock held.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.engine.drivers.base import Child
+from monitor.engine.drivers.qcow2 import layout as q
+from monitor.engine.drivers.qcow2.mapping import Entries, bytes_view, first_invalid
+from monitor.engine.drivers.qcow2.overlap import MetadataMap
+from monitor.engine.drivers.qcow2.refcount import Corrupt, Refcounts
+
+assert sys.byteorder == "little" or np.dtype(">u8").isnative
+
+
+class L2Table:
+    """One L2 table in memory, and which of its entries the disk lacks (``low`` to ``high``)."""
+
+    __slots__ = ("copied", "entries", "high", "low", "offset", "used", "view", "writing")
+
+    def __init__(self, offset: int, entries: Entries, copied: bool) -> None:
+        self.offset = offset
+        self.entries = entries
+        self.view = entries.data
+        self.copied = copied  # nobody else refers to it: it may be changed in place
+        self.low = len(entries)
+        self.high = 0
+        self.writing = False
+        self.used = True
+
+    @property
+    def dirty(self) -> bool:
+        return self.low < self.high
+
+    def touch(self, low: int, high: int) -> None:
+        self.low = min(self.low, low)
+        self.high = max(self.high, high)
+
+    def take_dirty(self) -> tuple[int, NDArray[np.uint64], int, int]:
+        """The changed part in whole sectors: host offset, big-endian entries, their range.
+
+        Marks the table clean and as being written.
+        """
+        per_sector = q.SECTOR // 8
+        low = self.low // per_sector * per_sector
+        high = -(-self.high // per_sector) * per_sector
+        data = self.entries[low:high].byteswap()
+        self.low, self.high = len(self.entries), 0
+        self.writing = True
+        return self.offset + low * 8, data, low, high
+
+
+class Tables:
+    """The L1 table and a bounded number of L2 tables.
+
+    ``l1_dirty`` holds the indexes of L1 entries that the disk lacks; ``l1_moved`` means that the
+    header does not yet name this L1 table, ``retired`` holds the clusters of those it replaced.
+    """
+
+    def __init__(
+        self,
+        file: Child,
+        geometry: q.Geometry,
+        l1: NDArray[np.uint64],
+        l1_offset: int,
+        refcounts: Refcounts,
+        metadata: MetadataMap,
+        corrupt: Corrupt,
+        cache_bytes: int,
+    ) -> None:
+        self.file = file
+        self.geometry = geometry
+        self.l1 = l1
+        self.l1_offset = l1_offset
+        self.l1_dirty: set[int] = set()
+        self.l1_moved = False
+        self.retired: list[NDArray[np.uint64]] = []
+        self.cache: dict[int, L2Table] = {}
+        self._refcounts = refcounts
+        self._metadata = metadata
+        self._corrupt = corrupt
+        table_cost = geometry.cluster_size + 512  # the objects around a small table count too
+        self.limit = max(4, cache_bytes // table_cost)
+
+    def table(self, index: int) -> L2Table | None:
+        """The L2 table of L1 entry ``index``; None where all its clusters are unallocated."""
+        found = self.cache.get(index)
+        if found is not None:
+            found.used = True
+            return found
+        if index >= len(self.l1):
+            return None
+        entry = int(self.l1[index])
+        offset = entry & q.OFFSET_MASK
+        if offset == 0:
+            return None
+        if offset & (self.geometry.cluster_size - 1):
+            self._corrupt(f"L2 table offset {offset:#x} unaligned (L1 index: {index:#x})")
+        if offset >= self.file.length():
+            message = f"L2 table offset {offset:#x} outside of the file (L1 index: {index:#x})"
+            self._corrupt(message, offset, self.geometry.cluster_size)
+        entries = np.empty(1 << self.geometry.l2_bits, np.uint64)
+        self.file.read(bytes_view(entries), offset)
+        entries.byteswap(inplace=True)
+        table = L2Table(offset, entries, bool(entry & q.COPIED))
+        self._keep(index, table)
+        return table
+
+    def _keep(self, index: int, table: L2Table) -> None:
+        if len(self.cache) >= self.limit:
+            self._make_room()
+        self.cache[index] = table
+
+    def _make_room(self) -> None:
+        """Second chance: tables unused since the last look go, a sixteenth at a time."""
+        wanted = max(1, self.limit >> 4)
+        for index, table in list(self.cache.items()):
+            if table.dirty or table.writing:
+                continue
+            if table.used:
+                table.used = False
+                continue
+            del self.cache[index]
+            wanted -= 1
+            if not wanted:
+                return
+
+    def next_used(self, index: int) -> int:
+        """The first L1 index from ``index`` on that has an L2 table; the L1's size if none has."""
+        step = q.PIECE
+        while index < len(self.l1):
+            used = np.flatnonzero(self.l1[index : index + step] & q.OFFSET_MASK)
+            if len(used):
+                return index + int(used[0])
+            index += step
+        return max(index, len(self.l1))
+
+    def crowded(self) -> bool:
+        """Whether tables that cannot be dropped fill more than half of the cache."""
+        if len(self.cache) <= self.limit // 2:
+            return False
+        return sum(t.dirty for t in self.cache.values()) > self.limit // 2
+
+    # -- runs of guest clusters ----------------------------------------------------------------
+
+    def gather(self, first: int, count: int) -> Entries:
+        """A copy of the entries of ``count`` guest clusters from ``first``, checked for sense."""
+        bits = self.geometry.l2_bits
+        index, low = first >> bits, first & ((1 << bits) - 1)
+        if low + count <= 1 << bits:
+            table = self.table(index)
+            if table is None:
+                return np.zeros(count, np.uint64)
+            entries = table.entries[low : low + count].copy()
+        else:
+            entries = np.zeros(count, np.uint64)
+            for index, low, high, at in self.spans(first, count):
+                table = self.table(index)
+                if table is not None:
+                    entries[at : at + high - low] = table.entries[low:high]
+        self._validate(entries, first)
+        return entries
+
+    def spans(self, first: int, count: int) -> list[tuple[int, int, int, int]]:
+        """The run cut at table borders: (L1 index, first entry, end entry, place in the run)."""
+        bits = self.geometry.l2_bits
+        size = 1 << bits
+        result = []
+        done = 0
+        while done < count:
+            low = (first + done) & (size - 1)
+            high = min(size, low + count - done)
+            result.append(((first + done) >> bits, low, high, done))
+            done += high - low
+        return result
+
+    def scatter(self, clusters: NDArray[np.intp], values: Entries) -> None:
+        """Sets the entries of the guest clusters ``clusters`` (ascending) to ``values``.
+
+        Their tables exist and may be changed (``prepare``).
+        """
+        bits = self.geometry.l2_bits
+        indexes = clusters >> bits
+        starts = [0, *(np.flatnonzero(indexes[1:] != indexes[:-1]) + 1).tolist()]
+        ends = [*starts[1:], len(clusters)]
+        # All are in memory before the first one changes: nothing can fail half way.
+        touched = [self._writable(int(indexes[low])) for low in starts]
+        for low, high, table in zip(starts, ends, touched, strict=True):
+            self.cache[int(indexes[low])] = table  # loading another one may have dropped it
+            at = clusters[low:high] & ((1 << bits) - 1)
+            table.entries[at] = values[low:high]
+            table.touch(int(at[0]), int(at[-1]) + 1)
+
+    def _writable(self, index: int) -> L2Table:
+        table = self.table(index)
+        assert table is not None
+        assert table.copied
+        return table
+
+    def prepare(self, first: int, count: int) -> list[NDArray[np.uint64]]:
+        """Makes the tables of a run writable: absent ones are made, shared ones copied.
+
+        Returns the clusters of tables that are no longer referred to from here.
+        """
+        last = (first + count - 1) >> self.geometry.l2_bits
+        needed = []
+        for index in range(first >> self.geometry.l2_bits, last + 1):
+            table = self.table(index)
+            if table is None or not table.copied:
+                needed.append((index, table))
+        return self._make(needed) if needed else []
+
+    def _make(self, needed: list[tuple[int, L2Table | None]]) -> list[NDArray[np.uint64]]:
+        bits = self.geometry.cluster_bits
+        start = self._refcounts.allocate(len(needed))
+        old = []
+        for cluster, (index, shared) in enumerate(needed, start):
+            if shared is None:
+                entries = np.zeros(1 << self.geometry.l2_bits, np.uint64)
+            else:
+                entries = shared.entries
+                old.append(shared.offset >> bits)
+                self._metadata.forget()
+            table = L2Table(cluster << bits, entries, copied=True)
+            table.touch(0, len(entries))
+            self.cache.pop(index, None)
+            self._keep(index, table)
+            self.l1[index] = table.offset | q.COPIED
+            self.l1_dirty.add(index)
+            self._metadata.add(table.offset, 1 << bits)
+        return [np.array(old, np.uint64)] if old else []
+
+    def grow(self, entries: int) -> None:
+        """Moves the L1 table to new clusters with room for ``entries``."""
+        bits = self.geometry.cluster_bits
+        start = self._refcounts.allocate((entries * 8 + (1 << bits) - 1) >> bits)
+        l1 = np.zeros(entries, np.uint64)
+        l1[: len(self.l1)] = self.l1
+        old, old_bytes = self.l1_offset >> bits, len(self.l1) * 8
+        if old_bytes:
+            end = old + ((old_bytes + (1 << bits) - 1) >> bits)
+            self.retired.append(np.arange(old, end, dtype=np.uint64))
+        self.l1, self.l1_offset, self.l1_moved = l1, start << bits, True
+        self._metadata.forget()
+
+    def _validate(self, entries: Entries, first: int) -> None:
+        mask = q.OFFSET_MASK & (self.geometry.cluster_size - 1)
+        if self.geometry.version >= 3 and not (entries & (mask | q.COMPRESSED)).any():
+            return
+        bad = first_invalid(entries, self.geometry)
+        if bad is None:
+            return
+        cluster = first + bad
+        bits = self.geometry.l2_bits
+        index = cluster & ((1 << bits) - 1)
+        table_offset = int(self.l1[cluster >> bits]) & q.OFFSET_MASK
+        where = f"(L2 offset: {table_offset:#x}, L2 index: {index:#x})"
+        offset = int(entries[bad]) & q.OFFSET_MASK
+        if offset & (self.geometry.cluster_size - 1):
+            self._corrupt(f"Cluster allocation offset {offset:#x} unaligned {where}")
+        self._corrupt(f"Zero cluster entry found in pre-v3 image {where}")

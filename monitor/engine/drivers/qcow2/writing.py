@@ -1,0 +1,259 @@
+"""Writing guest data: in place where it may be, else into newly allocated runs.
+
+An allocating write has three steps, and nothing refers to its clusters before the last one::
+
+    plan   (lock)  claim the guest clusters, allocate one contiguous run of host clusters
+    write          data, and of the first and last cluster what the request leaves as it was
+    link   (lock)  enter the new clusters into the L2 table, drop the old ones, give up the claim
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.engine.drivers.qcow2 import layout as q
+from monitor.engine.drivers.qcow2 import mapping, writeback
+from monitor.engine.drivers.qcow2.image import Image, fill_zeroes
+from monitor.engine.drivers.qcow2.mapping import Entries
+
+_JOIN_LIMIT = 256 << 10
+"""Up to this many bytes, kept and new data are put together and written in one call."""
+
+
+class _Plan(NamedTuple):
+    """How the clusters of a piece get their data.
+
+    ``targets`` are host offsets, one a cluster; ``new`` marks the clusters to be linked;
+    ``old`` are the entries as they were. ``fresh`` means that new clusters hold only zeroes now.
+    """
+
+    first: int
+    old: Entries
+    targets: Entries
+    new: NDArray[np.bool_]
+    allocated: NDArray[np.uint64]  # host clusters taken for this piece
+    fresh: bool
+    claim: tuple[int, int] | None
+    epoch: int
+
+
+def write(image: Image, buffer: memoryview, offset: int) -> None:
+    """Writes all of ``buffer`` at the guest's ``offset``. Raises OSError."""
+    length = len(buffer)
+    if not length:
+        return
+    if not image.changing:
+        image.begin_changes()
+    bits = image.geometry.cluster_bits
+    first, last = offset >> bits, (offset + length - 1) >> bits
+    if first == last and _write_plain(image, buffer, offset):
+        return
+    done = 0
+    while first <= last:
+        count = min(q.PIECE, last - first + 1)
+        end = min(length, ((first + count) << bits) - offset)
+        _write_piece(image, buffer[done:end], offset + done, first, count)
+        done = end
+        first += count
+    if image.crowded():
+        writeback.write_back(image)
+
+
+def _write_plain(image: Image, buffer: memoryview, offset: int) -> bool:
+    """A write in place within one cluster whose table is in memory; False when it is not that."""
+    bits = image.geometry.cluster_bits
+    cluster = offset >> bits
+    l2_bits = image.geometry.l2_bits
+    with image.lock:
+        table = image.tables.cache.get(cluster >> l2_bits)
+        if table is None or not table.copied or image.broken or image.read_only:
+            return False
+        table.used = True
+        entry = table.view[cluster & ((1 << l2_bits) - 1)]
+        if entry & (q.COPIED | q.COMPRESSED | q.ZERO) != q.COPIED:
+            return False
+        host = entry & q.OFFSET_MASK
+        in_cluster = (1 << bits) - 1
+        if not host or host & in_cluster:
+            return False
+        host += offset & in_cluster
+        if image.metadata.hits(host, len(buffer)):
+            return False
+        epoch = image.enter()
+    try:
+        image.file.write(buffer, host)
+    finally:
+        image.leave(epoch)
+    return True
+
+
+def _write_piece(image: Image, buffer: memoryview, offset: int, first: int, count: int) -> None:
+    with image.lock:
+        plan = _plan(image, first, count)
+    try:
+        for part, host in _parts(image, plan, buffer, offset):
+            image.file.write(part, host)
+    except BaseException:
+        _abandon(image, plan)
+        raise
+    if plan.claim is None:
+        image.leave(plan.epoch)
+    else:
+        _link(image, plan)
+
+
+def _plan(image: Image, first: int, count: int) -> _Plan:
+    """Looks up the piece and allocates what it lacks (lock held)."""
+    image.wait_for_claims(first, count)
+    image.check_writable()
+    bits = image.geometry.cluster_bits
+    for clusters in image.tables.prepare(first, count):
+        image.drop_clusters(clusters)
+    old = image.tables.gather(first, count)
+    hosts: Entries = old & q.OFFSET_MASK
+    mine = (old & (q.COPIED | q.COMPRESSED)) == q.COPIED
+    mine &= hosts != 0
+    new = ~mine | ((old & q.ZERO) != 0)
+    missing = int(count - np.count_nonzero(mine))
+    targets: Entries = hosts
+    allocated: Entries = hosts[:0]
+    fresh = False
+    if missing < count:
+        _check_in_place(image, targets[mine])
+    if missing:
+        before = image.refcounts.file_end
+        start = image.refcounts.allocate(missing)
+        fresh = start << bits >= before
+        allocated = np.arange(start, start + missing, dtype=np.uint64)
+        targets[~mine] = allocated << np.uint64(bits)
+    claim = image.claim(first, count) if new.any() else None
+    return _Plan(first, old, targets, new, allocated, fresh, claim, image.enter())
+
+
+def _check_in_place(image: Image, hosts: Entries) -> None:
+    """Guest data never goes where metadata lies, whatever an L2 entry says."""
+    size = image.geometry.cluster_size
+    starts = mapping.breaks(hosts[1:] != hosts[:-1] + np.uint64(size))
+    for low, high in zip(starts, [*starts[1:], len(hosts)], strict=True):
+        offset, length = int(hosts[low]), (high - low) * size
+        if image.metadata.hits(offset, length):
+            name = image.metadata.name_at(offset, length)
+            message = f"Preventing invalid write on metadata (overlaps with {name})"
+            image.corrupt(message, offset, length)
+
+
+def _parts(
+    image: Image, plan: _Plan, buffer: memoryview, offset: int
+) -> list[tuple[memoryview, int]]:
+    """What to write where: a part for each run of host clusters, completed at both ends."""
+    size = image.geometry.cluster_size
+    head = offset & (size - 1)
+    tail = -(offset + len(buffer)) & (size - 1)
+    targets = plan.targets
+    starts = mapping.breaks(targets[1:] != targets[:-1] + np.uint64(size))
+    parts = []
+    for low, high in zip(starts, [*starts[1:], len(targets)], strict=True):
+        begin = max(0, low * size - head)
+        end = min(len(buffer), high * size - head)
+        parts.append((buffer[begin:end], int(targets[low]) + (head if low == 0 else 0)))
+    if head and plan.new[0]:
+        parts[0:1] = _keep_head(image, plan, parts[0], head)
+    if tail and plan.new[-1]:
+        parts[-1:] = _keep_tail(image, plan, parts[-1], tail)
+    return parts
+
+
+def _keep_head(
+    image: Image, plan: _Plan, part: tuple[memoryview, int], size: int
+) -> list[tuple[memoryview, int]]:
+    data, host = part
+    offset = plan.first << image.geometry.cluster_bits
+    kept = _old_data(image, plan, 0, offset, size)
+    if kept is None:
+        return [part]
+    if len(data) <= _JOIN_LIMIT:
+        return [(_join(kept, data), host - size)]
+    return [(kept, host - size), part]
+
+
+def _keep_tail(
+    image: Image, plan: _Plan, part: tuple[memoryview, int], size: int
+) -> list[tuple[memoryview, int]]:
+    data, host = part
+    end = (plan.first + len(plan.old)) << image.geometry.cluster_bits
+    kept = _old_data(image, plan, len(plan.old) - 1, end - size, size)
+    if kept is None:
+        return [part]
+    if len(data) <= _JOIN_LIMIT:
+        return [(_join(data, kept), host)]
+    return [part, (kept, host + len(data))]
+
+
+def _join(first: memoryview, second: memoryview) -> memoryview:
+    joined = bytearray(len(first) + len(second))
+    joined[: len(first)] = first
+    joined[len(first) :] = second
+    return memoryview(joined)
+
+
+def _old_data(image: Image, plan: _Plan, index: int, offset: int, size: int) -> memoryview | None:
+    """What the guest sees in [offset, offset + size) of a cluster that is being replaced.
+
+    None when that is zeroes and the new cluster holds zeroes already.
+    """
+    entry = int(plan.old[index])
+    in_cluster = offset & (image.geometry.cluster_size - 1)
+    if entry & q.COMPRESSED:
+        return memoryview(image.read_compressed(entry))[in_cluster : in_cluster + size]
+    host = entry & q.OFFSET_MASK
+    buffer = memoryview(bytearray(size))
+    if entry & q.ZERO or not (host or image.backing_covers(offset)):
+        return None if plan.fresh and not host else buffer
+    if host:
+        image.file.read(buffer, host + in_cluster)
+    else:
+        image.read_backing(buffer, offset)
+    return buffer
+
+
+def _link(image: Image, plan: _Plan) -> None:
+    """The data is written: the L2 table may now refer to it."""
+    clusters = np.flatnonzero(plan.new) + plan.first
+    try:
+        with image.lock:
+            image.tables.scatter(clusters, plan.targets[plan.new] | np.uint64(q.COPIED))
+            kept = plan.old[plan.new]
+            own = (kept & (q.COPIED | q.COMPRESSED)) == q.COPIED
+            image.drop(kept[~own])
+            image.data_pending = True
+            assert plan.claim is not None
+            image.unclaim(plan.claim)
+    except BaseException:
+        _abandon(image, plan)
+        raise
+    image.leave(plan.epoch)
+
+
+def _abandon(image: Image, plan: _Plan) -> None:
+    """The write failed: what it allocated was never referred to."""
+    with image.lock:
+        try:
+            image.refcounts.release(plan.allocated)
+        finally:
+            if plan.claim is not None:
+                image.unclaim(plan.claim)
+    image.leave(plan.epoch)
+
+
+def write_zero_data(image: Image, offset: int, length: int) -> None:
+    """Writes zeroes as data."""
+    zeroes = memoryview(bytearray(min(length, 1 << 20)))
+    fill_zeroes(zeroes)
+    while length:
+        count = min(length, len(zeroes))
+        write(image, zeroes[:count], offset)
+        offset += count
+        length -= count
