@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from monitor.engine import permissions
@@ -161,8 +161,9 @@ def set_permissions(transaction: Transaction, edge: Edge, taken: int, shared: in
     transaction.add(abort=abort)
 
 
-def top_down(nodes: Iterable[Node]) -> list[Node]:
-    """``nodes`` and all below them, each parent before its children. Iterative: chains are long."""
+def top_down(nodes: Iterable[Node], within: Set[Node] | None = None) -> list[Node]:
+    """``nodes`` and all below them (and in ``within``), each parent before its children.
+    Iterative: chains are long."""
     order: list[Node] = []
     seen: set[Node] = set()
     for root in nodes:
@@ -176,7 +177,7 @@ def top_down(nodes: Iterable[Node]) -> list[Node]:
             if child is None:
                 order.append(node)
                 stack.pop()
-            elif child not in seen:
+            elif child not in seen and (within is None or child in within):
                 seen.add(child)
                 stack.append((child, iter([e.child for e in child.children.values()])))
     order.reverse()

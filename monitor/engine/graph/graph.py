@@ -171,9 +171,7 @@ class Graph:
                 if isinstance(edge.parent, Node) and edge.parent not in changed:
                     changed.add(edge.parent)
                     stack.append(edge.parent)
-        for node in reversed(edit.top_down(changed)):
-            if node not in changed:
-                continue
+        for node in reversed(edit.top_down(changed, within=changed)):
             for edge in node.children.values():
                 edge.bind()
             node.wire()

@@ -9,6 +9,7 @@ prompt.
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 import typing
 from dataclasses import dataclass
@@ -156,7 +157,7 @@ def fields_of(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
 
 
 def _own(base: type) -> list[str]:
-    annotations = base.__dict__.get("__annotations__", {})
+    annotations = inspect.get_annotations(base)
     return [name for name in annotations if not str(annotations[name]).startswith("ClassVar")]
 
 

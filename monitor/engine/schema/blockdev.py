@@ -1,4 +1,4 @@
-"""Options to open a node with (``BlockdevOptions``) and to create an image (``BlockdevCreateOptions``)."""
+"""Options to open a node with, and to create an image."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import random
 
 import pytest
@@ -128,7 +129,7 @@ def test_a_failed_transaction_leaves_every_edge_as_it_was(graph: Graph, seed: in
     """Random edits that end in an error: edges and permissions are as before."""
     rng = random.Random(seed)
     nodes = [add(graph, f"n{i}", read_only=rng.random() < 0.2) for i in range(8)]
-    for above, below in zip(nodes, nodes[1:], strict=False):
+    for above, below in itertools.pairwise(nodes):
         if rng.random() < 0.6:
             put_above(graph, above, below)
     clients = [reader(graph, rng.choice(nodes)) for _ in range(4)]
