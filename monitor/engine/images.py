@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
 
 from monitor.engine import permissions
 from monitor.engine.drivers.registry import driver_class, protocol_options
@@ -11,7 +13,11 @@ from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.opening import Opening
-from monitor.engine.schema.blockdev import BlockdevOptionsFile
+from monitor.engine.schema.blockdev import BlockdevCreateOptionsQcow2, BlockdevOptionsFile
+from monitor.engine.schema.decode import UnexpectedParameter, decode
+
+if TYPE_CHECKING:
+    from monitor.engine.drivers.qcow2.create import CreateOptions
 
 
 @dataclass(eq=False)
@@ -88,23 +94,62 @@ def _make_file(path: str, size: int, preallocation: str) -> None:
     create_file(path, size, preallocation)
 
 
-async def format_file(graph: Graph, path: str, image: NewImage) -> None:
-    """Writes a qcow2 header and tables into the (empty) file at ``path``."""
-    from monitor.engine.drivers.qcow2 import create_image
+_SPELLINGS = {"compat": "version"}
+_VERSIONS = {"0.10": "v2", "v2": "v2", "1.1": "v3", "v3": "v3"}
+
+
+def _from_strings(image: NewImage) -> BlockdevCreateOptionsQcow2:
+    """``-o`` options (``cluster_size=4k,compat=0.10``) as QMP's struct."""
+    tree: dict[str, Any] = {"driver": "qcow2", "file": "", "size": str(image.size)}
+    for option, value in image.options.items():
+        if option in ("backing_file", "backing_fmt", "size"):
+            raise OptionNotSupported(option)
+        tree[_SPELLINGS.get(option, option.replace("_", "-"))] = value
+    if "version" in tree:
+        tree["version"] = _VERSIONS.get(tree["version"], tree["version"])
+    if image.backing_file is not None:
+        tree["backing-file"] = image.backing_file
+    if image.backing_format is not None:
+        tree["backing-fmt"] = image.backing_format
+    try:
+        return decode(BlockdevCreateOptionsQcow2, tree, keyval=True)
+    except UnexpectedParameter as error:
+        raise OptionNotSupported(error.parameter.replace("-", "_")) from error
+
+
+def qcow2_options(wanted: BlockdevCreateOptionsQcow2) -> CreateOptions:
+    """QMP's struct as the driver's own. Raises OptionNotSupported for what is not there yet."""
     from monitor.engine.drivers.qcow2.create import CreateOptions
 
-    wanted = CreateOptions.from_strings(
-        size=image.size,
-        backing_file=image.backing_file,
-        backing_fmt=image.backing_format,
-        options=image.options,
-    )
+    for option in ("data_file", "data_file_raw", "extended_l2"):
+        if getattr(wanted, option) not in (UNSET, False):
+            raise OptionNotSupported(option)
+    given = {
+        "version": UNSET if wanted.version is UNSET else int(str(wanted.version)[1:]),
+        "backing_file": wanted.backing_file,
+        "backing_fmt": wanted.backing_fmt,
+        "cluster_size": wanted.cluster_size,
+        "preallocation": wanted.preallocation,
+        "lazy_refcounts": wanted.lazy_refcounts,
+        "refcount_bits": wanted.refcount_bits,
+        "compression_type": wanted.compression_type,
+    }
+    settled = {name: value for name, value in given.items() if value is not UNSET}
+    return CreateOptions(size=wanted.size, **settled)  # type: ignore[arg-type]
+
+
+async def format_file(graph: Graph, path: str, image: NewImage) -> None:
+    """Writes a qcow2 header and tables into the (empty) file at ``path``."""
+    from monitor.engine.drivers.qcow2.create import create_image
+
+    wanted = qcow2_options(_from_strings(image))
     async with Opening(graph) as opening:
         node = await opening.open(BlockdevOptionsFile(filename=path))
         client = Client("")
         root = graph.add_client(
             client, node, permissions.CONSISTENT_READ | permissions.WRITE | permissions.RESIZE, 0
         )
+        root.beyond_end = True
         try:
             await graph.in_worker(create_image, root, wanted)
         except OSError as error:

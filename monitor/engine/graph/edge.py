@@ -77,14 +77,20 @@ class RootEdge(Edge):
     below. A request outside the disk is EIO, a write without the permission EPERM; reading is
     free, as in QEMU (taking consistent-read promises that what is read makes sense)."""
 
-    __slots__ = ()
+    __slots__ = ("beyond_end",)
 
     parent: Client
+
+    def __init__(self, parent: Client, role: str, child: Node) -> None:
+        self.beyond_end = False
+        """Whether writes may grow the child (whoever formats a file)."""
+        super().__init__(parent, role, child)
 
     def check(self, offset: int, length: int, needed: int) -> None:
         if needed and not self.taken & needed:
             raise PermissionError(errno.EPERM, "the client has not taken this permission")
-        if offset < 0 or length < 0 or offset + length > self.child.driver.length():
+        outside = offset < 0 or length < 0 or offset + length > self.child.driver.length()
+        if outside and not self.beyond_end:
             raise OSError(errno.EIO, "request beyond the end of the disk")
 
     def bind(self) -> None:

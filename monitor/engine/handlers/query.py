@@ -139,7 +139,7 @@ def _one_image(node: Node, sizes: AllocatedBytes) -> ImageInfo:
     info = ImageInfo(
         filename=node.filename,
         format=driver.name,
-        virtual_size=node.length(),
+        virtual_size=-(-node.length() // 512) * 512,  # QEMU counts whole sectors
         actual_size=UNSET if size is None else size,
         **facts,
     )
