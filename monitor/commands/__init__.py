@@ -1,0 +1,13 @@
+"""What a person can type; one file a topic, each command declared once (``registry``)."""
+
+from __future__ import annotations
+
+TOPICS = ("drives", "help", "images", "info", "jobs", "qemuio", "session", "snapshots", "waiting")
+
+
+def load() -> None:
+    """Imports every topic, so that all commands are declared."""
+    from importlib import import_module
+
+    for topic in TOPICS:
+        import_module(f"{__name__}.{topic}")

@@ -29,8 +29,9 @@ Handlers run on the control loop, see requests and results only, and return what
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from monitor.engine.api import Engine
@@ -99,7 +100,8 @@ class Command:
     details: str = ""
     example: str = ""
     hmp: bool = True  # QEMU's HMP has it, under this name
-    arguments_help: dict[str, str] = field(default_factory=dict)
+    arguments_help: Mapping[str, str] = field(default_factory=dict)
+    """What ``help`` says of an argument, by its name."""
 
 
 _COMMANDS: dict[str, Command] = {}
@@ -115,6 +117,7 @@ def command(
     details: str = "",
     example: str = "",
     hmp: bool = True,
+    arguments_help: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[Handler], Handler]:
     """Declares the decorated coroutine function as the command ``name``.
 
@@ -125,7 +128,18 @@ def command(
 
     def declare(handler: Handler) -> Handler:
         shown = _params(arguments) if params is None else params
-        declared = Command(name, arguments, shown, help, handler, aliases, details, example, hmp)
+        declared = Command(
+            name=name,
+            arguments=arguments,
+            params=shown,
+            help=help,
+            handler=handler,
+            aliases=aliases,
+            details=details,
+            example=example,
+            hmp=hmp,
+            arguments_help=arguments_help,
+        )
         for key in (name, *aliases):
             if key in _COMMANDS:
                 raise ValueError(f"command {key!r} is declared twice")

@@ -1,0 +1,72 @@
+"""``drive_add`` and ``drive_del``."""
+
+from __future__ import annotations
+
+from monitor.commands.errors import Verbatim
+from monitor.commands.registry import Session, command
+from monitor.engine.errors import RequestError
+from monitor.engine.schema.base import Request
+from monitor.engine.schema.extra import DriveAdd, DriveDel
+
+
+async def _as_said(session: Session, request: Request) -> None:
+    """Makes a request whose errors HMP prints as they are."""
+    try:
+        await session.engine.execute(request)
+    except RequestError as error:
+        raise Verbatim(error.text).with_hint(error.hint) from error
+
+
+@command(
+    "drive_add",
+    "node:-n,pci_addr:s,opts:O",
+    help="add drive to PCI storage controller",
+    params="[-n] [[<domain>:]<bus>:]<slot>\n"
+    "[file=file][,if=type][,bus=n]\n"
+    "[,unit=m][,media=d][,index=i]\n"
+    "[,snapshot=on|off][,cache=on|off]\n"
+    "[,readonly=on|off][,copy-on-read=on|off]",
+    details="There is no PCI here, so the slot is ignored (write 0). The format is guessed where\n"
+    "format= is missing. With -n the options are those of blockdev-add, and make a node.",
+    example="drive_add 0 if=none,id=d0,file=disk.qcow2,format=qcow2\n"
+    "drive_add -n 0 driver=qcow2,node-name=n0,file.driver=file,file.filename=disk.qcow2",
+    arguments_help={
+        "node": "make a node, not a drive",
+        "pci_addr": "ignored",
+        "opts": "key=value,… as for QEMU's -drive; a comma in a value is written twice",
+    },
+)
+async def drive_add(session: Session, node: bool, pci_addr: str, opts: str) -> str | None:
+    if node:
+        await _as_said(session, _node_request(opts))
+        return None
+    await _as_said(session, DriveAdd(options=opts))
+    return "OK"
+
+
+def _node_request(opts: str) -> Request:
+    from monitor.engine.schema.blockdev import AnyBlockdevOptions
+    from monitor.engine.schema.decode import decode
+    from monitor.engine.schema.graph import BlockdevAdd
+    from monitor.engine.schema.keyval import parse_keyval
+
+    try:
+        options = parse_keyval(opts)
+        if "node-name" not in options:
+            raise Verbatim("'node-name' needs to be specified")
+        return BlockdevAdd(options=decode(AnyBlockdevOptions, options, keyval=True))
+    except RequestError as error:
+        raise Verbatim(error.text).with_hint(error.hint) from error
+
+
+@command(
+    "drive_del",
+    "id:B",
+    help="remove host block device",
+    params="device",
+    details="Takes the drive away and closes its image, unless something else uses it. A node of\n"
+    "that name that was added by the user is deleted as blockdev-del does it.",
+    example="drive_del d0",
+)
+async def drive_del(session: Session, id: str) -> None:
+    await _as_said(session, DriveDel(id=id))

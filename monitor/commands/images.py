@@ -1,0 +1,61 @@
+"""Image files and their sizes: ``create``, ``block_resize``."""
+
+from __future__ import annotations
+
+from monitor.commands.registry import Session, command
+from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.extra import CreateImage
+from monitor.engine.schema.graph import BlockResize
+
+
+@command(
+    "block_resize",
+    "device:D,size:o",
+    help="resize a block image",
+    details="The guest's data beyond a smaller size is lost. Formats differ in whether they can\n"
+    "shrink.",
+    example="block_resize d0 128M",
+    arguments_help={"device": "the drive", "size": "the new size (MiB without a unit)"},
+)
+async def block_resize(session: Session, device: str, size: int) -> None:
+    await session.engine.execute(BlockResize(device=device, size=size))
+
+
+@command(
+    "create",
+    "format:-f=s,backing_file:-b=F,backing_format:-F=s,options:-o=O,file:F,size:z?",
+    help="create an image file",
+    params="[-f fmt] [-b backing_file [-F backing_fmt]] [-o options] filename [size]",
+    hmp=False,
+    details="Takes what qemu-img create takes, and waits until the image is there. An image with\n"
+    "a backing file is as large as that unless a size is given. Nothing is printed, and\n"
+    "nothing is opened: blockdev-add or drive_add does that.",
+    example="create -f qcow2 disk.qcow2 10G\ncreate -f qcow2 -b disk.qcow2 -F qcow2 overlay.qcow2",
+    arguments_help={
+        "format": "the image's format (default raw)",
+        "backing_file": "the image below it",
+        "backing_format": "that image's format",
+        "options": "key=value,… of the format: cluster_size=64k,compat=1.1",
+        "file": "the image; an existing file is overwritten",
+        "size": "bytes, or with a unit: 64k, 10G",
+    },
+)
+async def create(
+    session: Session,
+    format: str | None,
+    backing_file: str | None,
+    backing_format: str | None,
+    options: str | None,
+    file: str,
+    size: int | None,
+) -> None:
+    await session.engine.execute(
+        CreateImage(
+            filename=file,
+            format="raw" if format is None else format,
+            size=UNSET if size is None else size,
+            backing_file=UNSET if backing_file is None else backing_file,
+            backing_format=UNSET if backing_format is None else backing_format,
+            options=UNSET if options is None else options,
+        )
+    )

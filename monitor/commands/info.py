@@ -1,0 +1,104 @@
+"""``info …``: questions about drives, nodes, jobs and the program."""
+
+from __future__ import annotations
+
+from monitor.commands.registry import Answer, Session, command
+from monitor.engine.schema.job import BlockJobInfo, JobInfo, QueryBlockJobs, QueryJobs
+from monitor.engine.schema.monitor import QueryVersion
+from monitor.engine.schema.query import (
+    BlockDeviceInfo,
+    BlockInfo,
+    QueryBlock,
+    QueryBlockGraph,
+    QueryNamedBlockNodes,
+)
+
+
+@command(
+    "info block",
+    "nodes:-n,verbose:-v,device:B?",
+    help="show info of one block device or all block devices "
+    "(-n: show named nodes; -v: show details)",
+    params="[-n] [-v] [device]",
+    details="Without -n: the drives; a device is then a drive, or else a node. With -v, what\n"
+    "qemu-img info says of each image of the chain.",
+    example="info block -v d0",
+)
+async def info_block(session: Session, nodes: bool, verbose: bool, device: str | None) -> Answer:
+    """As HMP: drives first; a name that is no drive's is looked for among the nodes."""
+    from monitor.commands import blocktext
+
+    drives: list[BlockInfo] = [] if nodes else await session.engine.execute(QueryBlock())
+    shown = [drive for drive in drives if not device or drive.device == device]
+    if shown or not (device or nodes):
+        return Answer(
+            shown, lambda: blocktext.paragraphs(drives, shown, blocktext.drive_lines, verbose)
+        )
+    named: list[BlockDeviceInfo] = await session.engine.execute(QueryNamedBlockNodes())
+    wanted = [node for node in named if not device or node.node_name == device]
+    return Answer(
+        wanted, lambda: blocktext.paragraphs(named, wanted, blocktext.node_lines, verbose)
+    )
+
+
+@command(
+    "info block-jobs",
+    help="show progress of ongoing block device operations",
+    example="info block-jobs",
+)
+async def info_block_jobs(session: Session) -> Answer:
+    jobs: list[BlockJobInfo] = await session.engine.execute(QueryBlockJobs())
+    return Answer(jobs, lambda: "\n".join(map(_block_job_line, jobs)) or "No active jobs")
+
+
+def _block_job_line(job: BlockJobInfo) -> str:
+    what = "Streaming" if job.type == "stream" else f"Type {job.type},"
+    return (
+        f"{what} device {job.device}: Completed {job.offset} of {job.len} bytes, "
+        f"speed limit {job.speed} bytes/s"
+    )
+
+
+@command(
+    "info jobs",
+    help="show all background jobs, those that are no block jobs included",
+    hmp=False,
+    details="Progress is in the job's own unit: bytes for block jobs.",
+    example="info jobs",
+)
+async def info_jobs(session: Session) -> Answer:
+    jobs: list[JobInfo] = await session.engine.execute(QueryJobs())
+    return Answer(jobs, lambda: "\n".join(map(_job_line, jobs)) or "No active jobs")
+
+
+def _job_line(job: JobInfo) -> str:
+    percent = 100 * job.current_progress // job.total_progress if job.total_progress else 0
+    line = f"{job.id}: {job.type}, {job.status}, {percent}%"
+    line += f" ({job.current_progress} of {job.total_progress})"
+    return f"{line}: {job.error}" if isinstance(job.error, str) else line
+
+
+@command(
+    "info graph",
+    help="show drives, jobs and nodes as a tree",
+    hmp=False,
+    details="Drives, jobs and nodes that nothing uses stand at the left; below each node are its\n"
+    "children with the role that they play. A node that is used twice is drawn once.",
+    example="info graph",
+)
+async def info_graph(session: Session) -> Answer:
+    from monitor.commands import graphtext
+
+    graph = await session.engine.execute(QueryBlockGraph())
+    nodes = await session.engine.execute(QueryNamedBlockNodes(flat=True))
+    jobs = await session.engine.execute(QueryJobs())
+    return Answer(graph, lambda: graphtext.tree(graph, nodes, jobs))
+
+
+@command("info version", help="show the version of QEMU", example="info version")
+async def info_version(session: Session) -> Answer:
+    """HMP puts the package right behind the numbers; QEMU's own packages begin with a blank."""
+    version = await session.engine.execute(QueryVersion())
+    numbers = version.qemu
+    text = f"{numbers.major}.{numbers.minor}.{numbers.micro}{version.package}"
+    return Answer(version, lambda: text)

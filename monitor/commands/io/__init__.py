@@ -1,0 +1,1 @@
+"""The language of qemu-io, for the command of that name."""

@@ -1,0 +1,97 @@
+"""``block_stream`` and the verbs for block jobs."""
+
+from __future__ import annotations
+
+from monitor.commands.registry import Session, command
+from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.job import (
+    BlockJobCancel,
+    BlockJobComplete,
+    BlockJobPause,
+    BlockJobResume,
+    BlockJobSetSpeed,
+)
+from monitor.engine.schema.stream import BlockStream
+
+
+@command(
+    "block_stream",
+    "device:B,speed:o?,base:F?",
+    help="copy data from a backing file into a block device",
+    params="device [speed [base]]",
+    details="Starts a job named as the device. In the end the image needs the layers above base\n"
+    "no more, or no backing file at all.",
+    example="block_stream d0 10M",
+    arguments_help={
+        "device": "what is filled",
+        "speed": "bytes a second at most (MiB without a unit); 0 for no limit",
+        "base": "the backing file to keep; all are copied without one",
+    },
+)
+async def block_stream(session: Session, device: str, speed: int | None, base: str | None) -> None:
+    await session.engine.execute(
+        BlockStream(
+            job_id=device,
+            device=device,
+            base=UNSET if base is None else base,
+            speed=UNSET if speed is None else speed,
+            on_error="report",
+        )
+    )
+
+
+@command(
+    "block_job_cancel",
+    "force:-f,device:J/cancel",
+    help="stop an active background block operation (use -f"
+    "\n\t\t\t if you want to abort the operation immediately"
+    "\n\t\t\t instead of keep running until data is in sync)",
+    params="[-f] device",
+    details="What has been copied so far stays valid.",
+    example="block_job_cancel d0",
+    arguments_help={"force": "cancel a paused job too, and one that is ready without its end"},
+)
+async def block_job_cancel(session: Session, force: bool, device: str) -> None:
+    await session.engine.execute(BlockJobCancel(device=device, force=force))
+
+
+@command(
+    "block_job_complete",
+    "device:J/complete",
+    help="stop an active background block operation",
+    details="Finishes a job that is ready.",
+    example="block_job_complete d0",
+)
+async def block_job_complete(session: Session, device: str) -> None:
+    await session.engine.execute(BlockJobComplete(device=device))
+
+
+@command(
+    "block_job_pause",
+    "device:J/pause",
+    help="pause an active background block operation",
+    example="block_job_pause d0",
+)
+async def block_job_pause(session: Session, device: str) -> None:
+    await session.engine.execute(BlockJobPause(device=device))
+
+
+@command(
+    "block_job_resume",
+    "device:J/resume",
+    help="resume a paused background block operation",
+    example="block_job_resume d0",
+)
+async def block_job_resume(session: Session, device: str) -> None:
+    await session.engine.execute(BlockJobResume(device=device))
+
+
+@command(
+    "block_job_set_speed",
+    "device:J/set-speed,speed:o",
+    help="set maximum speed for a background block operation",
+    example="block_job_set_speed d0 10M",
+    arguments_help={"speed": "bytes a second (MiB without a unit); 0 for no limit"},
+)
+async def block_job_set_speed(session: Session, device: str, speed: int) -> None:
+    await session.engine.execute(BlockJobSetSpeed(device=device, speed=speed))

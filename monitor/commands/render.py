@@ -1,0 +1,61 @@
+"""Requests' results, errors and notes of the engine as text, where no command has its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monitor.commands.errors import Verbatim
+from monitor.engine.api import Event
+from monitor.engine.errors import MonitorError
+from monitor.engine.schema.base import Request
+
+
+def render_result(request: Request, result: Any) -> str:
+    """The answer of a request that was typed in ``qmp-shell``'s form: JSON, as qmp-shell shows it.
+
+    Without an answer (QMP's empty object) there is nothing to print: the text is empty.
+    """
+    import json
+
+    import msgspec
+
+    plain = msgspec.to_builtins(result)
+    if plain is None or plain == {}:
+        return ""
+    return json.dumps(plain, indent=2, ensure_ascii=False)
+
+
+def error_text(error: MonitorError) -> str:
+    """The text of an error as HMP prints it, its hint (a line of its own) included."""
+    text = error.text if isinstance(error, Verbatim) else f"Error: {error.text}"
+    return f"{text}\n{error.hint}" if error.hint else text
+
+
+def note_line(event: Event) -> str | None:
+    """The line for an event that QMP does not have and that people want to read; else None.
+
+    Those events are named ``X_BLKMON_*``; the QMP server does not send them.
+    """
+    render = _NOTES.get(event.name)
+    return render(event.data) if render is not None else None
+
+
+_NOTES: dict[str, Any] = {
+    "X_BLKMON_NODE_DROPPED": lambda data: (
+        f"node '{data['node-name']}' was dropped: nothing uses it"
+    ),
+    "X_BLKMON_NOTE": lambda data: str(data["text"]),
+    "X_BLKMON_CLOSE_FAILED": lambda data: f"closing failed: {data['error']}",
+}
+
+
+_UNITS = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+
+
+def size_text(size: int) -> str:
+    """``64 MiB``, ``197 KiB``, ``0.977 GiB``: three digits, as ``qemu-img info`` prints sizes."""
+    index, scaled = 0, size * 1024 // 1000
+    while scaled >= 1024 and index < len(_UNITS) - 1:
+        scaled >>= 10
+        index += 1
+    return f"{size / (1 << 10 * index):.3g} {_UNITS[index]}B"

@@ -1,0 +1,55 @@
+"""Commands on the session itself: ``source``, ``echo``, ``quit``."""
+
+from __future__ import annotations
+
+from monitor.commands.registry import Session, command
+
+ENDED = frozenset({"concluded", "null", "aborting"})
+"""Statuses of jobs that nothing can be lost of any more."""
+
+
+@command(
+    "source",
+    "file:F",
+    help="run the commands of a file",
+    params="filename",
+    hmp=False,
+    details="The whole file is parsed first: with a mistake anywhere in it nothing runs.",
+    example="source setup.blkmon",
+)
+async def source(session: Session, file: str) -> None:
+    await session.run_file(file)
+
+
+@command(
+    "echo",
+    "text:S?",
+    help="print a line",
+    params="[text]",
+    hmp=False,
+    example="echo chain is ready",
+)
+async def echo(session: Session, text: str | None) -> None:
+    session.print(text or "")
+
+
+@command(
+    "quit",
+    help="quit the emulator",
+    aliases=("q",),
+    details="Cancels jobs, writes everything back and ends. On a terminal it asks first when jobs\n"
+    "run.",
+    example="quit",
+)
+async def quit_(session: Session) -> None:
+    if await may_quit(session):
+        session.request_quit()
+
+
+async def may_quit(session: Session) -> bool:
+    """Whether the session may end now: the person is asked when jobs would be cancelled."""
+    running = [job.id for job in session.engine.jobs() if job.status not in ENDED]
+    if not (running and session.interactive):
+        return True
+    what = f"job '{running[0]}'" if len(running) == 1 else f"{len(running)} jobs"
+    return await session.ask(f"Cancel {what} and quit?")

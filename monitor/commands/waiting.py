@@ -1,0 +1,131 @@
+"""``wait``: until jobs have ended, and what became of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from monitor.commands.errors import JobFailed, JobStandsStill, WaitTimedOut
+from monitor.commands.outcomes import Outcomes, outcomes_of
+from monitor.commands.registry import Answer, Session, command
+from monitor.engine.errors import JobNotActive
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from monitor.engine.api import Engine, JobSnapshot
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class End:
+    """How far a job came: ``result`` is that of ``outcomes.Outcome``, or the status in which the
+    job waits for a verb: ready, pending, paused."""
+
+    job: str
+    result: str
+    error: str | None = None
+
+    @property
+    def line(self) -> str:
+        if self.result == "failed":
+            return JobFailed(self.job, self.error or "").text
+        verb = {"completed": "", "cancelled": "was "}.get(self.result, "is ")
+        return f"Job '{self.job}' {verb}{self.result}"
+
+
+@command(
+    "wait",
+    "jobs:J*,timeout:--timeout=T",
+    help="wait until jobs have ended",
+    params="[job... | all] [--timeout seconds]",
+    hmp=False,
+    details="Without a name, for all jobs. A job that is ready or pending is not waited for any\n"
+    "longer, since it takes a verb to end it. A failed job is an error (a script ends with\n"
+    "status 4), also when it ended before anyone waited; so is a timeout, which leaves the job\n"
+    "running, and a paused job.",
+    example="wait d0 --timeout 60",
+    arguments_help={"timeout": "seconds, or with a unit: 500ms"},
+)
+async def wait(session: Session, jobs: list[str], timeout: float | None) -> Answer:
+    outcomes = outcomes_of(session.engine)
+    names = _all(session.engine, outcomes) if not jobs or ALL in jobs else list(dict.fromkeys(jobs))
+    ends = await _ends(session.engine, outcomes, names, timeout)
+    bad = [end for end in ends if end.result in ("failed", "paused")]
+    if bad:
+        for end in ends:
+            if end is not bad[0]:
+                session.print(end.line)
+        raise _error(bad[0])
+    return Answer(
+        [{"job": end.job, "result": end.result} for end in ends],
+        lambda: "\n".join(end.line for end in ends),
+    )
+
+
+def _all(engine: Engine, outcomes: Outcomes) -> list[str]:
+    """Every job, and those whose failure nobody was told of."""
+    failed = [outcome.job for outcome in outcomes.unclaimed_failures()]
+    return list(dict.fromkeys([*failed, *(job.id for job in engine.jobs())]))
+
+
+def _error(end: End) -> JobFailed | JobStandsStill:
+    if end.result == "failed":
+        return JobFailed(end.job, end.error or "")
+    return JobStandsStill(end.job)
+
+
+async def _ends(
+    engine: Engine, outcomes: Outcomes, names: list[str], timeout: float | None
+) -> list[End]:
+    """The end of each job. Raises WaitTimedOut, JobNotActive."""
+    import asyncio
+
+    waiting = {name: asyncio.ensure_future(_end(engine, outcomes, name)) for name in names}
+    if not waiting:
+        return []
+    try:
+        await asyncio.wait(waiting.values(), timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
+        _raise_first(waiting)
+        for name, task in waiting.items():
+            if not task.done():
+                raise WaitTimedOut(name, timeout or 0.0)
+        return [task.result() for task in waiting.values()]
+    finally:
+        for task in waiting.values():
+            task.cancel()
+
+
+def _raise_first(waiting: dict[str, asyncio.Task[End]]) -> None:
+    for task in waiting.values():
+        if task.done():
+            task.result()
+
+
+async def _end(engine: Engine, outcomes: Outcomes, name: str) -> End:
+    try:
+        snapshot = await engine.job_ended(name)
+    except JobNotActive:
+        if outcomes.of(name) is None:
+            raise
+        snapshot = None
+    return _judge(outcomes, name, snapshot)
+
+
+def _judge(outcomes: Outcomes, name: str, snapshot: JobSnapshot | None) -> End:
+    """The end of a job from its last state, or from what was heard of it."""
+    if snapshot is not None and snapshot.status in ("ready", "pending"):
+        return End(name, snapshot.status)
+    if snapshot is not None and snapshot.status in ("paused", "standby"):
+        return End(name, "paused")
+    outcome = outcomes.of(name)
+    if outcome is None:  # no block job: only its error tells
+        error = snapshot.error if snapshot is not None else None
+        cancelled = error == os.strerror(errno.ECANCELED)
+        result = "cancelled" if cancelled else "failed" if error else "completed"
+        return End(name, result, error)
+    outcome.claimed = True
+    return End(name, outcome.result, outcome.error)
