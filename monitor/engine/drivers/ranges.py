@@ -35,6 +35,11 @@ class RangeLocks:
         self._requests: dict[int, _Request] = {}  # by ticket, in order of arrival
         self._next_ticket = 0
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that hold a range or wait for one."""
+        return len(self._requests)
+
     @contextmanager
     def hold(self, start: int, end: int, *, exclusive: bool) -> Iterator[None]:
         """Holds ``[start, end)``: alone when ``exclusive``, else beside others that are not."""
