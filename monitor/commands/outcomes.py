@@ -16,6 +16,9 @@ from monitor.engine.api import Engine, Event
 
 Result = Literal["completed", "cancelled", "failed"]
 
+CANCELLED = "Operation canceled"
+"""The error of a job without events of its own (create) that someone cancelled."""
+
 MAX_KEPT = 1000
 
 

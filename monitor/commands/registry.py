@@ -61,6 +61,9 @@ class Session(Protocol):
     async def run_file(self, path: str) -> None:
         """Runs the commands of a script file in this session (``source``)."""
 
+    def record(self, path: str | None) -> None:
+        """Records the session as a transcript from the next command on; None ends that."""
+
     def request_quit(self) -> None:
         """The session ends after this command."""
 

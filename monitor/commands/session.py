@@ -1,4 +1,4 @@
-"""Commands on the session itself: ``source``, ``echo``, ``quit``."""
+"""Commands on the session itself: ``source``, ``echo``, ``record``, ``quit``."""
 
 from __future__ import annotations
 
@@ -31,6 +31,20 @@ async def source(session: Session, file: str) -> None:
 )
 async def echo(session: Session, text: str | None) -> None:
     session.print(text or "")
+
+
+@command(
+    "record",
+    "file:F",
+    help="record the session as a transcript",
+    params="filename|stop",
+    hmp=False,
+    details="What is typed and printed from the next command on is written to the file, which\n"
+    "`blkmon --replay` runs again and compares. `record stop` ends that.",
+    example="record story.transcript\nrecord stop",
+)
+async def record(session: Session, file: str) -> None:
+    session.record(None if file == "stop" else file)
 
 
 @command(

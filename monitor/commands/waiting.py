@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from monitor.commands.errors import JobFailed, JobStandsStill, WaitTimedOut
-from monitor.commands.outcomes import Outcomes, outcomes_of
+from monitor.commands.outcomes import CANCELLED, Outcomes, outcomes_of
 from monitor.commands.registry import Answer, Session, command
 from monitor.engine.errors import JobNotActive
 
@@ -124,8 +122,7 @@ def _judge(outcomes: Outcomes, name: str, snapshot: JobSnapshot | None) -> End:
     outcome = outcomes.of(name)
     if outcome is None:  # no block job: only its error tells
         error = snapshot.error if snapshot is not None else None
-        cancelled = error == os.strerror(errno.ECANCELED)
-        result = "cancelled" if cancelled else "failed" if error else "completed"
+        result = "cancelled" if error == CANCELLED else "failed" if error else "completed"
         return End(name, result, error)
     outcome.claimed = True
     return End(name, outcome.result, outcome.error)
