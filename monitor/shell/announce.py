@@ -7,14 +7,21 @@ and how. The engine tells the outcome before the end (BLOCK_JOB_COMPLETED, then 
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from monitor.commands.render import note_line
 from monitor.engine.api import Event, JobSnapshot
 
 # Events whose news is in another one's line, or in the toolbar.
+_NOTES = "X_BLKMON_"
+"""What the names of events begin with that are there for people."""
+_CANCELLED = os.strerror(errno.ECANCELED)
+
 _QUIET = frozenset({"BLOCK_JOB_PENDING", "BLOCK_JOB_READY", "SHUTDOWN"})
 
 
@@ -41,6 +48,8 @@ class Announcer:
         if handler is not None:
             line: str | None = handler(event.data)
             return line
+        if event.name.startswith(_NOTES):
+            return note_line(event)
         return None if event.name in _QUIET else _plain(event)
 
     def _on_job_status_change(self, data: Any) -> str | None:
@@ -53,6 +62,7 @@ class Announcer:
         if job is not None:
             outcome.kind = job.type
             outcome.error = outcome.error or job.error
+            outcome.cancelled |= job.error == _CANCELLED
         if status == "aborting":
             outcome.aborting = True
         name = f"job '{job_id}' ({outcome.kind})"
@@ -83,9 +93,6 @@ class Announcer:
             f"job '{job_id}' stopped at a {data['operation']} error: "
             f"block_job_resume {job_id} tries again"
         )
-
-    def _on_x_blkmon_node_dropped(self, data: Any) -> str:
-        return f"node '{data['node-name']}' was dropped: nothing uses it"
 
     def _find(self, job_id: str) -> JobSnapshot | None:
         return next((job for job in self._jobs() if job.id == job_id), None)

@@ -144,9 +144,18 @@ def build(owner: Screen) -> Parts:
 
 def _line_window(owner: Screen, search: SearchToolbar) -> Window:
     at_end = Condition(lambda: owner.line.document.is_cursor_at_the_end)
+
+    def word_start() -> int | None:
+        """Where the word begins that is completed: the menu stands below it while it grows."""
+        state = owner.line.complete_state
+        if state is None or not state.completions:
+            return None
+        return state.original_document.cursor_position + state.completions[0].start_position
+
     return Window(
         BufferControl(
             owner.line,
+            menu_position=word_start,
             lexer=owner.dynamic_lexer,
             search_buffer_control=search.control,
             preview_search=True,

@@ -90,6 +90,9 @@ class PlainScreen:
     def note(self, text: str) -> None:
         """Nothing: there is no line to put it on."""
 
+    def redraw(self) -> None:
+        """Nothing is drawn."""
+
     def flush(self) -> None:
         """Nothing is ever pending."""
 

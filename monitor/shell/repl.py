@@ -12,11 +12,13 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prompt_toolkit.utils import get_cwidth
 
+from monitor.commands.errors import Verbatim
 from monitor.commands.registry import Answer
+from monitor.commands.session import may_quit
 from monitor.engine.api import Engine, Event, JobSnapshot
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.job import JobCancel
@@ -24,22 +26,29 @@ from monitor.shell import guard
 from monitor.shell.announce import Announcer
 from monitor.shell.foreground import Foreground
 from monitor.shell.history import StateHistory, history_path
+from monitor.shell.jobs import waited_for
 from monitor.shell.log import log_failure
 from monitor.shell.plain import PlainScreen
 from monitor.shell.screen import Screen
 from monitor.shell.session import CONTINUATION, PROMPT, Dialogue, error_text
 from monitor.shell.toolbar import is_live
-from monitor.syntax import ParseError, ScriptErrors
+from monitor.syntax import ParseError
 from monitor.version import VERSION
 
 if TYPE_CHECKING:
     from monitor.parser import Invocation
 
+class PromptOptions(Protocol):
+    """What the command line says about the prompt."""
+
+    record: str | None
+    """Where the session is recorded from the first command on."""
+
+
 _TOO_MANY_FAILURES = 10
-_NAMED_JOBS = 5
 
 
-async def run_prompt(engine: Engine, options: Any) -> int:
+async def run_prompt(engine: Engine, options: PromptOptions) -> int:
     """Lets a person steer ``engine`` until ``quit``; then jobs are cancelled and all is written.
 
     Stdin and stdout are a terminal. The status is 0; 128 and the signal's number when the process
@@ -52,6 +61,8 @@ async def run_prompt(engine: Engine, options: Any) -> int:
         screen = make_screen(engine, history)
         prompt = PromptSession(engine, screen)
         history.failed = prompt.history_failed
+        if options.record is not None:
+            prompt.record(options.record)
         with (
             guard.signals_owned(screen.interrupt, prompt.told_to_end),
             guard.output_above(screen.print),
@@ -147,30 +158,31 @@ class PromptSession(Dialogue):
             try:
                 typed = await self._screen.read()
             except EOFError:
-                self.quitting = True
-            else:
-                self._failures = 0
-                if typed.strip():
-                    await self._run(typed)
-            if self.quitting:
-                if await self._may_quit():
+                if await may_quit(self):
                     return
-                self.quitting = False
+                continue
+            self._failures = 0
+            if typed.strip():
+                await self._run(typed)
+            if self.quitting:
+                return
 
     def _warm_up(self) -> None:
         """Loads what the first key will need, while the person looks at the first prompt."""
-        from prompt_toolkit.lexers import PygmentsLexer
+        try:
+            from prompt_toolkit.lexers import PygmentsLexer
 
-        from monitor.shell.highlight import prompt_lexer
+            import monitor.completion
+            import monitor.parser  # noqa: F401  (is loaded when the first key needs it)
+            from monitor.shell.highlight import prompt_lexer
 
-        if isinstance(self._screen, Screen):
-            self._screen.lexer = PygmentsLexer(prompt_lexer())
+            lexer = PygmentsLexer(prompt_lexer())
+        except Exception as error:
+            # Whatever is broken will say so where it is used.
+            log_failure(error)
+        else:
+            self._screen.lexer = lexer
             self._screen.redraw()
-
-    async def _may_quit(self) -> bool:
-        """Whether to quit: asks when that cancels jobs."""
-        live = [job for job in self.engine.jobs() if is_live(job)]
-        return not live or await self.ask(_quit_question(live))
 
     async def _close(self) -> None:
         """Cancels jobs, writes back, waits for what was detached."""
@@ -183,6 +195,7 @@ class PromptSession(Dialogue):
 
     async def _run(self, typed: str) -> None:
         self._typed = typed
+        self._running = None
         self._older_jobs = {job.id for job in self.engine.jobs()}
         self._screen.note(f"running: {typed.splitlines()[0]}  (Ctrl-C asks)")
         if not await self._foreground.run(self._enter(typed)):
@@ -204,11 +217,12 @@ class PromptSession(Dialogue):
     def jobs(self) -> Sequence[str]:
         """For Ctrl-C: the jobs that the command in front waits for or has begun."""
         live = [job.id for job in self.engine.jobs() if is_live(job)]
-        command = self._running.command if self._running is not None else None
-        if command is None or self._running is None or command.name != "wait":
-            return [job for job in live if job not in self._older_jobs]
-        asked = next((a for a in self._running.arguments.values() if isinstance(a, list)), [])
-        return [job for job in live if job in asked] if asked and asked != ["all"] else live
+        running = self._running
+        return [
+            job
+            for job in live
+            if job not in self._older_jobs or (running is not None and waited_for(running, job))
+        ]
 
     async def cancel(self, job: str) -> None:
         try:
@@ -235,13 +249,16 @@ class PromptSession(Dialogue):
             # A recording says it as its replay will, which knows of no line above.
             self.recorder.failed()
             self.recorder.output(f"Error: {error_text(error)}")
-        mistakes = error.errors if isinstance(error, ScriptErrors) else [error]
-        for mistake in mistakes:
-            if isinstance(mistake, ParseError):
-                self._screen.print(self._caret(mistake), "class:error")
-            self._screen.print(f"Error: {mistake.text}", "class:error")
-            if mistake.hint:
-                self._screen.print(mistake.hint, "class:hint")
+        if isinstance(error, ParseError) and not error.source:
+            self._screen.print(self._caret(error), "class:error")
+            text = f"Error: {error.text}"
+        elif isinstance(error, Verbatim):
+            text = error.text
+        else:
+            text = f"Error: {error_text(error)}".removesuffix(f"\n{error.hint}")
+        self._screen.print(text, "class:error")
+        if error.hint:
+            self._screen.print(error.hint, "class:hint")
 
     def _caret(self, error: ParseError) -> str:
         """The caret, with the line only when it does not stand right above as it was typed."""
@@ -275,15 +292,6 @@ class PromptSession(Dialogue):
             self._screen.lose()
         else:
             self._screen.print(f"Error: {log_failure(error)}", "class:error")
-
-
-def _quit_question(jobs: Sequence[JobSnapshot]) -> str:
-    names = ", ".join(f"'{job.id}'" for job in jobs[:_NAMED_JOBS])
-    if len(jobs) > _NAMED_JOBS:
-        names += f" and {len(jobs) - _NAMED_JOBS} more"
-    if len(jobs) == 1:
-        return f"Job {names} has not ended. Cancel it and quit?"
-    return f"Jobs {names} have not ended. Cancel them and quit?"
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

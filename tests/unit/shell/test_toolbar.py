@@ -22,13 +22,13 @@ def rows(jobs: list[JobSnapshot], width: int = 80, most: int = 4) -> list[str]:
 
 def test_row_says_what_a_person_asks_of_a_job() -> None:
     running = job("s0", current=26 * MIB, rate=10.0 * MIB)
-    assert rows([running]) == [
-        " s0  stream  running   40%  ━━━━━━━━────────────  10.0 MiB/s  0:04"
-    ]
+    assert rows([running]) == [" s0  stream  running   40%  ━━━━━━━━────────────  10.0 MiB/s  0:04"]
 
 
 def test_columns_stand_below_each_other() -> None:
-    shown = rows([job("s0", current=MIB, rate=1.0), job("long-name", type="mirror", status="ready")])
+    shown = rows(
+        [job("s0", current=MIB, rate=1.0), job("long-name", type="mirror", status="ready")]
+    )
     assert shown[0].index("running") == shown[1].index("ready")
 
 
