@@ -67,6 +67,16 @@ class Bound:
         self.spans: dict[str, Span] = {}
 
 
+def split_option(token: Token) -> tuple[str, str | None]:
+    """``--word=value`` taken apart; ("", None) for what cannot be an option."""
+    if token.kind is not Kind.WORD:
+        return "", None
+    if not token.text.startswith("--"):
+        return token.text, None
+    word, equals, value = token.text.partition("=")
+    return word, value if equals else None
+
+
 def bind(command: Command, statement: Statement, text: str) -> Bound:
     """The arguments of ``command`` from those of ``statement``. Raises ``Mistake``."""
     return _Binder(command, statement, text).bind()
@@ -140,11 +150,11 @@ class _Binder:
         left: list[Token] = []
         tokens = iter(self.tokens)
         for token in tokens:
-            word, equals, glued = token.text.partition("=")
-            if token.kind is not Kind.WORD or not word.startswith("--"):
+            word, glued = split_option(token)
+            argument = options.get(word)
+            if argument is None and not self._looks_like_option(word, options):
                 left.append(token)
                 continue
-            argument = options.get(word)
             span = (token.start, token.start + len(word))
             if argument is None:
                 raise self._mistake(
@@ -155,8 +165,16 @@ class _Binder:
                 )
             if argument.name in self.bound.spans:
                 raise self._mistake(span, f"{word} is given twice")
-            self._set_option(argument, token, tokens, glued if equals else None)
+            self._set_option(argument, token, tokens, glued)
         self.tokens = left
+
+    def _looks_like_option(self, word: str, options: dict[str, Argument]) -> bool:
+        if len(word) < 2 or word[0] != "-":
+            return False
+        if word.startswith("--"):
+            return True
+        flags = {a.kind[1:] for a in self.command.arguments if a.flag}
+        return not set(word[1:]) & flags and any(option[:2] != "--" for option in options)
 
     def _set_option(self, argument: Argument, token: Token, rest: Any, glued: str | None) -> None:
         if argument.kind == "--":

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -107,7 +107,7 @@ def request(request_type: type[Request], statement: Statement) -> tuple[Request,
         return _from_json(request_type, tokens[0], statement)
     tree = collect(tokens)
     try:
-        _read_integers(_arguments_type(request_type), tree, "")
+        _read_integers(arguments_type(request_type), tree, "")
         made = decode(request_type, tree.values(), keyval=True)
     except ParameterError as error:
         raise _mistake(error, tree, statement) from None
@@ -128,7 +128,8 @@ def _from_json(
 # Integers with units
 
 
-def _arguments_type(request_type: type[Request]) -> Any:
+def arguments_type(request_type: type[Request]) -> Any:
+    """What a request's arguments fill: the request, or the one struct that they are as a whole."""
     if request_type.flattened:
         (whole,) = (f for f in fields_of(request_type) if f.attribute == request_type.flattened)
         return whole.type
@@ -217,6 +218,31 @@ def struct_for(kind: Any, tree: Tree) -> type[msgspec.Struct] | None:
     if chosen is None or chosen.token is None:
         return None
     return branches_of(structs).get(chosen.token.text)
+
+
+@functools.cache
+def arms_of(kind: Any) -> tuple[Field, ...]:
+    """The ways of giving a value that is told apart by its JSON type, structs left out."""
+    arms = [describe("", "", arm, required=True) for arm in get_args(kind)]
+    return tuple(arm for arm in arms if not structs_of(arm.type) and arm.type is not type(None))
+
+
+def describe_type(name: str, kind: Any) -> Field:
+    """A field of type ``kind`` that is none of a struct's: an element of a list."""
+    return describe(name, name, kind, required=True)
+
+
+@functools.cache
+def tag_member(tag: str, structs: tuple[type[msgspec.Struct], ...]) -> Field:
+    """The member that chooses among ``structs``."""
+    return describe(tag, tag, Literal[tuple(branches_of(structs))], required=True)
+
+
+def image_formats() -> dict[str, type[msgspec.Struct]]:
+    """What an image can be created as."""
+    from monitor.engine.schema.blockdev import AnyCreateOptions
+
+    return branches_of(structs_of(AnyCreateOptions))
 
 
 def tag_field(struct: type[msgspec.Struct]) -> str | None:

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lark import Lark, Tree, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 from lark import Token as Leaf
@@ -260,12 +260,11 @@ def _stop(error: UnexpectedInput) -> tuple[int, str]:
 
 
 def _offset(text: str, error: UnexpectedInput) -> int:
-    start = error.pos_in_stream
-    if start is None or (isinstance(error, UnexpectedToken) and error.token.type == "$END"):
+    if isinstance(error, UnexpectedToken) and error.token.type == "$END":
         return len(text)
-    skipped = re.compile(r"[ \t\r\f\v\n]*", re.ASCII).match(text, start)
-    assert skipped is not None
-    return skipped.end() if skipped.end() < len(text) else start
+    start = cast("int", error.pos_in_stream)
+    after_blanks = start + len(text[start:]) - len(text[start:].lstrip(" \t\r\f\v\n"))
+    return after_blanks if after_blanks < len(text) else start
 
 
 _PIECE = re.compile(r'[{}\[\],:]|"(?:[^"\\\n]|\\.)*"|[^\s{}\[\],:"]+|\S|\Z|\s', re.ASCII)

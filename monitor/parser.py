@@ -215,7 +215,7 @@ class Language:
         if request is not None and (human is None or _has_fields(statement.arguments)):
             return request
         if word in self.prefixes and statement.arguments:
-            return self._second_word(statement, human)
+            return self._second_word(statement)
         if human is not None:
             return human
         if word in self.prefixes:
@@ -228,13 +228,11 @@ class Language:
             hmp_text=f"unknown command: '{word}'",
         )
 
-    def _second_word(self, statement: Statement, human: Command | None) -> Command:
+    def _second_word(self, statement: Statement) -> Command:
         word, second = statement.name.text, statement.arguments[0]
         found = self.human.get(f"{word} {second.text}")
         if found is not None:
             return found
-        if human is not None and human.arguments:
-            return human
         known = self.below(word)
         raise Mistake(
             second.span,

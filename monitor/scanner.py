@@ -18,7 +18,7 @@ from monitor.syntax import Kind, Statement, Token
 
 _STRING = r'"(?:[^"\\]|\\[nr\\\'"])*"(?!\S)'
 _KEY = r"[A-Za-z_][\w.-]*="
-_LEXER = re.compile(
+LEXER = re.compile(
     rf"""[ \t\r\f\v]*(?:
       (?P<end>(?:\#(?!\S)[^\n]*)?(?:\n|\Z) | ;(?!\S))
     | (?P<key>{_KEY})?(?:(?P<string>{_STRING})|(?P<json>[{{\[]))
@@ -29,12 +29,15 @@ _LEXER = re.compile(
 )
 # Comments and blank lines before a command; a comment is taken whole, or the rest would be a name.
 _BETWEEN = r"(?:(?m:^)[ \t\r\f\v]*#[^\n]*|(?<!\S)#(?!\S)[^\n]*|\s)*+"
-_HEAD = re.compile(
+HEAD = re.compile(
     rf"{_BETWEEN}(?P<mark>[-!]?)[ \t\r\f\v]*(?P<name>(?![);#](?!\S))[^\s\"{{\[!-]\S*)",
     re.ASCII,
 )
+BETWEEN = re.compile(_BETWEEN, re.ASCII)
 _REST = re.compile(rf"{_BETWEEN}\Z", re.ASCII)
-_GROUP = re.compile(r"[A-Za-z][\w-]*\(\Z", re.ASCII)
+GROUP = re.compile(r"[A-Za-z][\w-]*\(\Z", re.ASCII)
+PLAIN_WORD = re.compile(rf"(?!{_KEY}[\"{{\[])(?![;)#]\Z)[^\s\"{{\[-]\S*", re.ASCII)
+"""What means itself wherever an argument stands."""
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r"}
 _BLANK_OR_END = re.compile(r"(?!\S)", re.ASCII)
@@ -53,10 +56,10 @@ def scan(text: str) -> list[Statement] | None:
     statements: list[Statement] = []
     position = 0
     while True:
-        head = _HEAD.match(text, position)
+        head = HEAD.match(text, position)
         if head is None:
             return statements if _REST.match(text, position) else None
-        if _GROUP.match(head["name"]):
+        if GROUP.match(head["name"]):
             return None
         start, at = head.span("name")
         name = Token(Kind.WORD, head["name"], start, at)
@@ -74,7 +77,7 @@ def scan(text: str) -> list[Statement] | None:
 def _arguments(text: str, position: int) -> tuple[list[Token], int] | None:
     """Arguments from ``position`` to the end of the command, and where the next one may begin."""
     found: list[Token] = []
-    match_at = _LEXER.match
+    match_at = LEXER.match
     while True:
         match = match_at(text, position)
         if match is None:
@@ -88,16 +91,17 @@ def _arguments(text: str, position: int) -> tuple[list[Token], int] | None:
             return found, position
         token = None
         if what == "string":
-            token = _string(match)
+            token = string_token(match)
         elif what == "json":
-            token = _json(text, match)
+            token = json_token(text, match)
         if token is None:
             return None
         found.append(token)
         position = token.end
 
 
-def _string(match: re.Match[str]) -> Token:
+def string_token(match: re.Match[str]) -> Token:
+    """The quoted string that ``LEXER`` has matched."""
     key = (match["key"] or "")[:-1]
     start = match.start("key") if key else match.start("string")
     return Token(Kind.STRING, unescape(match["string"][1:-1]), start, match.end(), key)
@@ -121,7 +125,8 @@ def _no_constants(name: str) -> None:
 _DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
 
 
-def _json(text: str, match: re.Match[str]) -> Token | None:
+def json_token(text: str, match: re.Match[str]) -> Token | None:
+    """The JSON value that begins where ``LEXER`` has matched; None for what is unusual."""
     begin = match.start("json")
     try:
         data, end = _DECODER.raw_decode(text, begin)

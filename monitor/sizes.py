@@ -23,7 +23,7 @@ def read_size(text: str, unit: str = "B") -> int | None:
     return size if size is not None and size <= INT64_MAX else None
 
 
-_NUMBER = re.compile(r"\+?(?:0[xX][0-9a-fA-F]+|[0-9]+(?:\.[0-9]*)?)(?=[^0-9.])", re.ASCII)
+_NUMBER = re.compile(r"\+?(?>0[xX][0-9a-fA-F]+|[0-9]+(?:\.[0-9]*)?)(?=[^0-9.])", re.ASCII)
 
 
 def bad_unit(text: str) -> int | None:

@@ -53,7 +53,7 @@ def _placeholder(name: str) -> str:
 
 @command(
     "help",
-    "name:S?",
+    "name:S/command?",
     help="show the help",
     params="[cmd]",
     aliases=("?",),

@@ -23,7 +23,7 @@ async def block_resize(session: Session, device: str, size: int) -> None:
 
 @command(
     "create",
-    "format:-f=s,backing_file:-b=F,backing_format:-F=s,options:-o=O,file:F,size:z?",
+    "format:-f=s/format,backing_file:-b=F,backing_format:-F=s/format,options:-o=O/create,file:F,size:z?",
     help="create an image file",
     params="[-f fmt] [-b backing_file [-F backing_fmt]] [-o options] filename [size]",
     hmp=False,

@@ -17,8 +17,10 @@ The pattern is a comma separated list of arguments in order, in the letters of Q
     z    a size; without a unit it counts bytes
     b    on or off                   e(a|b|c)  one of the listed words
     O    an option string as -drive takes it (key=value,…), kept as text
+    O/create   the same with the options of a new image
     K    any number of key=value words (dotted keys, JSON values), a dict
-    s/file   a word that names a file, where HMP takes any string
+    s/file   a word that names a file, where HMP takes any string; s/format: an image format
+    S/command   the rest of the line, which names a command
     --word   a flag in words, taken anywhere;  --word=i  one that is followed by a value
     -x=s     the same with one letter
     …?   optional                    …*  any number of them, a list (last positional only)

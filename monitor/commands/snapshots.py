@@ -10,7 +10,7 @@ from monitor.engine.schema.graph import BlockdevSnapshotSync
 
 @command(
     "snapshot_blkdev",
-    "reuse:-n,device:D,snapshot_file:F?,format:s?",
+    "reuse:-n,device:D,snapshot_file:F?,format:s/format?",
     help="initiates a live snapshot"
     "\n\t\t\tof device. If a new image file is specified, the"
     "\n\t\t\tnew image file will become the new root image."

@@ -1,0 +1,117 @@
+"""What can be typed next: ``suggest(text before the cursor, catalogue) -> candidates``.
+
+Pure: no terminal, no disk, no waiting. ``slots`` says what may stand at the cursor, the catalogue
+(an engine) which names exist now, ``ranking`` in which order they are offered. Files are the one
+thing that takes a look at a disk; a ``FileSlot`` asks whoever draws the menu to do that.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+from monitor.engine.api import Name
+from monitor.parser import Language
+from monitor.ranking import rank
+from monitor.scanner import PLAIN_WORD
+from monitor.slots import Place, Slot, Word, place_at
+
+
+class Catalogue(Protocol):
+    """Names that exist now; an ``Engine`` is one."""
+
+    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
+        """Of a kind ("node", "drive", "device", "job"); jobs that accept ``verb``."""
+
+
+class Candidate(NamedTuple):
+    """``text`` replaces what stands from ``start_position`` (<= 0) to the cursor.
+
+    ``meta`` is a few words about it; ``kind`` is "command", "flag", "key", "value", "node",
+    "drive", "device" or "job".
+    """
+
+    text: str
+    start_position: int
+    meta: str
+    kind: str
+
+
+class FileSlot(NamedTuple):
+    """A file may be named here: ``prefix`` is the path as far as typed, without any escapes.
+
+    ``spell`` turns a whole path into what replaces the text from ``start_position`` on.
+    """
+
+    prefix: str
+    start_position: int
+    meta: str
+    commas: bool
+    quoted: bool
+    kind: str = "file"
+
+    def spell(self, path: str) -> str:
+        """``path`` as it has to be typed here."""
+        return spell(path, commas=self.commas, quoted=self.quoted)
+
+
+def suggest(
+    text_before_cursor: str, catalogue: Catalogue, language: Language | None = None
+) -> list[Candidate | FileSlot]:
+    """What may stand at the cursor, best first. [] where anything (or nothing) may be typed."""
+    place = place_at(text_before_cursor, language or whole_language())
+    if place is None:
+        return []
+    start = place.start - len(text_before_cursor)
+    found: list[Candidate | FileSlot] = []
+    words: list[tuple[Word | Name, Slot]] = []
+    for slot in place.slots:
+        if slot.kind == "file":
+            quoted = place.quoted or place.json
+            found.append(FileSlot(place.text, start, slot.what, place.commas, quoted))
+        else:
+            words.extend((word, slot) for word in _names(slot, catalogue))
+    ranked = rank(place.text, words, lambda pair: pair[0].text)
+    found.extend(
+        Candidate(_spelled(word.text, slot, place), start, word.meta, slot.kind)
+        for word, slot in ranked
+    )
+    return found
+
+
+@functools.cache
+def whole_language() -> Language:
+    """All that is declared."""
+    return Language()
+
+
+_FROM_CATALOGUE = frozenset(("node", "drive", "device", "job"))
+
+
+def _names(slot: Slot, catalogue: Catalogue) -> Iterator[Word | Name]:
+    yield from slot.words
+    if slot.kind in _FROM_CATALOGUE:
+        for name in catalogue.names(slot.kind, slot.verb):
+            if name.text not in slot.exclude:
+                yield name
+
+
+def _spelled(text: str, slot: Slot, place: Place) -> str:
+    if slot.kind not in _FROM_CATALOGUE:
+        return text
+    if place.json:
+        return json.dumps(text)[1:-1] if place.quoted else json.dumps(text)
+    return spell(text, commas=place.commas, quoted=place.quoted)
+
+
+def spell(text: str, *, commas: bool = False, quoted: bool = False) -> str:
+    """``text`` as one word: commas doubled in an option string, quoted where it has to be."""
+    if commas:
+        text = text.replace(",", ",,")
+    if not quoted and (PLAIN_WORD.fullmatch(text) or commas):
+        return text
+    for plain, escaped in (("\\", r"\\"), ('"', r"\""), ("\n", r"\n"), ("\r", r"\r")):
+        text = text.replace(plain, escaped)
+    return text if quoted else f'"{text}"'

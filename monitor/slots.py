@@ -1,0 +1,330 @@
+"""What may stand where the cursor is: the second pass (``arguments``, ``fields``), left unfinished.
+
+A ``Place`` has the text to be completed and the slots it may fill; a slot says what kind of thing
+goes there, not which of them exist. Every place of the language is one of the kinds below; "free"
+is a slot in which anything may be typed, such as a new name or a number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from monitor import fields
+from monitor.arguments import EXPECTED, expected, split_option
+from monitor.commands.registry import Argument, Command
+from monitor.cursor import Cursor, locate
+from monitor.engine.schema.base import Field, Request
+from monitor.fields import Tree
+from monitor.parser import Language
+from monitor.syntax import Kind, Mistake, Statement, Token
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of the language that may stand somewhere, and what it means."""
+
+    text: str
+    meta: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """``kind`` is "node", "drive", "device", "job" (that accepts ``verb``), "file" or "free";
+    with the ``words`` that may stand there it is "command", "flag", "key" or "value"."""
+
+    kind: str
+    what: str
+    words: tuple[Word, ...] = ()
+    verb: str = ""
+    exclude: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The unfinished ``text``, which begins at offset ``start``, and what it may become.
+
+    ``commas`` says that it lies in an option string, where a comma is typed twice; ``quoted`` that
+    it lies in a quoted string, ``json`` that a name is quoted as JSON quotes it.
+    """
+
+    text: str
+    start: int
+    slots: tuple[Slot, ...]
+    commas: bool = False
+    quoted: bool = False
+    json: bool = False
+
+
+def place_at(text: str, language: Language) -> Place | None:
+    """What may stand at the end of ``text``; None where nothing can be said (in a comment)."""
+    cursor = locate(text)
+    if cursor is None:
+        return None
+    if cursor.name is None:
+        return Place(cursor.text, cursor.start, (commands_slot(language),))
+    if cursor.name.text in language.prefixes and not cursor.arguments:
+        return Place(cursor.text, cursor.start, (_below(language, cursor.name.text),))
+    statement = Statement("", cursor.name, cursor.arguments, cursor.name.start, cursor.start)
+    human = language.human.get(cursor.name.text)
+    request = language.requests.get(cursor.name.text)
+    if human is not None and request is not None and not cursor.arguments and not cursor.json:
+        key, equals, _ = cursor.text.partition("=")
+        if equals and not cursor.quoted and key.replace("-", "").isalnum():
+            return _in_request(request, cursor)
+        of_human, of_request = _in_command(human, cursor, language), _in_request(request, cursor)
+        return Place(cursor.text, cursor.start, of_human.slots + of_request.slots)
+    try:
+        what = language.find(statement)
+    except Mistake:
+        return None
+    if isinstance(what, Command):
+        return _in_command(what, cursor, language)
+    return _in_request(what, cursor)
+
+
+def commands_slot(language: Language) -> Slot:
+    """Everything that a line may begin with; of ``info block`` the first word."""
+    words: dict[str, str] = {}
+    for name, command in language.human.items():
+        first, blank, _ = name.partition(" ")
+        if not blank or first not in language.human:
+            words[first] = "" if blank else command.help.split("\n")[0]
+    for name, request in language.requests.items():
+        words.setdefault(name, summary(request))
+    return Slot("command", "a command", _words(dict(sorted(words.items()))))
+
+
+def summary(documented: type) -> str:
+    """The first line of a docstring."""
+    return (documented.__doc__ or "").strip().split("\n")[0]
+
+
+def _words(words: dict[str, str]) -> tuple[Word, ...]:
+    return tuple(Word(text, meta) for text, meta in words.items())
+
+
+def _below(language: Language, prefix: str) -> Slot:
+    words = {
+        second: language.human[f"{prefix} {second}"].help.split("\n")[0]
+        for second in language.below(prefix)
+    }
+    return Slot("command", f"what to show with {prefix}", _words(words))
+
+
+# Human commands
+
+
+def _in_command(command: Command, cursor: Cursor, language: Language) -> Place:
+    arguments = cursor.arguments[command.name.count(" ") :]
+    options = {a.option: a for a in command.arguments if a.option}
+    given: set[str] = set()
+    rest: list[Token] = []
+    pending: Argument | None = None
+    for token in arguments:
+        if pending is not None:
+            pending = None
+            continue
+        word, glued = split_option(token)
+        option = options.get(word)
+        if option is None:
+            rest.append(token)
+            continue
+        given.add(option.name)
+        pending = option if option.kind != "--" and glued is None else None
+    if pending is not None:
+        return _value_of(command, pending, cursor, language, ())
+    key, equals, _ = cursor.text.partition("=")
+    if equals and key in options and key.startswith("--") and not cursor.quoted:
+        value = Cursor(
+            cursor.name, cursor.arguments, cursor.text[len(key) + 1 :], cursor.start + len(key) + 1
+        )
+        return _value_of(command, options[key], value, language, ())
+    flags, positional = _next(command, rest)
+    slots: list[Slot] = []
+    words = {f: help_of(command, a) for f, a in flags.items()}
+    words |= {o: help_of(command, a) for o, a in options.items() if a.name not in given}
+    if words and not cursor.quoted:
+        slots.append(Slot("flag", "an option", _words(words)))
+    if positional is None or (cursor.text.startswith("-") and slots):
+        return Place(cursor.text, cursor.start, tuple(slots))
+    taken = tuple(token.whole for token in rest) if positional.many else ()
+    place = _value_of(command, positional, cursor, language, taken)
+    return Place(
+        place.text, place.start, place.slots + tuple(slots), place.commas, place.quoted
+    )  # fmt: skip
+
+
+def _next(command: Command, tokens: list[Token]) -> tuple[dict[str, Argument], Argument | None]:
+    """The flags and the positional argument that may follow ``tokens``."""
+    arguments = [a for a in command.arguments if not a.option]
+    at = 0
+    flags: dict[str, Argument] = {}
+    for index, argument in enumerate(arguments):
+        if argument.flag is not None:
+            flags[argument.kind] = argument
+            following = arguments[index + 1] if index + 1 < len(arguments) else None
+            if following is not None and following.flag is not None:
+                continue
+            while at < len(tokens) and tokens[at].kind is Kind.WORD and tokens[at].text[0] == "-":
+                for letter in tokens[at].text[1:]:
+                    flags.pop(f"-{letter}", None)
+                at += 1
+            if at == len(tokens):
+                return flags, following
+            flags = {}
+        elif argument.many or argument.kind in ("S", "K") or at == len(tokens):
+            return {}, argument
+        else:
+            at += 1
+    return {}, None
+
+
+def help_of(command: Command, argument: Argument) -> str:
+    """A few words on an argument."""
+    told = command.arguments_help.get(argument.name)
+    return told if told is not None else argument.name.replace("_", " ")
+
+
+_NAMED = {"B": "device", "N": "node", "D": "drive", "J": "job", "F": "file"}
+
+
+def _value_of(
+    command: Command, argument: Argument, cursor: Cursor, language: Language, taken: tuple[str, ...]
+) -> Place:
+    kind = argument.kind
+    if kind == "O":
+        from monitor.optionslots import in_option_string
+
+        return in_option_string(cursor, creating=argument.verb == "create")
+    what = f"{help_of(command, argument)}: {expected(argument)}"
+    if argument.verb == "command":
+        slots: tuple[Slot, ...] = _commands_by_name(language, cursor)
+    elif argument.verb == "format":
+        formats = {tag: summary(s) for tag, s in fields.image_formats().items()}
+        slots = (Slot("value", what, _words(formats)),)
+    elif kind in _NAMED or argument.verb == "file":
+        named = _NAMED.get(kind, "file")
+        slots = (Slot(named, what, verb=argument.verb, exclude=frozenset(taken)),)
+        if argument.many and command.name == "wait":
+            slots += (Slot("value", "all jobs", (Word("all", "every job"),)),)
+    elif kind == "b":
+        slots = (Slot("value", what, (Word("on"), Word("off"))),)
+    elif kind == "e":
+        slots = (Slot("value", what, tuple(Word(choice) for choice in argument.choices)),)
+    else:
+        slots = (Slot("free", what),)
+    return Place(cursor.text, cursor.start, slots, quoted=cursor.quoted)
+
+
+def _commands_by_name(language: Language, cursor: Cursor) -> tuple[Slot, ...]:
+    """What ``help`` takes: a command, or its two words."""
+    before = [token.text for token in cursor.arguments]
+    if not before:
+        return (commands_slot(language),)
+    if len(before) == 1 and before[0] in language.prefixes:
+        return (_below(language, before[0]),)
+    return (Slot("free", EXPECTED["S"]),)
+
+
+# Requests
+
+
+def _in_request(request: type[Request], cursor: Cursor) -> Place:
+    if cursor.json:
+        from monitor.jsonslots import in_json
+
+        return in_json(request, cursor)
+    try:
+        tree = fields.collect(cursor.arguments)
+    except Mistake:
+        return Place(cursor.text, cursor.start, ())
+    kind = fields.arguments_type(request)
+    key, equals, value = cursor.text.partition("=")
+    if cursor.key:
+        key, value = cursor.key, cursor.text
+    elif not equals or cursor.quoted:
+        return Place(cursor.text, cursor.start, keys_slots(kind, tree, cursor.text))
+    start = cursor.start + len(cursor.text) - len(value)
+    path = key.split(".")
+    return Place(value, start, value_slots(kind, tree, path), quoted=cursor.quoted)
+
+
+def keys_slots(kind: Any, tree: Tree, typed: str) -> tuple[Slot, ...]:
+    """Keys that may be typed below ``kind``: plain ones, and the beginnings of dotted ones."""
+    *outer, _ = typed.split(".")
+    here, below = _descend(kind, tree, outer)
+    prefix = "".join(f"{part}." for part in outer)
+    words: dict[str, str] = {}
+    required: dict[str, str] = {}
+    for member in _members(here, below):
+        branch = below.branches.get(member.name)
+        if branch is not None and branch.token is not None:
+            continue
+        into = required if member.required else words
+        nested = fields.structs_of(member.type) or fields.element_of(member.type) is not None
+        if branch is None and (not nested or member.alternate is not None):
+            into[f"{prefix}{member.name}="] = _meta(member)
+        if nested:
+            into[f"{prefix}{member.name}."] = _meta(member)
+    if not required and not words:
+        return ()
+    return (Slot("key", "a field", _words(required | words)),)
+
+
+def _meta(member: Field) -> str:
+    what = member.doc or fields.expected(member)
+    return f"{what} (needed)" if member.required else what
+
+
+def value_slots(kind: Any, tree: Tree, path: list[str]) -> tuple[Slot, ...]:
+    """What the field ``path`` below ``kind`` may be given."""
+    *outer, name = path
+    here, below = _descend(kind, tree, outer)
+    element = fields.element_of(here)
+    if element is not None:
+        return slots_of(fields.describe_type(name, element))
+    found = {member.name: member for member in _members(here, below)}.get(name)
+    return slots_of(found) if found is not None else ()
+
+
+def slots_of(member: Field) -> tuple[Slot, ...]:
+    """What a field may be given as a plain value."""
+    what = member.doc or fields.expected(member)
+    if member.choices:
+        return (Slot("value", what, tuple(Word(choice) for choice in member.choices)),)
+    if member.names is not None and member.names.kind != "new":
+        return (Slot(member.names.kind, what, verb=member.names.verb),)
+    if member.alternate is not None:
+        arms = fields.arms_of(member.type)
+        found = tuple(slot for arm in arms for slot in slots_of(arm) if slot.kind != "free")
+        return found or (Slot("free", what),)
+    return (Slot("free", what),)
+
+
+def _descend(kind: Any, tree: Tree, path: list[str]) -> tuple[Any, Tree]:
+    """The type at the end of ``path`` and what is typed there so far."""
+    here, below = kind, tree
+    for part in path:
+        element = fields.element_of(here)
+        if element is not None:
+            here = element
+        else:
+            member = {m.name: m for m in _members(here, below)}.get(part)
+            here = member.type if member is not None else None
+        below = below.branches.get(part, Tree())
+    return here, below
+
+
+def _members(kind: Any, tree: Tree) -> list[Field]:
+    """The fields of ``kind`` as far as known: without the driver, those that all structs have."""
+    structs = fields.structs_of(kind)
+    if not structs:
+        return []
+    tag = fields.tag_field(structs[0])
+    chosen = fields.struct_for(kind, tree)
+    found = [fields.tag_member(tag, structs)] if tag is not None else []
+    if chosen is not None:
+        return found + list(fields.members(chosen).values())
+    common = set.intersection(*(set(fields.members(struct)) for struct in structs))
+    return found + [m for m in fields.members(structs[0]).values() if m.name in common]
