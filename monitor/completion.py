@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from monitor.engine.api import Name
@@ -57,27 +57,36 @@ class FileSlot(NamedTuple):
         return spell(path, commas=self.commas, quoted=self.quoted)
 
 
+MOST = 1000
+"""Candidates that are worth having: nobody reads on, they type on."""
+
+
 def suggest(
     text_before_cursor: str, catalogue: Catalogue, language: Language | None = None
 ) -> list[Candidate | FileSlot]:
-    """What may stand at the cursor, best first. [] where anything (or nothing) may be typed."""
+    """What may stand at the cursor, best first, at most ``MOST``.
+
+    [] where nothing can be listed: in a comment, for a new name, for a number.
+    """
     place = place_at(text_before_cursor, language or whole_language())
     if place is None:
         return []
     start = place.start - len(text_before_cursor)
     found: list[Candidate | FileSlot] = []
-    words: list[tuple[Word | Name, Slot]] = []
+    words: list[Word | Name] = []
+    slots: list[tuple[int, Slot]] = []  # with the end of its words
     for slot in place.slots:
         if slot.kind == "file":
             quoted = place.quoted or place.json
             found.append(FileSlot(place.text, start, slot.what, place.commas, quoted))
         else:
-            words.extend((word, slot) for word in _names(slot, catalogue))
-    ranked = rank(place.text, words, lambda pair: pair[0].text)
-    found.extend(
-        Candidate(_spelled(word.text, slot, place), start, word.meta, slot.kind)
-        for word, slot in ranked
-    )
+            words.extend(_names(slot, catalogue))
+            slots.append((len(words), slot))
+    for index in rank(place.text, [word.text for word in words], MOST):
+        word = words[index]
+        slot = next(slot for end, slot in slots if index < end)
+        spelled = _spelled(word.text, slot, place)
+        found.append(Candidate(spelled, start, word.meta, slot.kind))
     return found
 
 
@@ -90,12 +99,13 @@ def whole_language() -> Language:
 _FROM_CATALOGUE = frozenset(("node", "drive", "device", "job"))
 
 
-def _names(slot: Slot, catalogue: Catalogue) -> Iterator[Word | Name]:
-    yield from slot.words
-    if slot.kind in _FROM_CATALOGUE:
-        for name in catalogue.names(slot.kind, slot.verb):
-            if name.text not in slot.exclude:
-                yield name
+def _names(slot: Slot, catalogue: Catalogue) -> Iterable[Word | Name]:
+    if slot.kind not in _FROM_CATALOGUE:
+        return slot.words
+    names = catalogue.names(slot.kind, slot.verb)
+    if not slot.exclude:
+        return names
+    return [name for name in names if name.text not in slot.exclude]
 
 
 def _spelled(text: str, slot: Slot, place: Place) -> str:

@@ -1,63 +1,68 @@
 """Which of many names fit a few typed letters, and in which order.
 
 What begins with the letters as typed comes first, then what begins with them in either case, then
-names whose parts they are the beginnings of (``bs`` is ``block-stream``), then names that contain
+names of whose parts they are the beginnings (``bs`` is ``block-stream``), then names that contain
 them, then names that have the letters in that order. Within a rank the order given is kept.
+
+Ten thousand names are ranked at each key: the first sieve is one search through all of them,
+written one a line.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
-T = TypeVar("T")
-
-_BOUNDARY = re.compile(r"[-_.\s/#:=]+|(?<=[a-z])(?=[0-9A-Z])")
+_BOUNDARY = r"(?:(?<![a-z0-9])|(?<=[a-z])(?=[0-9]))"
 
 
-def rank(typed: str, items: Iterable[T], text_of: Callable[[T], str]) -> list[T]:
-    """Those of ``items`` that fit ``typed``, best first."""
+def rank(typed: str, names: Sequence[str], most: int) -> list[int]:
+    """Indices of those ``names`` that fit ``typed``, best first, at most ``most`` of them."""
     if not typed:
-        return list(items)
-    exact: list[T] = []
-    prefixed: list[T] = []
-    others: list[tuple[int, int, int, T]] = []
-    folded = typed.casefold()
-    spread = re.compile(".*?".join(map(re.escape, folded)), re.DOTALL)
-    for index, item in enumerate(items):
-        text = text_of(item)
-        if text.startswith(typed):
-            (exact if text == typed else prefixed).append(item)
-            continue
-        lowered = text.casefold()
-        found = spread.search(lowered)
-        if found is None:
-            continue
-        gap = found.end() - found.start() - len(folded)
-        others.append((_tier(folded, lowered, text), gap, index, item))
-    others.sort(key=lambda other: other[:3])
-    return exact + prefixed + [item for *_, item in others]
+        return list(range(min(most, len(names))))
+    begin = [index for index, name in enumerate(names) if name.startswith(typed)]
+    exact = [index for index in begin if names[index] == typed]
+    if exact:
+        begin = exact + [index for index in begin if names[index] != typed]
+    if len(begin) >= most:
+        return begin[:most]
+    known = set(begin)
+    lines = "\n".join(names).lower()
+    if lines.count("\n") >= len(names):  # a name with an end of line in it
+        lines = "\n".join(name.replace("\n", " ") for name in names).lower()
+    letters = typed.lower()
+    for index, _ in _lines_with(rf"^{re.escape(letters)}", lines):
+        if index not in known:
+            begin.append(index)
+            known.add(index)
+    spread = (found for found in _spread(letters, lines) if found[-1] not in known)
+    others = sorted(islice(spread, most))
+    return (begin + [index for *_, index in others])[:most]
 
 
-def _tier(folded: str, lowered: str, text: str) -> int:
-    if lowered.startswith(folded):
-        return 0
-    if _are_beginnings(folded, [part.casefold() for part in _BOUNDARY.split(text) if part]):
-        return 1
-    return 2 if folded in lowered else 3
+def _lines_with(pattern: str, lines: str) -> Iterator[tuple[int, re.Match[str]]]:
+    """The first match of ``pattern`` (which begins with ^) in each line, with the line's number."""
+    index = at = 0
+    for match in re.finditer(pattern, lines, re.M):
+        start = match.start()
+        index += lines.count("\n", at, start)
+        at = start
+        yield index, match
 
 
-def _are_beginnings(letters: str, parts: list[str]) -> bool:
-    """Whether ``letters`` are beginnings of ``parts`` put together (``blstr``: block-stream)."""
-    if not letters:
-        return True
-    if not parts:
-        return False
-    first, rest = parts[0], parts[1:]
-    longest = 0
-    while longest < min(len(letters), len(first)) and letters[longest] == first[longest]:
-        longest += 1
-    if any(_are_beginnings(letters[taken:], rest) for taken in range(longest, 0, -1)):
-        return True
-    return _are_beginnings(letters, rest)
+def _spread(letters: str, lines: str) -> Iterator[tuple[int, int, int]]:
+    """(rank, letters in between, index) of the lines that have ``letters`` in that order."""
+    first, *rest = map(re.escape, letters)
+    sieve = rf"^([^{first}\n]*){first}" + "".join(rf"[^{c}\n]*{c}" for c in rest)
+    parts = re.compile(
+        _BOUNDARY + first + "".join(rf"(?:[^\n]*?{_BOUNDARY})??{c}" for c in rest)
+    )  # fmt: skip
+    for index, match in _lines_with(sieve, lines):
+        end = lines.find("\n", match.end())
+        end = end if end >= 0 else len(lines)
+        gap = match.end() - match.end(1) - len(letters)
+        if parts.search(lines, match.start(), end):
+            yield 0, gap, index
+        else:
+            yield (1 if lines.find(letters, match.start(), end) >= 0 else 2), gap, index
