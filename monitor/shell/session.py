@@ -8,21 +8,24 @@ first and fail with a file and a line, are in ``shell.script``.
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from monitor.commands.errors import Verbatim
 from monitor.commands.registry import Answer
+from monitor.commands.render import render_result
 from monitor.engine.api import Engine
 from monitor.engine.errors import MonitorError, RequestError
+from monitor.engine.schema.base import Request
+from monitor.engine.schema.monitor import Quit
 
 if TYPE_CHECKING:
     from monitor.parser import Invocation
     from monitor.shell.record import Recorder
 
-__all__ = ["CONTINUATION", "PROMPT", "Dialogue", "Session", "error_text", "printable"]
+__all__ = ["CONTINUATION", "PROMPT", "Dialogue", "Session", "error_text", "printable", "told"]
 
 PROMPT = "blkmon> "
 CONTINUATION = "......> "
@@ -31,17 +34,28 @@ CONTINUATION = "......> "
 _CONTROLS = {
     code: f"\\x{code:02x}"
     for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))
-    if code not in (9, 10)
+    if code not in b"\t\n"
 }
 
 
+def told(error: MonitorError) -> str:
+    """An error as a dialogue tells it: HMP has ``Error: `` before most of its errors, not all."""
+    return error_text(error) if isinstance(error, Verbatim) else f"Error: {error_text(error)}"
+
+
 def printable(text: str) -> str:
-    """``text`` with control characters spelled out, so that a file's name cannot move the cursor."""
+    """``text`` with control characters spelled out: a file's name must not move the cursor."""
     return text if text.isprintable() else text.translate(_CONTROLS)
 
 
 def error_text(error: MonitorError) -> str:
-    """An error for a person, without ``Error:``: its text, then the caret or the hint it has."""
+    """An error for a person, without ``Error:``: its text, then the caret or the hint it has.
+
+    Of a script with several mistakes: all of them, each with its place.
+    """
+    mistakes = getattr(error, "errors", None)
+    if mistakes is not None:
+        return "\n".join(f"{mistake.place}: {error_text(mistake)}" for mistake in mistakes)
     caret = getattr(error, "caret", None)
     more = caret() if callable(caret) else None
     return "\n".join(part for part in (error.text, more, error.hint) if part)
@@ -127,7 +141,7 @@ class Session(ABC):
         """
         try:
             if invocation.request is not None:
-                return _answer_of_request(await self.engine.execute(invocation.request))
+                return await self._request(invocation.request)
             assert invocation.command is not None
             given = await invocation.command.handler(self, **invocation.arguments)
         except (MonitorError, OutputClosed):
@@ -138,11 +152,47 @@ class Session(ABC):
             raise log_failure(error) from error
         return _answer_of_handler(given)
 
+    async def _request(self, request: Request) -> Answer:
+        if isinstance(request, Quit):
+            self.request_quit()
+            return Answer({}, str)
+        result = await self.engine.execute(request)
+        return Answer({} if result is None else result, lambda: render_result(request, result))
+
+    async def run(self, invocation: Invocation) -> None:
+        """One command with its output, its mark heeded: ``-`` may fail, ``!`` must.
+
+        Raises what the command raised, or MarkedToFail.
+        """
+        try:
+            answer = await self.carry_out(invocation)
+        except MonitorError as error:
+            if not invocation.mark:
+                raise
+            self.excused(invocation, error)
+            return
+        finally:
+            if self.recorder is not None:
+                self.recorder.ran(invocation)
+        self.give(invocation, answer)
+        if invocation.mark == "!":
+            raise MarkedToFail
+
+    def give(self, invocation: Invocation, answer: Answer) -> None:
+        """Prints what a command has answered."""
+        text = answer.render()
+        if text:
+            self.print(text.removesuffix("\n"))
+
+    @abstractmethod
+    def excused(self, invocation: Invocation, error: MonitorError) -> None:
+        """A command failed that may (``-``) or must (``!``)."""
+
     async def run_file(self, path: str) -> None:
         """Runs a script's commands here; nothing runs when any of it does not parse.
 
-        Raises ScriptErrors, ScriptStopped at the first command that fails (with the names of all
-        files on the way there), HostFailure when the file cannot be read.
+        Raises ScriptErrors, HostFailure when the file cannot be read, and what ``file_failed``
+        raises.
         """
         if path in self._files:
             raise AlreadyRunning(path)
@@ -155,33 +205,18 @@ class Session(ABC):
                 if self.quitting:
                     return
                 try:
-                    await self.run_marked(invocation)
+                    await self.run(invocation)
                 except MonitorError as error:
-                    raise ScriptStopped(path, invocation.line, error_text(error)) from error
+                    self.file_failed(path, invocation, error)
         finally:
             self._files.pop()
 
-    async def run_marked(self, invocation: Invocation) -> None:
-        """One command, its output printed, its mark heeded: ``-`` may fail, ``!`` must.
+    def file_failed(self, path: str, invocation: Invocation, error: MonitorError) -> None:
+        """A command of a file that ``source`` runs has failed: the file ends there.
 
-        Raises what the command raised, or MarkedToFail.
+        Raises ScriptStopped; the next one up adds its own place.
         """
-        try:
-            answer = await self.carry_out(invocation)
-        except MonitorError as error:
-            if invocation.mark == "-":
-                self.print(f"Error: {error_text(error)}")
-            elif invocation.mark != "!":
-                raise
-            return
-        self.print_answer(answer)
-        if invocation.mark == "!":
-            raise MarkedToFail
-
-    def print_answer(self, answer: Answer) -> None:
-        text = answer.render()
-        if text:
-            self.print(text.removesuffix("\n"))
+        raise ScriptStopped(path, invocation.line, error_text(error)) from error
 
     # -- recording ---------------------------------------------------------------------------
 
@@ -190,7 +225,7 @@ class Session(ABC):
 
         Raises CannotRecord, or NotRecording for None when there is nothing to end.
         """
-        from monitor.shell.record import Recorder
+        from monitor.shell.record import FileRecorder
 
         if path is None:
             if self.recorder is None:
@@ -199,24 +234,29 @@ class Session(ABC):
             self.recorder = None
             return
         if self.recorder is not None:
-            raise CannotRecord(path, f"'{self.recorder.path}' is being recorded")
+            raise CannotRecord(path, "another recording has not ended")
         try:
-            self.recorder = Recorder(path, self.engine)
+            self.recorder = FileRecorder(path, self.engine)
         except OSError as error:
             raise CannotRecord(path, error.strerror or str(error)) from error
 
-    @contextlib.contextmanager
-    def recorded(self, text: str) -> Iterator[None]:
-        """What is printed inside belongs to the command that was typed as ``text``.
+    def record_error(self, error: MonitorError) -> None:
+        """The running command's failure, for the recording if there is one."""
+        if self.recorder is not None:
+            self.recorder.output(told(error))
+
+    async def recorded(self, text: str, running: Awaitable[bool]) -> bool:
+        """Waits for ``running`` (true: it went well), which is what was typed as ``text``.
 
         The command that begins a recording and the one that ends it are no part of it.
         """
         recorder = self.recorder
-        if recorder is not None:
-            recorder.begin(text)
-        yield
-        if recorder is not None and recorder is self.recorder:
-            recorder.end()
+        if recorder is None:
+            return await running
+        with recorder.entry(text) as entry:
+            entry.failed = not await running
+            entry.wanted = recorder is self.recorder
+            return not entry.failed
 
 
 class Dialogue(Session):
@@ -228,36 +268,34 @@ class Dialogue(Session):
         Prints the result or the error; whether all of it went as its marks say. Never raises for
         anything that the text or the engine can do wrong.
         """
-        from monitor.parser import parse_script
+        return await self.recorded(text, self._enter(text))
 
-        with self.recorded(text):
-            try:
-                for invocation in parse_script(text, ""):
-                    if self.quitting:
-                        break
-                    await self.run_typed(invocation)
-            except MonitorError as error:
-                self.print_error(error)
-                return False
+    async def _enter(self, text: str) -> bool:
+        from monitor.parser import ScriptErrors, parse_script
+
+        try:
+            for invocation in parse_script(text, ""):
+                if self.quitting:
+                    break
+                await self.run(invocation)
+        except ScriptErrors as errors:
+            # Sourced files have a name, which their mistakes are told with; a line has none.
+            mistakes = errors.errors
+            for mistake in mistakes if not mistakes[0].source else [errors]:
+                self.print_error(mistake)
+            return False
+        except MonitorError as error:
+            self.print_error(error)
+            return False
         return True
 
-    async def run_typed(self, invocation: Invocation) -> None:
-        """One command of a typed line. Errors that a mark allows are shown all the same."""
-        try:
-            answer = await self.carry_out(invocation)
-        except MonitorError as error:
-            if not invocation.mark:
-                raise
-            self.print_error(error)
-            return
-        self.print_answer(answer)
-        if invocation.mark == "!":
-            raise MarkedToFail
+    def excused(self, invocation: Invocation, error: MonitorError) -> None:
+        # Whoever types wants to read it all the same.
+        self.print_error(error)
 
     def print_error(self, error: MonitorError) -> None:
-        if self.recorder is not None:
-            self.recorder.failed()
-        self.print(f"Error: {error_text(error)}")
+        self.record_error(error)
+        self.show(told(error))
 
 
 class OutputClosed(Exception):
@@ -286,23 +324,8 @@ def decode_script(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape").replace("\r\n", "\n").removeprefix("\ufeff")
 
 
-def _answer_of_request(result: Any) -> Answer:
-    """A request's result as qmp-shell's users see it: JSON, or nothing for the empty object."""
-    if result is None:
-        return Answer({}, str)
-    return Answer(result, lambda: to_json(result, indent=4))
-
-
 def _answer_of_handler(given: Answer | str | None) -> Answer:
     if isinstance(given, Answer):
         return given
     text = given or ""
-    return Answer(text, lambda: text)
-
-
-def to_json(value: Any, indent: int = 0) -> str:
-    """A result as JSON: on one line, or laid out for reading with ``indent`` blanks a level."""
-    import msgspec
-
-    encoded = msgspec.json.encode(value)
-    return (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()
+    return Answer(text or {}, lambda: text)

@@ -1,0 +1,151 @@
+"""The command line: which front end, on which engine, with which disks.
+
+    blkmon [OPTION…] [FILE…]
+
+On a terminal, and without FILE or ``-c``, the prompt; else commands from the files, then from
+``-c``, or from standard input. Exit statuses are ``shell.script.Status``'s.
+
+Nothing heavy is imported here: what a start needs is loaded when it is known what that is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+_EPILOG = """\
+exit status: 0 all went well; 1 a command failed; 2 usage; 3 a script does not parse, nothing of
+it ran; 4 a job that was waited for failed; 5 the connection was lost; 128+N ended by signal N.
+The first failure decides. A line that begins with '-' may fail, one with '!' must."""
+
+
+class _DiskAction(argparse.Action):
+    """Keeps ``--drive`` and ``--blockdev`` in the order in which they were given."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        namespace.disks.append((option_string, values))
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="blkmon",
+        usage="blkmon [OPTION...] [FILE...]",
+        description="An interactive monitor, in the style of QEMU's, on a live block graph.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(disks=[])
+    add = parser.add_argument
+    add("files", metavar="FILE", nargs="*", help="a script to run; '-' is standard input")
+    add("-c", "--command", metavar="CMD", action="append", dest="commands", default=[],
+        help="run CMD, after the files (repeatable)")  # fmt: skip
+    add("--drive", "-drive", metavar="OPTS", action=_DiskAction, dest="drive",
+        help="make a drive before anything runs, as QEMU's -drive (repeatable)")  # fmt: skip
+    add("--blockdev", "-blockdev", metavar="OPTS", action=_DiskAction, dest="blockdev",
+        help="open a node before anything runs, as QEMU's -blockdev: options or JSON")  # fmt: skip
+    add("--check", action="store_true", help="parse everything, list all mistakes, run nothing")
+    add("--keep-going", action="store_true", help="do not stop at the first command that fails")
+    add("--json", action="store_true", help="print one JSON object a command")
+    add("--qmp", metavar="stdio", choices=["stdio"], help="serve QMP on standard input and output")
+    add("--record", metavar="FILE", help="record the session as a transcript")
+    add("--replay", action="store_true", help="replay the FILEs as transcripts; 1 if one differs")
+    add("--update", action="store_true", help="with --replay: rewrite what no longer matches")
+    add("--version", action="version", version=_version(), help="print the version and exit")
+    return parser
+
+
+def _version() -> str:
+    from monitor.version import QEMU_VERSION, VERSION
+
+    spoken = ".".join(map(str, QEMU_VERSION))
+    return f"blkmon {VERSION} (speaks the QMP and HMP of QEMU {spoken})"
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; a wrong one ends the process with status 2."""
+    parser = argument_parser()
+    options = parser.parse_intermixed_args(arguments)
+    _refuse_contradictions(parser, options)
+    return options
+
+
+def _refuse_contradictions(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    scripted = bool(options.files or options.commands)
+    if options.replay and not options.files:
+        parser.error("--replay needs a FILE")
+    if options.update and not options.replay:
+        parser.error("--update goes with --replay")
+    if options.check and options.replay:
+        parser.error("--check and --replay do not go together")
+    if options.replay and (options.commands or options.disks or options.record or options.json):
+        parser.error("--replay takes its commands and disks from the FILEs alone")
+    if options.qmp and (scripted or options.check or options.replay or options.record):
+        parser.error("--qmp serves a program: it takes no commands, and records nothing")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs ``blkmon`` with ``arguments`` (those of the process by default); its exit status."""
+    # Until a loop runs, nothing is open and an interrupt may end the process as it ends any other.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _mend_standard_streams()
+    options = parse_arguments(arguments)
+    from monitor.engine.errors import MonitorError
+
+    try:
+        return _dispatch(options)
+    except MonitorError as error:
+        print(f"blkmon: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        from monitor.shell.log import log_failure
+
+        print(f"blkmon: {log_failure(error)}", file=sys.stderr)
+        return 1
+
+
+def _mend_standard_streams() -> None:
+    """Names of files may be any bytes; and a stream that was closed before the start is no stream.
+
+    An output that the caller closed is as good as /dev/null; its number must not go to an image.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    # Closed at the start, they are None now, though their numbers have been taken since.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    if options.replay:
+        from monitor.shell.replay import replay_files
+
+        return replay_files(options.files, update=options.update)
+    if options.qmp:
+        from monitor.shell.running import serve_qmp
+
+        return serve_qmp(options)
+    if not (options.files or options.commands or options.check) and _on_terminal():
+        from monitor.shell.running import converse
+
+        return converse(options)
+    from monitor.shell.running import run_scripts
+
+    return run_scripts(options)
+
+
+def _on_terminal() -> bool:
+    return os.isatty(0) and os.isatty(1)

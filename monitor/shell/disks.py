@@ -1,0 +1,72 @@
+"""The disks of a command line: ``--drive`` and ``--blockdev``, spelled as QEMU spells them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from monitor.engine.api import Engine
+from monitor.engine.errors import MonitorError, RequestError
+from monitor.engine.schema.base import Request
+
+
+@dataclass(eq=False)
+class DiskRefused(MonitorError):
+    """A disk cannot be had; the text is QEMU's, behind the program's name."""
+
+    template = "{option} {value}: {reason}"
+    option: str
+    value: str
+    reason: str
+
+
+@dataclass(eq=False)
+class NotOneValue(RequestError):
+    template = "Expecting at most one JSON value"
+
+
+@dataclass(eq=False)
+class BadJSON(RequestError):
+    template = "{reason}"
+    reason: str
+
+
+async def add_disks(engine: Engine, disks: Sequence[tuple[str, str]]) -> None:
+    """Opens what (option, value) pairs name, in order. Raises DiskRefused at the first failure."""
+    for option, value in disks:
+        try:
+            await engine.execute(_request(option.lstrip("-"), value))
+        except MonitorError as error:
+            raise DiskRefused(option, value, error.text) from error
+
+
+def _request(option: str, value: str) -> Request:
+    """Raises RequestError."""
+    if option == "drive":
+        from monitor.engine.schema.extra import DriveAdd
+
+        return DriveAdd(options=value)
+    from monitor.engine.schema.decode import decode
+    from monitor.engine.schema.graph import BlockdevAdd
+    from monitor.engine.schema.keyval import parse_keyval
+
+    if value.startswith("{"):
+        request: Request = decode(BlockdevAdd, _json(value))
+        return request
+    typed: Request = decode(BlockdevAdd, parse_keyval(value, "driver"), keyval=True)
+    return typed
+
+
+def _json(text: str) -> object:
+    from monitor.wire.qmpjson import JSONParseError
+    from monitor.wire.qmpstream import JSONStream
+
+    values = JSONStream().feed(os.fsencode(text) + b"\n")
+    if not values:
+        raise BadJSON("JSON parse error, premature EOI")
+    if isinstance(values[0], JSONParseError):
+        raise BadJSON(str(values[0])) from values[0]
+    if len(values) > 1:
+        raise NotOneValue
+    return values[0]

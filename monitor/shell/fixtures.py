@@ -1,0 +1,127 @@
+"""Fixtures: what a transcript finds before its first command, from the lines of its head.
+
+    image NAME FORMAT [SIZE] [backing=FILE] [backing-format=FORMAT] [OPTION=VALUE…]
+        QEMU-IO COMMAND      (indented: the image's contents)
+    drive OPTIONS            as --drive
+    blockdev OPTIONS         as --blockdev
+
+Images are made by an engine of their own, so that the transcript's engine starts untouched.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from monitor.engine.api import Engine
+from monitor.engine.errors import MonitorError
+from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.extra import CreateImage
+from monitor.shell.session import Dialogue, error_text
+from monitor.shell.transcript import Transcript, TranscriptError, is_free
+from monitor.sizes import EXPECTED, read_size
+
+
+@dataclass
+class ImageFixture:
+    """One image: ``arguments`` as typed, and the commands that fill it, with their lines."""
+
+    line: int
+    arguments: list[str]
+    contents: list[tuple[int, str]] = field(default_factory=list)
+
+    def request(self) -> CreateImage:
+        """Raises ValueError with the reason."""
+        plain = [word for word in self.arguments if "=" not in word]
+        options = dict(word.split("=", 1) for word in self.arguments if "=" in word)
+        if not 2 <= len(plain) <= 3:
+            raise ValueError("expected: image NAME FORMAT [SIZE] [KEY=VALUE...]")
+        backing = options.pop("backing", None)
+        backing_format = options.pop("backing-format", None)
+        return CreateImage(
+            filename=plain[0],
+            format=plain[1],
+            size=_size(plain[2]) if len(plain) == 3 else UNSET,
+            backing_file=UNSET if backing is None else backing,
+            backing_format=UNSET if backing_format is None else backing_format,
+            options=",".join(f"{key}={value}" for key, value in options.items()) or UNSET,
+        )
+
+
+def _size(text: str) -> int:
+    size = read_size(text)
+    if size is None:
+        raise ValueError(f"'{text}' is not {EXPECTED}")
+    return size
+
+
+@dataclass
+class Fixtures:
+    """A head, understood. ``disks`` are (line, "drive" or "blockdev", options)."""
+
+    images: list[ImageFixture] = field(default_factory=list)
+    disks: list[tuple[int, str, str]] = field(default_factory=list)
+
+
+def parse_fixtures(transcript: Transcript) -> Fixtures:
+    """Reads a head. Raises TranscriptError."""
+    fixtures = Fixtures()
+    for number, line in enumerate(transcript.head, 1):
+        if is_free(line):
+            continue
+        word, _, rest = line.strip().partition(" ")
+        if line[0].isspace() and fixtures.images:
+            fixtures.images[-1].contents.append((number, line.strip()))
+        elif word == "image":
+            fixtures.images.append(ImageFixture(number, shlex.split(rest)))
+        elif word in ("drive", "blockdev"):
+            fixtures.disks.append((number, word, rest.strip()))
+        else:
+            reason = f"'{word}' is no fixture: expected image, drive, blockdev, or a prompt"
+            raise TranscriptError(transcript.path, number, reason)
+    return fixtures
+
+
+async def make_images(path: str, images: Sequence[ImageFixture], engine: Engine) -> None:
+    """Creates and fills images in the current folder. Raises TranscriptError."""
+    for image in images:
+        try:
+            request = image.request()
+            await engine.execute(request)
+        except (MonitorError, ValueError) as error:
+            raise TranscriptError(path, image.line, str(error)) from error
+        await _fill(path, image, request, engine)
+
+
+async def _fill(path: str, image: ImageFixture, request: CreateImage, engine: Engine) -> None:
+    if not image.contents:
+        return
+    writer = _Writer(engine)
+    file = request.filename.replace(",", ",,")
+    opening = f'drive_add 0 "if=none,id=fixture,file={file},format={request.format}"'
+    if not await writer.enter(opening):
+        raise TranscriptError(path, image.line, writer.said())
+    for line, command in image.contents:
+        escaped = command.replace("\\", "\\\\").replace('"', '\\"')
+        if not await writer.enter(f'qemu-io fixture "{escaped}"'):
+            raise TranscriptError(path, line, writer.said())
+    if not await writer.enter("drive_del fixture"):
+        raise TranscriptError(path, image.line, writer.said())
+
+
+class _Writer(Dialogue):
+    """Runs the commands that fill images; speaks only when one fails."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._failure = ""
+
+    def show(self, text: str) -> None:
+        """Nobody reads it."""
+
+    def print_error(self, error: MonitorError) -> None:
+        self._failure = error_text(error)
+
+    def said(self) -> str:
+        return self._failure

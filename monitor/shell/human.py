@@ -1,0 +1,35 @@
+"""Lines of the human monitor for another front end: QMP's ``human-monitor-command``."""
+
+from __future__ import annotations
+
+from monitor.engine.api import Engine
+from monitor.engine.errors import MonitorError
+from monitor.shell.session import Dialogue, told
+
+
+class HumanLines(Dialogue):
+    """Runs one line at a time; what it prints, errors included, is its answer.
+
+    Lines of the answer end as QEMU's monitor ends them, in CR LF.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._said: list[str] = []
+
+    async def __call__(self, line: str) -> str:
+        self._said.clear()
+        await self.enter(line)
+        return "".join(text.replace("\n", "\r\n") + "\r\n" for text in self._said)
+
+    def show(self, text: str) -> None:
+        self._said.append(text)
+
+    def print_error(self, error: MonitorError) -> None:
+        # A program reads this: QEMU's words, without a caret that points at nothing.
+        self._said.append(getattr(error, "hmp_text", "") or told_plainly(error))
+
+
+def told_plainly(error: MonitorError) -> str:
+    """An error in HMP's form, without caret and hint."""
+    return told(error).split("\n", 1)[0] if hasattr(error, "caret") else told(error)

@@ -1,0 +1,68 @@
+"""Background jobs as a script sees them: what waits for which, and the end of input."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from monitor.commands.outcomes import CANCELLED, outcomes_of
+from monitor.engine.api import Engine
+from monitor.engine.errors import JobNotActive, RequestError
+
+if TYPE_CHECKING:
+    from monitor.parser import Invocation
+
+_OVER = frozenset({"concluded", "null", "undefined"})
+
+# What keeps a job from ending by itself, by its status.
+_STUCK = {
+    "ready": "only block_job_complete ends it",
+    "standby": "only block_job_complete ends it",
+    "pending": "only job-finalize ends it",
+    "paused": "only block_job_resume lets it go on",
+}
+
+
+def waited_for(invocation: Invocation, job_id: str) -> bool:
+    """Whether a command waits for the end of a job, and so is where its end is told."""
+    if invocation.name != "wait":
+        return False
+    named: list[Any] = []
+    for value in invocation.arguments.values():
+        named += value if isinstance(value, list) else []
+    return not named or "all" in named or job_id in named
+
+
+async def settle(engine: Engine, note: Callable[[str], None]) -> dict[str, str]:
+    """Waits until no job is left running; {job: error} of those that failed and that no command
+    has waited for.
+
+    A job that cannot end without a command, when no more commands come, is cancelled, and ``note``
+    is told so.
+    """
+    outcomes = outcomes_of(engine)
+    cancelled: set[str] = set()
+    while running := [j for j in engine.jobs() if j.status not in _OVER and j.id not in cancelled]:
+        for job in running:
+            with contextlib.suppress(JobNotActive):  # it has ended, and dismissed itself
+                ended = await engine.job_ended(job.id)
+                if ended.status in _STUCK:
+                    note(f"job '{job.id}' is {ended.status}, {_STUCK[ended.status]}: cancelled")
+                    cancelled.add(job.id)
+                    await _cancel(engine, job.id)
+    failures = {outcome.job: str(outcome.error) for outcome in outcomes.unclaimed_failures()}
+    for job in engine.jobs():  # those that are kept until someone dismisses them
+        outcome = outcomes.of(job.id)
+        if job.error and job.error != CANCELLED and not (outcome and outcome.claimed):
+            failures.setdefault(job.id, job.error)
+    return failures
+
+
+async def _cancel(engine: Engine, job_id: str) -> None:
+    """Cancels a job for good and waits until it is gone; one that ends meanwhile is no mistake."""
+    from monitor.engine.schema.job import JobCancel
+
+    with contextlib.suppress(RequestError):
+        await engine.execute(JobCancel(id=job_id))
+        await engine.job_ended(job_id)

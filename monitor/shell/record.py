@@ -1,0 +1,198 @@
+"""Recording: what is typed in a session and what it answers, as a transcript.
+
+A ``Recorder`` cuts a session into entries, one a typed line, for whoever wants them: a file
+(``FileRecorder``) or a replay, which compares them with a file's.
+
+What a background job does is not told when it happens, which no two runs agree on, but at the end
+of a command that has waited for it: then it has surely happened. Of several jobs it is told in the
+order in which they began.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from monitor.engine.api import Engine, Event
+from monitor.shell.announce import Announcer
+from monitor.shell.jobs import waited_for
+from monitor.shell.masks import Bindings, escape
+from monitor.shell.session import CONTINUATION, PROMPT, printable
+
+if TYPE_CHECKING:
+    from monitor.parser import Invocation
+
+FAILED = "[failed]"
+"""A transcript's line below the output of a command that failed."""
+
+
+@dataclass
+class Entry:
+    """One typed line (several while a bracket was open), and all that was printed for it."""
+
+    text: str
+    lines: list[str] = field(default_factory=list)
+    failed: bool = False
+    wanted: bool = True
+    ran: list[Invocation] = field(default_factory=list)
+
+    def all_lines(self) -> list[str]:
+        return [*self.lines, FAILED] if self.failed else self.lines
+
+
+class Recorder:
+    """Entries of one session, each handed to ``sink`` when its command has ended."""
+
+    def __init__(self, engine: Engine, sink: Callable[[Entry], None]) -> None:
+        self._sink = sink
+        self._news = _News(engine)
+        self._current: ContextVar[Entry | None] = ContextVar("entry", default=None)
+
+    @contextlib.contextmanager
+    def entry(self, text: str) -> Iterator[Entry]:
+        """What is printed inside, by this task, belongs to ``text``."""
+        entry = Entry(text)
+        token = self._current.set(entry)
+        try:
+            yield entry
+        finally:
+            self._current.reset(token)
+        if entry.wanted:
+            entry.lines += self._news.certain_after(entry.ran)
+            self._sink(entry)
+
+    def output(self, text: str) -> None:
+        entry = self._current.get()
+        if entry is not None:
+            entry.lines += [line.rstrip() for line in printable(text).split("\n")]
+
+    def ran(self, invocation: Invocation) -> None:
+        """A command of the entry has been carried out."""
+        entry = self._current.get()
+        if entry is not None:
+            entry.ran.append(invocation)
+
+    def close(self) -> None:
+        self._news.close()
+
+
+class _News:
+    """Lines about events, kept until a command makes it certain that they have come."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._announcer = Announcer(engine.jobs)
+        self._lines: list[tuple[str | None, str]] = []  # job, line
+        self._begun: list[str] = []  # jobs that nobody has waited for to the end
+        self._ended: set[str] = set()
+        self.close = engine.subscribe(self._on_event)
+
+    def _on_event(self, event: Event) -> None:
+        job = _job_of(event)
+        if job is not None:
+            self._follow(job, event.data.get("status"))
+        line = self._announcer.line(event)
+        if line is not None:
+            self._lines.append((job, line))
+
+    def _follow(self, job: str, status: str | None) -> None:
+        if status == "created" and job not in self._begun:
+            self._begun.append(job)
+            self._ended.discard(job)
+        elif status in ("concluded", "null"):
+            self._ended.add(job)
+
+    def certain_after(self, ran: list[Invocation]) -> list[str]:
+        """Takes what is certain once these commands have run."""
+        waited = [job for job in self._begun if any(waited_for(command, job) for command in ran)]
+        told = [line for job in waited for owner, line in self._lines if owner == job]
+        self._begun = [j for j in self._begun if not (j in waited and j in self._ended)]
+        self._lines = [item for item in self._lines if item[0] not in waited]
+        if not self._begun:
+            # No job is at work that could be the reason for the rest.
+            told += [line for _, line in self._lines]
+            self._lines.clear()
+        return told
+
+
+def _job_of(event: Event) -> str | None:
+    """The job that an event is about; None when it is about no job."""
+    if event.name.startswith("JOB_"):
+        return str(event.data["id"])
+    if event.name.startswith("BLOCK_JOB_"):
+        return str(event.data.get("device", event.data.get("id")))
+    return None
+
+
+class Masker:
+    """Masks what differs from run to run: qemu-io's times and rates, node names that were made up,
+    the folder ``here`` in which the session runs. ``bound`` are names that stand for texts already.
+    """
+
+    def __init__(self, here: str) -> None:
+        self.bound: Bindings = {}
+        self._here = here.rstrip("/") + "/"
+        self._nodes: dict[str, str] = {}
+
+    def output(self, line: str) -> str:
+        """A line of output as a transcript has it."""
+        plain = escape(line)
+        # What has to be escaped is rare and stands as it is.
+        return plain if plain != line else self.typed(line)
+
+    def typed(self, text: str) -> str:
+        text = _IO_TIMES.sub("; [TIME] ([RATE] and [RATE])", text)
+        if self._here != "/":
+            text = text.replace(self._here, "[PATH:here]/")
+        return _MADE_UP.sub(self._node, text)
+
+    def _node(self, match: re.Match[str]) -> str:
+        for name, text in self.bound.items():
+            if text == match[0]:
+                return f"[{name}]"
+        return self._nodes.setdefault(match[0], self._new_name())
+
+    def _new_name(self) -> str:
+        number = len(self._nodes) + 1
+        while f"NODE:n{number}" in self.bound:
+            number += 1
+        return f"[NODE:n{number}]"
+
+
+class FileRecorder(Recorder):
+    """Writes the transcript ``path``, which must not exist yet, entry by entry.
+
+    ``setup`` are lines for the transcript's head.
+    """
+
+    def __init__(self, path: str, engine: Engine, setup: Sequence[str] = ()) -> None:
+        self._file = open(path, "x", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        self._masker = Masker(os.getcwd())
+        super().__init__(engine, self._write)
+        for line in setup:
+            self._put(self._masker.typed(line))
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+
+    def _write(self, entry: Entry) -> None:
+        prompts = [PROMPT, *[CONTINUATION] * entry.text.count("\n")]
+        for prompt, text in zip(prompts, entry.text.split("\n"), strict=True):
+            self._put(f"{prompt}{self._masker.typed(text)}".rstrip())
+        for line in entry.lines:
+            self._put(self._masker.output(line))
+        if entry.failed:
+            self._put(FAILED)
+        self._file.flush()
+
+    def _put(self, line: str) -> None:
+        self._file.write(line + "\n")
+
+
+_IO_TIMES = re.compile(r"; [\d:.]+ sec \([\w.+-]+ \w+/sec and [\w.+-]+ ops/sec\)$")
+_MADE_UP = re.compile(r"#block\d+")

@@ -1,0 +1,307 @@
+"""Scripts: commands from files, from ``-c`` and from a pipe, and the status that says how it went.
+
+Only results go to stdout. Errors go to stderr with the place of the command::
+
+    backup.blkmon:12: Error: Device 'd1' not found
+
+Files and ``-c`` are parsed wholly before anything runs. A pipe is parsed and acted on line by line
+as it arrives, each result flushed before the next line is looked at, so that a program can hold a
+conversation. The first command that fails ends a script, unless it was to go on; the status is the
+first failure's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, TextIO
+
+from monitor.commands.outcomes import outcomes_of
+from monitor.commands.registry import Answer
+from monitor.commands.render import note_line
+from monitor.engine.api import Engine, Event
+from monitor.engine.errors import MonitorError, ProtocolError
+from monitor.shell.jobs import settle
+from monitor.shell.session import (
+    OutputClosed,
+    ScriptStopped,
+    Session,
+    decode_script,
+    error_text,
+    printable,
+    read_script,
+)
+
+if TYPE_CHECKING:
+    from monitor.parser import Invocation
+
+PIPE = "<stdin>"
+
+
+class Status(IntEnum):
+    """Exit statuses; scripts of other people match them, so a number keeps its meaning."""
+
+    OK = 0
+    FAILED = 1  # a command failed
+    USAGE = 2  # the command line itself is wrong
+    SYNTAX = 3  # a script does not parse; of a file nothing ran
+    JOB_FAILED = 4  # a job that was waited for failed
+    LOST = 5  # the connection to the engine is lost
+    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+    PIPE_CLOSED = 141  # 128 + SIGPIPE: nobody reads the output
+
+
+@dataclass(frozen=True)
+class Source:
+    """Text that is parsed as a whole. ``name`` is what messages call it."""
+
+    name: str
+    text: str
+
+    @classmethod
+    def file(cls, path: str) -> Source:
+        """``-`` is standard input. Raises HostFailure."""
+        return cls(PIPE, decode_script(_all_of(0))) if path == "-" else cls(path, read_script(path))
+
+    @classmethod
+    def command(cls, text: str, number: int) -> Source:
+        """The ``number``-th ``-c`` of the command line, from one."""
+        return cls(f"<command {number}>", text)
+
+
+@dataclass(frozen=True)
+class ScriptOptions:
+    keep_going: bool = False
+    json: bool = False  # one object a command on stdout
+
+
+class ScriptSession(Session):
+    """Commands without a person: results to ``out``, everything else to ``err``."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: ScriptOptions | None = None,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+    ) -> None:
+        super().__init__(engine)
+        self.options = options or ScriptOptions()
+        self.status = Status.OK
+        self._out = out or sys.stdout
+        self._err = err or sys.stderr
+        self._place = ""
+        self._printed: list[str] = []
+        outcomes_of(engine)  # remembers from now on how jobs end
+        self.close = engine.subscribe(self._on_event)
+        """Ends the session's interest in the engine."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing more is to be run."""
+        return self.quitting or (self.status != Status.OK and not self.options.keep_going)
+
+    # -- output ------------------------------------------------------------------------------
+
+    def show(self, text: str) -> None:
+        if self.options.json:
+            self._printed.append(text)
+        else:
+            self._write(printable(text))
+
+    def _write(self, text: str) -> None:
+        try:
+            self._out.write(text + "\n")
+            self._out.flush()
+        except OSError as error:
+            raise OutputClosed(error) from error
+
+    def note(self, text: str) -> None:
+        """A line for people, with the place of the command that is running, on stderr."""
+        place = f"{self._place}: " if self._place else "blkmon: "
+        _say(self._err, place + text)
+
+    def _on_event(self, event: Event) -> None:
+        line = note_line(event)
+        if line is not None:
+            self.note(line)
+
+    def give(self, invocation: Invocation, answer: Answer) -> None:
+        if not self.options.json:
+            super().give(invocation, answer)
+            return
+        if self.recorder is not None and (text := answer.render()):
+            self.recorder.output(text.removesuffix("\n"))
+        self._write_object(invocation, {"return": answer.data})
+
+    def _write_object(self, invocation: Invocation, outcome: dict[str, Any]) -> None:
+        printed, self._printed = self._printed, []
+        said = {"printed": printed} if printed else {}
+        self._write(_to_json({"command": invocation.text, **said, **outcome}))
+
+    # -- failures ----------------------------------------------------------------------------
+
+    def excused(self, invocation: Invocation, error: MonitorError) -> None:
+        if invocation.mark == "-":
+            self._report(self._place, error)
+        self._tell_program(invocation, error)
+
+    def fail(self, invocation: Invocation, error: MonitorError) -> None:
+        """Reports a command's failure, which makes it the script's unless another came before."""
+        self._report(f"{invocation.source}:{invocation.line}", error)
+        self._tell_program(invocation, error)
+        self._failed(_status_of(error))
+
+    def _tell_program(self, invocation: Invocation, error: MonitorError) -> None:
+        self.record_error(error)
+        if self.options.json:
+            described = {"class": error.qmp_class, "desc": error.text}
+            self._write_object(invocation, {"error": described})
+
+    def fail_to_parse(self, error: MonitorError) -> None:
+        report_mistakes(error, self._err)
+        self._failed(Status.SYNTAX)
+
+    def _failed(self, status: Status) -> None:
+        self.status = self.status or status
+
+    def _report(self, place: str, error: MonitorError) -> None:
+        _say(self._err, f"{place}: Error: {error_text(error)}")
+
+    def file_failed(self, path: str, invocation: Invocation, error: MonitorError) -> None:
+        if not self.options.keep_going:
+            super().file_failed(path, invocation, error)
+        self.fail(invocation, error)
+
+    # -- running -----------------------------------------------------------------------------
+
+    async def run_all(self, invocations: Sequence[Invocation]) -> None:
+        """Runs what was parsed, up to the first failure or ``quit``."""
+        for invocation in invocations:
+            if self.stopped:
+                return
+            await self.run_one(invocation)
+
+    async def run_one(self, invocation: Invocation) -> None:
+        self._place = f"{invocation.source}:{invocation.line}"
+        await self.recorded(invocation.mark + invocation.text, self._run_one(invocation))
+        self._place = ""
+
+    async def _run_one(self, invocation: Invocation) -> bool:
+        try:
+            await self.run(invocation)
+        except MonitorError as error:
+            self.fail(invocation, error)
+            return False
+        return True
+
+    async def run_pipe(self, lines: AsyncIterator[str]) -> None:
+        """Runs commands as their lines arrive. A line that does not parse ends it with SYNTAX, as
+        a failing command would; with ``keep_going`` only that line is lost."""
+        from monitor.parser import is_complete, parse_script
+
+        text, first = "", 1
+        number = 0
+        async for line in lines:
+            number += 1
+            text += line
+            if not is_complete(text):
+                continue
+            await self._run_text(parse_script, text, first)
+            text, first = "", number + 1
+            if self.stopped:
+                return
+        if text:
+            await self._run_text(parse_script, text, first)
+
+    async def _run_text(self, parse: Any, text: str, line: int) -> None:
+        try:
+            invocations = parse(text.removesuffix("\n"), PIPE, line)
+        except MonitorError as error:
+            self.fail_to_parse(error)
+            return
+        await self.run_all(invocations)
+
+    async def finish(self) -> None:
+        """The end of input: jobs that still run are waited for, unless the session was quit."""
+        if self.quitting:
+            return
+        for job_id, error in (await settle(self.engine, self.note)).items():
+            self.note(f"Error: Job '{job_id}' failed: {error}")
+            self._failed(Status.JOB_FAILED)
+
+
+def _to_json(value: Any) -> str:
+    """On one line. Text that is no UTF-8 (names of files) keeps its bytes as surrogates."""
+    import json
+
+    import msgspec
+
+    return json.dumps(msgspec.to_builtins(value))
+
+
+def _status_of(error: BaseException) -> Status:
+    """The exit status that a failed command gives its script."""
+    from monitor.commands.errors import JobFailed
+
+    if isinstance(error, ScriptStopped) and error.__cause__ is not None:
+        return _status_of(error.__cause__)
+    if isinstance(error, JobFailed):
+        return Status.JOB_FAILED
+    if isinstance(error, ProtocolError):
+        return Status.LOST
+    return Status.FAILED
+
+
+def parse_sources(sources: Sequence[Source], err: TextIO | None = None) -> list[Invocation] | None:
+    """All commands of all sources; None when there are mistakes, which are then all reported."""
+    from monitor.parser import parse_script
+
+    found: list[Invocation] = []
+    sound = True
+    for source in sources:
+        try:
+            found += parse_script(source.text, source.name)
+        except MonitorError as error:
+            report_mistakes(error, err or sys.stderr)
+            sound = False
+    return found if sound else None
+
+
+def report_mistakes(error: MonitorError, err: TextIO) -> None:
+    """Each mistake that parsing met, with its place and the caret under it."""
+    from monitor.parser import ScriptErrors
+
+    for mistake in error.errors if isinstance(error, ScriptErrors) else [error]:
+        place = f"{getattr(mistake, 'source', PIPE)}:{getattr(mistake, 'line', 1)}"
+        _say(err, f"{place}: Error: {error_text(mistake)}")
+
+
+def _say(err: TextIO, text: str) -> None:
+    try:
+        err.write(printable(text) + "\n")
+        err.flush()
+    except OSError:
+        # Nobody reads the errors either; the status still tells.
+        pass
+
+
+def _all_of(fd: int) -> bytes:
+    with open(fd, "rb", closefd=False) as file:
+        return file.read()
+
+
+async def read_lines(fd: int) -> AsyncIterator[str]:
+    """Lines of a pipe, terminal or file as they arrive, each with its newline if it had one."""
+    from monitor.servers.channel import FdChannel
+
+    channel = FdChannel(fd, 1)
+    rest = b""
+    while data := await channel.read():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield decode_script(line) + "\n"
+    if rest:
+        yield decode_script(rest)
