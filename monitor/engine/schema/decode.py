@@ -38,6 +38,7 @@ from monitor.engine.schema.scalars import (
 
 __all__ = [
     "MissingParameter",
+    "NestedTooDeeply",
     "ParameterError",
     "UnacceptedValue",
     "UnexpectedParameter",
@@ -118,13 +119,20 @@ class UnacceptedValue(ParameterError):
     choices: tuple[str, ...] = ()
 
 
+@dataclass(eq=False)
+class NestedTooDeeply(RequestError):
+    """More levels of options than can be walked, about 300. (QEMU takes a few more.)"""
+
+    template = "Parameters are nested too deeply"
+
+
 def decode(
     struct_type: type[S] | Any, value: Any, *, keyval: bool = False, prefix: str = ""
 ) -> Any:
     """``value`` as a ``struct_type`` (a struct, or a union of tagged structs).
 
     For a ``Request``, ``value`` is its arguments. ``prefix`` goes before the names in errors.
-    Raises ``ParameterError``.
+    Raises ``ParameterError`` and ``NestedTooDeeply``.
     """
     try:
         return _visitor(struct_type, keyval)(value)
@@ -132,6 +140,8 @@ def decode(
         if prefix:
             error.inside(prefix)
         raise
+    except RecursionError:
+        raise NestedTooDeeply from None
 
 
 def _by_last_name(error: ParameterError) -> ParameterError:
