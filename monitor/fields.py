@@ -293,52 +293,74 @@ def expected(member: Field) -> str:
 
 def _mistake(error: ParameterError, tree: Tree, statement: Statement) -> Mistake:
     """The decoder's error at its place in the line."""
-    branch, missing = _find(tree, error.path)
+    spot = _find(tree, error.path, statement)
+    last = error.path.rpartition(".")[2]
     match error:
         case decoding.MissingParameter():
-            return _missing(error, branch, statement)
+            # A neighbour that may have been meant to be what is missing is the place.
+            slip = nearest(last, spot.neighbours)
+            if slip is not None:
+                hint = f"did you mean '{last}'?"
+                return Mistake(spot.neighbours[slip], error.text, hint=hint)
+            return Mistake(spot.end, error.text, expected=f"{error.path}=")
         case decoding.UnexpectedParameter():
-            span = branch.key if branch and branch.key[1] else _whole(branch, statement)
-            last = error.path.rpartition(".")[2]
             known = one_of(error.known) if error.known else ""
-            return Mistake(span, error.text, expected=known, hint=suggestion(last, error.known))
+            meant = suggestion(last, error.known)
+            return Mistake(spot.key, error.text, expected=known, hint=meant)
         case decoding.UnacceptedValue():
-            hint = suggestion(error.value, error.choices)
-            span = _whole(branch, statement)
-            return Mistake(span, error.text, expected=one_of(error.choices), hint=hint)
+            meant = suggestion(error.value, error.choices)
+            return Mistake(spot.value, error.text, expected=one_of(error.choices), hint=meant)
         case decoding.WrongParameterType() | decoding.WrongParameterValue():
-            words = _TYPES.get(error.expected, "")
-            span = _whole(branch, statement)
-            return Mistake(span, error.text, expected=words if not missing else "")
+            return Mistake(spot.value, error.text, expected=_TYPES.get(error.expected, ""))
         case _:
-            return Mistake(_whole(branch, statement), error.text)
+            return Mistake(spot.value, error.text)
 
 
-def _missing(error: ParameterError, branch: Tree | None, statement: Statement) -> Mistake:
-    """Where something is missing that a neighbour may have been meant to be, that is the place."""
-    name = error.path.rpartition(".")[2]
-    neighbours = branch.branches if branch is not None else {}
-    slip = nearest(name, neighbours)
-    if slip is not None:
-        return Mistake(neighbours[slip].key, error.text, hint=f"did you mean '{name}'?")
-    end = statement.end
-    return Mistake((end, end + 1), error.text, expected=f"{error.path}=")
+@dataclass(slots=True)
+class _Spot:
+    """Places around a parameter: its key, its value, where more can be typed beside it."""
+
+    key: Span
+    value: Span
+    end: Span
+    neighbours: dict[str, Span]
 
 
-def _find(tree: Tree, path: str) -> tuple[Tree | None, bool]:
-    """The deepest branch on the way to ``path``, and whether something was left of the way."""
+def _find(tree: Tree, path: str, statement: Statement) -> _Spot:
+    """The spot of the parameter ``path``, or of the innermost thing around it that was typed."""
     here = tree
-    for part in path.replace("[", ".").replace("]", "").split("."):
-        below = here.branches.get(part)
-        if below is None:
-            return here, True
-        here = below
-    return here, False
+    parts = path.replace("[", ".").replace("]", "").split(".")
+    while parts and parts[0] in here.branches:
+        here = here.branches[parts.pop(0)]
+    if here.token is not None and here.token.kind is Kind.JSON and parts:
+        return _find_in_json(here.token, parts)
+    end = (statement.end, statement.end + 1)
+    neighbours = {name: branch.key for name, branch in here.branches.items()}
+    if here.token is not None:
+        value = _visible(here.token)
+        return _Spot(here.key if here.key[1] else value, value, end, neighbours)
+    around = here.key if here.key[1] else statement.name.span
+    return _Spot(around, around, end, neighbours)
 
 
-def _whole(branch: Tree | None, statement: Statement) -> Span:
-    if branch is not None and branch.token is not None:
-        return _visible(branch.token)
-    if branch is not None and branch.key[1]:
-        return branch.key
-    return statement.name.span
+def _find_in_json(token: Token, parts: list[str]) -> _Spot:
+    from monitor import grammar
+
+    def moved(span: Span) -> Span:
+        return span[0] + token.start, span[1] + token.start
+
+    places = grammar.places(token.text)
+    path = ""
+    for part in parts:
+        inner = f"{path}.{part}" if path else part
+        if inner not in places:
+            break
+        path = inner
+    prefix = f"{path}." if path else ""
+    neighbours = {
+        name.removeprefix(prefix): moved(key)
+        for name, (key, _) in places.items()
+        if name and name.startswith(prefix) and "." not in name.removeprefix(prefix)
+    }
+    key, value = map(moved, places[path])
+    return _Spot(key, value, (value[1] - 1, value[1]), neighbours)

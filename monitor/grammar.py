@@ -43,7 +43,7 @@ def language() -> Lark:
     return Lark(
         grammar,
         parser="lalr",
-        start="script",
+        start=["script", "value"],
         g_regex_flags=re.ASCII,
         propagate_positions=True,
         maybe_placeholders=False,
@@ -59,6 +59,30 @@ def _cache_file() -> str | None:
     except OSError:
         return None
     return str(folder / "grammar.lalr") if os.access(folder, os.W_OK) else None
+
+
+def places(text: str) -> dict[str, tuple[Span, Span]]:
+    """Where each member of the JSON ``text`` is, by full name (``file.filename``, ``list.0``).
+
+    First the place of its name (of an element: of the element), then that of its value; "" is the
+    whole.
+    """
+    tree = language().parse(text, start="value")
+    found: dict[str, tuple[Span, Span]] = {"": (_span(tree), _span(tree))}
+    _note(tree, "", found)
+    return found
+
+
+def _note(value: Tree[Leaf] | Leaf, path: str, found: dict[str, tuple[Span, Span]]) -> None:
+    if not isinstance(value, Tree) or value.data not in ("object", "array"):
+        return
+    for index, part in enumerate(value.children[1:-1]):
+        assert isinstance(part, Tree)
+        label, content = part.children if part.data == "member" else (part, part)
+        name = _text(label) if part.data == "member" else str(index)
+        inner = f"{path}.{name}" if path else name
+        found[inner] = (_span(label), _span(content))
+        _note(content, inner, found)
 
 
 # From the tree
