@@ -112,7 +112,7 @@ def _request_help(name: str) -> Answer | None:
     help="show various information about the system state",
     params="[subcommand]",
     details="Without an argument, what there is to know.",
-    example="info block -v d0",
+    example="info",
 )
 async def info(session: Session, item: str | None) -> Answer:
     if item:

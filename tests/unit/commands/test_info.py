@@ -1,0 +1,178 @@
+"""``info …``: the texts are those that QEMU 7.2 prints for the same answers."""
+
+from __future__ import annotations
+
+from monitor.engine.schema.job import JobInfo, QueryBlockJobs, QueryJobs
+from monitor.engine.schema.monitor import QueryVersion, VersionInfo, VersionTriple
+from monitor.engine.schema.query import CacheInfo, ImageInfo, QueryBlock, QueryNamedBlockNodes
+from tests.support.answers import block_job, device, drive, image
+from tests.support.commands import typed
+
+TWO = [drive("d0", inserted=device()), drive("d1")]
+
+
+def test_drives_with_an_empty_line_between() -> None:
+    text, requests = typed("info block", {QueryBlock: TWO})
+    assert text == (
+        "d0 (n0): a.qcow2 (qcow2)\n"
+        "    Removable device: not locked, tray closed\n"
+        "    Cache mode:       writeback\n"
+        "\n"
+        "d1: [not inserted]\n"
+        "    Removable device: not locked, tray closed"
+    )
+    assert requests == [QueryBlock()]
+
+
+def test_nothing_for_no_drives() -> None:
+    assert typed("info block", {QueryBlock: []}) == ("", [QueryBlock()])
+
+
+def test_one_drive_that_is_not_the_first_has_an_empty_line_before_it() -> None:
+    assert typed("info block d1", {QueryBlock: TWO})[0] == (
+        "\nd1: [not inserted]\n    Removable device: not locked, tray closed"
+    )
+
+
+def test_a_name_that_is_no_drives_is_looked_for_among_the_nodes() -> None:
+    text, _ = typed("info block n0", {QueryBlock: TWO, QueryNamedBlockNodes: [device()]})
+    assert text == "n0: a.qcow2 (qcow2)\n    Cache mode:       writeback"
+
+
+def test_an_unknown_name_shows_nothing() -> None:
+    assert typed("info block nope", {QueryBlock: TWO, QueryNamedBlockNodes: []})[0] == ""
+
+
+def test_named_nodes_do_not_ask_for_drives() -> None:
+    text, requests = typed(
+        "info block -n", {QueryNamedBlockNodes: [device(), device(node="n1", ro=True)]}
+    )
+    assert text == (
+        "n0: a.qcow2 (qcow2)\n    Cache mode:       writeback\n\n"
+        "n1: a.qcow2 (qcow2, read-only)\n    Cache mode:       writeback"
+    )
+    assert requests == [QueryNamedBlockNodes()]
+
+
+def test_what_is_out_of_the_ordinary() -> None:
+    node = device(
+        encrypted=True,
+        cache=CacheInfo(writeback=False, direct=True, no_flush=True),
+        backing_file="base.qcow2",
+        backing_file_depth=2,
+        detect_zeroes="unmap",
+        iops=7,
+    )
+    shown = drive("d0", inserted=node, qdev="/x", locked=True, tray_open=True, io_status="nospace")
+    assert typed("info block", {QueryBlock: [shown]})[0] == (
+        "d0 (n0): a.qcow2 (qcow2, encrypted)\n"
+        "    Attached to:      /x\n"
+        "    I/O status:       nospace\n"
+        "    Removable device: locked, tray open\n"
+        "    Cache mode:       writethrough, direct, ignore flushes\n"
+        "    Backing file:     base.qcow2 (chain depth: 2)\n"
+        "    Detect zeroes:    unmap\n"
+        "    I/O throttling:   bps=0 bps_rd=0 bps_wr=0 iops=7 iops_rd=0 iops_wr=0"
+    )
+
+
+def test_a_drive_without_a_name_shows_its_node() -> None:
+    shown = [drive("", inserted=device()), drive("", qdev="q0"), drive("")]
+    firsts = [
+        part.splitlines()[0] for part in typed("info block", {QueryBlock: shown})[0].split("\n\n")
+    ]
+    assert firsts == ["n0: a.qcow2 (qcow2)", "q0: [not inserted]", "<anonymous>: [not inserted]"]
+
+
+def test_details_are_qemu_imgs() -> None:
+    specific = {
+        "type": "qcow2",
+        "data": {
+            "compat": "1.1",
+            "compression-type": "zlib",
+            "lazy-refcounts": False,
+            "refcount-bits": 16,
+            "corrupt": False,
+            "extended-l2": False,
+            "bitmaps": [{"flags": ["auto"], "name": "b0", "granularity": 65536}],
+        },
+    }
+    top = image(
+        "dir/a.qcow2",
+        actual_size=200704,
+        cluster_size=65536,
+        dirty_flag=True,
+        backing_filename="base",
+        full_backing_filename="dir/base",
+        backing_filename_format="raw",
+        format_specific=specific,
+        backing_image=ImageInfo(filename="dir/base", format="raw", virtual_size=512),
+    )
+    text, _ = typed("info block -v", {QueryBlock: [drive("d0", inserted=device(image=top))]})
+    assert text.split("\n\n")[1] == (
+        "Images:\n"
+        "image: dir/a.qcow2\n"
+        "file format: qcow2\n"
+        "virtual size: 64 MiB (67108864 bytes)\n"
+        "disk size: 196 KiB\n"
+        "cluster_size: 65536\n"
+        "cleanly shut down: no\n"
+        "backing file: base (actual path: dir/base)\n"
+        "backing file format: raw\n"
+        "Format specific information:\n"
+        "    compat: 1.1\n"
+        "    compression type: zlib\n"
+        "    lazy refcounts: false\n"
+        "    bitmaps:\n"
+        "        [0]:\n"
+        "            flags:\n"
+        "                [0]: auto\n"
+        "            name: b0\n"
+        "            granularity: 65536\n"
+        "    refcount bits: 16\n"
+        "    corrupt: false\n"
+        "    extended l2: false\n"
+        "image: dir/base\n"
+        "file format: raw\n"
+        "virtual size: 512 B (512 bytes)\n"
+        "disk size: unavailable"
+    )
+
+
+def test_a_backing_file_that_cannot_be_found() -> None:
+    top = image("json:{}", backing_filename="base")
+    text, _ = typed("info block -v", {QueryBlock: [drive("d0", inserted=device(image=top))]})
+    assert "backing file: base (cannot determine actual path)\n" in text + "\n"
+
+
+def test_block_jobs() -> None:
+    jobs = [block_job(), block_job(type="commit", device="d1", speed=0)]
+    assert typed("info block-jobs", {QueryBlockJobs: jobs})[0] == (
+        "Streaming device d0: Completed 524288 of 67108864 bytes, speed limit 1048576 bytes/s\n"
+        "Type commit, device d1: Completed 524288 of 67108864 bytes, speed limit 0 bytes/s"
+    )
+    assert typed("info block-jobs", {QueryBlockJobs: []})[0] == "No active jobs"
+
+
+def test_jobs() -> None:
+    jobs = [
+        JobInfo(id="s0", type="stream", status="running", current_progress=1, total_progress=3),
+        JobInfo(
+            id="c0",
+            type="create",
+            status="concluded",
+            current_progress=0,
+            total_progress=0,
+            error="No space left on device",
+        ),
+    ]
+    assert typed("info jobs", {QueryJobs: jobs})[0] == (
+        "s0: stream, running, 33% (1 of 3)\n"
+        "c0: create, concluded, 0% (0 of 0): No space left on device"
+    )
+    assert typed("info jobs", {QueryJobs: []})[0] == "No active jobs"
+
+
+def test_the_version_stands_before_the_package() -> None:
+    version = VersionInfo(qemu=VersionTriple(major=7, minor=2, micro=0), package=" (blkmon)")
+    assert typed("info version", {QueryVersion: version})[0] == "7.2.0 (blkmon)"
