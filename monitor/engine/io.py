@@ -63,24 +63,25 @@ def _check(root: RootEdge, request: IoRequest) -> None:
     root.check(*_span(request), 0)
 
 
-def _buffer(request: IoRequest) -> mmap.mmap:
-    """A page-aligned buffer for one piece."""
-    return mmap.mmap(-1, max(1, min(_span(request)[1], PIECE)))
+def _buffer(request: IoRequest) -> memoryview:
+    """A page-aligned buffer for one piece. It is not closed but forgotten: the traceback of a
+    failed request still holds slices of it, and closing would fail for that reason."""
+    return memoryview(mmap.mmap(-1, max(1, min(_span(request)[1], PIECE))))
 
 
 def _read(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
     _check(root, request)
     result = IoResult()
     collected = bytearray()
-    with _buffer(request) as area, memoryview(area) as buffer:
-        for offset, length in _pieces(request):
-            with lane:
-                root.read(buffer[:length], offset)
-            if request.pattern is not UNSET and result.mismatch is UNSET:
-                _compare(buffer[:length], offset, request, result)
-            if request.want_data is True and len(collected) < MAX_DATA:
-                collected += buffer[: min(length, MAX_DATA - len(collected))]
-            result.bytes += length
+    buffer = _buffer(request)
+    for offset, length in _pieces(request):
+        with lane:
+            root.read(buffer[:length], offset)
+        if request.pattern is not UNSET and result.mismatch is UNSET:
+            _compare(buffer[:length], offset, request, result)
+        if request.want_data is True and len(collected) < MAX_DATA:
+            collected += buffer[: min(length, MAX_DATA - len(collected))]
+        result.bytes += length
     if request.want_data is True:
         result.data = bytes(collected)
     return result
@@ -107,12 +108,12 @@ def _write(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
     _check(root, request)
     pattern = 0xCD if request.pattern is UNSET else int(request.pattern) & 0xFF
     result = IoResult()
-    with _buffer(request) as area, memoryview(area) as buffer:
-        buffer[:] = bytes([pattern]) * len(buffer)
-        for offset, length in _pieces(request):
-            with lane:
-                root.write(buffer[:length], offset)
-            result.bytes += length
+    buffer = _buffer(request)
+    buffer[:] = bytes([pattern]) * len(buffer)
+    for offset, length in _pieces(request):
+        with lane:
+            root.write(buffer[:length], offset)
+        result.bytes += length
     return result
 
 

@@ -98,6 +98,8 @@ class Model:
             return
         size = operation.offset + operation.length
         size -= size % subject.unit
+        if size > len(self.bytes) and not subject.grows:
+            return
         self.image.driver.truncate(size)
         kept = self.bytes[:size]
         self.bytes = kept + bytes(size - len(kept))
@@ -224,7 +226,7 @@ def check_fixed_size(image: Image, initial: bytes) -> None:
 
 def check_resizing(image: Image, initial: bytes) -> None:
     """What is cut off does not come back."""
-    if not image.subject.resizable:
+    if not (image.subject.resizable and image.subject.grows):
         return
     driver, unit = image.driver, image.subject.unit
     model = Model(image, initial)

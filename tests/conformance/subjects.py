@@ -16,10 +16,12 @@ from monitor.engine.drivers.file.driver import FileDriver
 from monitor.engine.drivers.file.host import DirectIoUnsupported
 from monitor.engine.drivers.memory import MemoryDriver
 from monitor.engine.drivers.null import NullCoDriver
+from monitor.engine.drivers.qcow2 import CreateOptions, Qcow2Driver, create_image
 from monitor.engine.drivers.raw import RawDriver
 from monitor.engine.schema.blockdev import (
     BlockdevOptionsFile,
     BlockdevOptionsNullCo,
+    BlockdevOptionsQcow2,
     BlockdevOptionsRaw,
 )
 from tests.support.edges import DriverEdge
@@ -41,6 +43,7 @@ class Subject:
     build: Callable[[Path, bytes], Opener]
     unit: int = 1  # sizes are multiples of this, bytes
     resizable: bool = True
+    grows: bool = True
     keeps: bool = True  # what is written can be read
     endless: bool = False  # takes requests beyond the end, as a format makes them of its file
 
@@ -149,6 +152,48 @@ def raw(
     return build
 
 
+def qcow2(
+    below: BottomBuilder, *, cluster: int = 65536, version: int = 3, backed: bool = False
+) -> Callable[[Path, bytes], Opener]:
+    """``qcow2`` over ``below``; ``backed``: an overlay without a cluster of its own, and the
+    contents are those of its backing image."""
+
+    def build(directory: Path, contents: bytes) -> Opener:
+        open_below = below(directory, b"")
+        base = MemoryDriver(data=contents)
+        _format(open_below, len(contents), cluster, version)
+
+        def opener() -> Layers:
+            layers = open_below()
+            driver = Qcow2Driver()
+            options = BlockdevOptionsQcow2(file="child")
+            layers.append(opened_driver(driver, options, OpenFlags(unmap=True), file=layers[-1]))
+            if backed:
+                driver.attach_backing(DriverEdge(base, "backing"))
+            return layers
+
+        if any(contents) and not backed:
+            _write(opener, contents)
+        return opener
+
+    return build
+
+
+def _format(open_below: Opener, size: int, cluster: int, version: int) -> None:
+    layers = open_below()
+    options = CreateOptions(size=size, cluster_size=cluster, version=version)
+    create_image(DriverEdge(layers[-1]), options)
+    for driver in reversed(layers):
+        driver.close()
+
+
+def _write(opener: Opener, contents: bytes) -> None:
+    layers = opener()
+    layers[-1].write(memoryview(contents), 0)
+    for driver in reversed(layers):
+        driver.close()
+
+
 SUBJECTS: list[Subject] = [
     Subject("memory", memory, endless=True),
     Subject("file", file(), endless=True),
@@ -173,5 +218,20 @@ SUBJECTS: list[Subject] = [
         raw(file(direct=True), offset=1000, after=100),
         unit=512,
         resizable=False,
+    ),
+    Subject("qcow2 on memory", qcow2(memory), unit=512),
+    Subject("qcow2 on memory, 512 B", qcow2(memory, cluster=512), unit=512),
+    Subject("qcow2 on memory, 4 KiB, version 2", qcow2(memory, cluster=4096, version=2), unit=512),
+    Subject("qcow2 on memory, 2 MiB", qcow2(memory, cluster=2 << 20), unit=512),
+    Subject("qcow2 on file", qcow2(file(unmap=True)), unit=512),
+    Subject("qcow2 on file, O_DIRECT", qcow2(file(direct=True), cluster=4096), unit=512),
+    Subject("qcow2 on a part", qcow2(raw(memory, offset=1000)), unit=512),
+    Subject("overlay on memory", qcow2(memory, backed=True), unit=512),
+    Subject("overlay on memory, 512 B", qcow2(memory, cluster=512, backed=True), unit=512),
+    Subject(
+        "overlay on memory, version 2",
+        qcow2(memory, cluster=4096, version=2, backed=True),
+        unit=512,
+        grows=False,  # version 2 has no zero clusters to hide a longer backing image with
     ),
 ]

@@ -36,14 +36,14 @@ def probe_alignment(fd: int) -> int:
     Tried by reading. Where a single byte can be read the answer means nothing (an empty file, a
     filesystem that ignores O_DIRECT) and the safe value is taken.
     """
-    with mmap.mmap(-1, SAFE_ALIGNMENT) as block, memoryview(block) as view:
-        for size in (1, 512, 1024, 2048, SAFE_ALIGNMENT):
-            try:
-                os.preadv(fd, (view[:size],), 0)
-            except OSError as error:
-                if error.errno == errno.EINVAL:
-                    continue
-            return SAFE_ALIGNMENT if size == 1 else size
+    block = memoryview(mmap.mmap(-1, SAFE_ALIGNMENT))
+    for size in (1, 512, 1024, 2048, SAFE_ALIGNMENT):
+        try:
+            os.preadv(fd, (block[:size],), 0)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                continue
+        return SAFE_ALIGNMENT if size == 1 else size
     return SAFE_ALIGNMENT
 
 
