@@ -41,6 +41,11 @@ async def add_disks(engine: Engine, disks: Sequence[tuple[str, str]]) -> None:
             raise DiskRefused(option, value, error.text) from error
 
 
+def setup_lines(disks: Sequence[tuple[str, str]]) -> list[str]:
+    """The same disks as lines of a transcript's head."""
+    return [f"{option.lstrip('-')} {value}" for option, value in disks]
+
+
 def _request(option: str, value: str) -> Request:
     """Raises RequestError."""
     if option == "drive":

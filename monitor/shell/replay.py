@@ -161,10 +161,6 @@ class _Replay(Dialogue):
         self._entries: list[Entry] = []
         self.recorder = Recorder(engine, self._entries.append)
 
-    def close(self) -> None:
-        assert self.recorder is not None
-        self.recorder.close()
-
     def show(self, text: str) -> None:
         """The recorder keeps it."""
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from monitor.engine.errors import MonitorError
+from monitor.shell.disks import DiskRefused, add_disks, setup_lines
 from monitor.shell.script import (
     ScriptOptions,
     ScriptSession,
@@ -86,7 +87,7 @@ async def _script(
 ) -> int:
     session = ScriptSession(engine, ScriptOptions(options.keep_going, options.json))
     if options.record:
-        session.record(options.record)
+        session.record(options.record, setup_lines(options.disks))
 
     async def run() -> None:
         if sources:
@@ -154,7 +155,6 @@ async def _with_engine(
 ) -> int:
     """A fresh engine with the disks of the command line, for as long as ``front_end`` runs."""
     from monitor.engine.embedded import EmbeddedEngine
-    from monitor.shell.disks import DiskRefused, add_disks
 
     engine = EmbeddedEngine()
     try:

@@ -95,13 +95,16 @@ class ScriptSession(Session):
         self._place = ""
         self._printed: list[str] = []
         outcomes_of(engine)  # remembers from now on how jobs end
-        self.close = engine.subscribe(self._on_event)
-        """Ends the session's interest in the engine."""
+        self._unsubscribe = engine.subscribe(self._on_event)
 
     @property
     def stopped(self) -> bool:
         """Whether nothing more is to be run."""
         return self.quitting or (self.status != Status.OK and not self.options.keep_going)
+
+    def close(self) -> None:
+        super().close()
+        self._unsubscribe()
 
     # -- output ------------------------------------------------------------------------------
 

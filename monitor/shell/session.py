@@ -9,7 +9,7 @@ first and fail with a file and a line, are in ``shell.script``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -220,9 +220,10 @@ class Session(ABC):
 
     # -- recording ---------------------------------------------------------------------------
 
-    def record(self, path: str | None) -> None:
+    def record(self, path: str | None, setup: Sequence[str] = ()) -> None:
         """Records what is typed and answered from the next command on; None ends that.
 
+        ``setup`` are lines for the transcript's head: the disks that are there already.
         Raises CannotRecord, or NotRecording for None when there is nothing to end.
         """
         from monitor.shell.record import FileRecorder
@@ -236,7 +237,7 @@ class Session(ABC):
         if self.recorder is not None:
             raise CannotRecord(path, "another recording has not ended")
         try:
-            self.recorder = FileRecorder(path, self.engine)
+            self.recorder = FileRecorder(path, self.engine, setup)
         except OSError as error:
             raise CannotRecord(path, error.strerror or str(error)) from error
 
@@ -244,6 +245,11 @@ class Session(ABC):
         """The running command's failure, for the recording if there is one."""
         if self.recorder is not None:
             self.recorder.output(told(error))
+
+    def close(self) -> None:
+        """Ends the recording, if there is one, and the session's interest in the engine."""
+        if self.recorder is not None:
+            self.recorder.close()
 
     async def recorded(self, text: str, running: Awaitable[bool]) -> bool:
         """Waits for ``running`` (true: it went well), which is what was typed as ``text``.
