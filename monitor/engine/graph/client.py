@@ -113,6 +113,11 @@ class Client:
         """The client in the words of a permission conflict."""
         return f"block device '{self.name}'" if self.name else "an unnamed block device"
 
+    @property
+    def device_name(self) -> str:
+        """The name by which users call the nodes that the client shows; "" for none."""
+        return self.name
+
     def lane(self) -> Lane:
         """A new lane, for the calling thread. Give it back with ``drop_lane``."""
         lane = Lane(self) if GIL else LockedLane(self)

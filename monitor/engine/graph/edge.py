@@ -23,7 +23,7 @@ class Edge:
     as ``Child`` (drivers/base.py).
     """
 
-    __slots__ = ("child", "parent", "role", "shared", "taken", *OPERATIONS)
+    __slots__ = ("child", "frozen", "parent", "role", "shared", "taken", *OPERATIONS)
 
     read: Callable[[memoryview, int], None]
     write: Callable[[memoryview, int], None]
@@ -36,6 +36,8 @@ class Edge:
         self.parent = parent
         self.role = role
         self.child = child
+        self.frozen = False
+        """A job relies on it: it may not be led elsewhere."""
         self.taken = 0
         self.shared = permissions.ALL
         self.bind()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from monitor.engine import permissions
 from monitor.engine.drivers.base import OpenFlags, Reopen
+from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edge import Edge, RootEdge
@@ -43,6 +44,21 @@ class CyclicGraph(RequestError):
     parent: str
 
 
+@dataclass(eq=False)
+class FrozenLink(RequestError):
+    template = "Cannot change frozen '{role}' link from '{parent}' to '{child}'"
+    role: str
+    parent: str
+    child: str
+
+
+@dataclass(eq=False)
+class CannotFreeze(RequestError):
+    template = "Cannot freeze '{role}' link to '{child}'"
+    role: str
+    child: str
+
+
 def attach(transaction: Transaction, parent: Node | Client, role: str, child: Node) -> Edge:
     """A new edge without any permission yet; ``refresh`` gives it those."""
     edge: Edge
@@ -62,6 +78,7 @@ def attach(transaction: Transaction, parent: Node | Client, role: str, child: No
 
 def detach(transaction: Transaction, edge: Edge) -> None:
     """Takes an edge away. ``refresh`` the child (and the parent, when it is a node) afterwards."""
+    _refuse_if_frozen(edge)
     _unlink(edge)
     transaction.add(abort=lambda: _link(edge))
     transaction.touched.add(edge.child)
@@ -71,6 +88,7 @@ def detach(transaction: Transaction, edge: Edge) -> None:
 
 def point(transaction: Transaction, edge: Edge, child: Node) -> None:
     """Makes an edge lead to another node; its permissions stay as they are until ``refresh``."""
+    _refuse_if_frozen(edge)
     old = edge.child
     if isinstance(edge.parent, Node) and leads_to(child, edge.parent):
         raise CyclicGraph(child.name, edge.role, edge.parent.name)
@@ -148,6 +166,39 @@ def _find_conflict(node: Node) -> None:
                     holder.describe_parent(),
                     holder.role,
                 )
+
+
+def freeze(transaction: Transaction, edges: Iterable[Edge]) -> None:
+    """Nobody may lead these edges elsewhere until ``thaw``. Raises CannotFreeze."""
+    chosen = list(edges)
+    for edge in chosen:
+        if edge.frozen:
+            raise CannotFreeze(edge.role, edge.child.name)
+    for edge in chosen:
+        edge.frozen = True
+    transaction.add(abort=lambda: thaw(chosen))
+
+
+def thaw(edges: Iterable[Edge]) -> None:
+    for edge in edges:
+        edge.frozen = False
+
+
+def _refuse_if_frozen(edge: Edge) -> None:
+    if edge.frozen and isinstance(edge.parent, Node):
+        raise FrozenLink(edge.role, edge.parent.name, edge.child.name)
+
+
+def set_overlap(transaction: Transaction, node: Node, overlap: RangeLocks | None) -> None:
+    """Makes changes of the node's contents take their range in ``overlap`` first, or no longer."""
+    old = node.overlap
+    node.overlap = overlap
+
+    def abort() -> None:
+        node.overlap = old
+
+    transaction.add(abort=abort)
+    transaction.touched.add(node)
 
 
 def set_permissions(transaction: Transaction, edge: Edge, taken: int, shared: int) -> None:

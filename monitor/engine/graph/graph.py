@@ -271,7 +271,7 @@ class Graph:
     def refuse_if_busy(self, node: Node, operation: str) -> None:
         reason = node.blocker(operation)
         if reason is not None:
-            raise NodeBusy(node.name, reason)
+            raise NodeBusy(node.user_name(), reason)
 
 
 class Drive(Client):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenFlags
+from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.graph.edge import Edge
-from monitor.engine.graph.stages import detect_zeroes
+from monitor.engine.graph.stages import detect_zeroes, overlapping
 from monitor.engine.units import human_size
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Node:
         self.write_threshold = 0
         self.inherits_from: Node | None = None
         """The parent that opened this node as part of itself; it hands flag changes down."""
+        self.overlap: RangeLocks | None = None
+        """While a job fills holes of this node: what its requests exclude each other by."""
         self.probed = False
         """The driver was guessed from the image's first bytes."""
         self.is_open = False
@@ -146,10 +149,14 @@ class Node:
 
     def user_name(self) -> str:
         """The drive's name where a drive shows this node, else the node's."""
+        return self.device_name() or self.name
+
+    def device_name(self) -> str:
+        """The name of a drive that shows this node, "" when none does."""
         for edge in self.parents:
-            if not isinstance(edge.parent, Node) and edge.parent.name:
-                return edge.parent.name
-        return self.name
+            if not isinstance(edge.parent, Node) and edge.parent.device_name:
+                return edge.parent.device_name
+        return ""
 
     # -- the pipeline ------------------------------------------------------------------------
 
@@ -163,6 +170,10 @@ class Node:
         self.flush = below.flush
         self.write_zeroes = below.write_zeroes
         self.write = below.write
+        if self.overlap is not None:
+            self.write, self.write_zeroes, self.discard = overlapping(
+                self.overlap, self.write, self.write_zeroes, self.discard
+            )
         if self.detect_zeroes != "off":
             unmap = self.detect_zeroes == "unmap" and self.flags.unmap
             self.write = detect_zeroes(self.write, self.write_zeroes, unmap)

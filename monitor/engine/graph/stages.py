@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from monitor.engine.drivers.ranges import RangeLocks
+
 Write = Callable[[memoryview, int], None]
 WriteZeroes = Callable[[int, int, bool, bool], None]
+Discard = Callable[[int, int], None]
 
 
 def is_zero(buffer: memoryview) -> bool:
@@ -30,3 +33,26 @@ def detect_zeroes(write: Write, write_zeroes: WriteZeroes, unmap: bool) -> Write
             write(buffer, offset)
 
     return detecting
+
+
+def overlapping(
+    ranges: RangeLocks, write: Write, write_zeroes: WriteZeroes, discard: Discard
+) -> tuple[Write, WriteZeroes, Discard]:
+    """Requests that change the node take their range first, beside each other but never beside one
+    who holds it alone: a job that looks what is missing and fills it in one step."""
+
+    def ranged_write(buffer: memoryview, offset: int) -> None:
+        with ranges.hold(offset, offset + len(buffer), exclusive=False):
+            write(buffer, offset)
+
+    def ranged_zeroes(
+        offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
+    ) -> None:
+        with ranges.hold(offset, offset + length, exclusive=False):
+            write_zeroes(offset, length, may_unmap, no_fallback)
+
+    def ranged_discard(offset: int, length: int) -> None:
+        with ranges.hold(offset, offset + length, exclusive=False):
+            discard(offset, length)
+
+    return ranged_write, ranged_zeroes, ranged_discard

@@ -76,12 +76,17 @@ async def blockdev_add(engine: EmbeddedEngine, request: BlockdevAdd) -> None:
         node.monitor_owned = True
 
 
+def _is_backend(parent: Node | Client) -> bool:
+    """Whether it is a user of the node; a job is not one, it blocks the node instead."""
+    return isinstance(parent, Client) and not parent.stays_at_node
+
+
 @handles(BlockdevDel)
 async def blockdev_del(engine: EmbeddedEngine, request: BlockdevDel) -> None:
     graph = engine.graph
     async with graph.turn:
         node = graph.find_node(request.node_name)
-        if any(not isinstance(edge.parent, Node) for edge in node.parents):
+        if any(_is_backend(edge.parent) for edge in node.parents):
             raise NodeInUse(node.name)
         graph.refuse_if_busy(node, "drive-del")
         if not node.monitor_owned:

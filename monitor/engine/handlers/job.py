@@ -54,11 +54,6 @@ async def _finalize(job: Job) -> None:
     await job.group.finalize()
 
 
-def _dismiss(engine: EmbeddedEngine, job: Job) -> None:
-    job.check(Verb.DISMISS)
-    engine.job_table.dismiss(job)
-
-
 # Questions; the newest job comes first, as in QEMU
 
 
@@ -141,7 +136,7 @@ async def block_job_finalize(engine: EmbeddedEngine, request: BlockJobFinalize) 
 
 @handles(BlockJobDismiss)
 async def block_job_dismiss(engine: EmbeddedEngine, request: BlockJobDismiss) -> None:
-    _dismiss(engine, await _block_job(engine, request.id))
+    await engine.job_table.dismiss(await _block_job(engine, request.id))
 
 
 # Verbs on all jobs
@@ -174,4 +169,4 @@ async def job_finalize(engine: EmbeddedEngine, request: JobFinalize) -> None:
 
 @handles(JobDismiss)
 async def job_dismiss(engine: EmbeddedEngine, request: JobDismiss) -> None:
-    _dismiss(engine, await _job(engine, request.id))
+    await engine.job_table.dismiss(await _job(engine, request.id))

@@ -24,14 +24,12 @@ class BlockJob(Job):
         graph: Graph,
         clock: Clock,
         *,
-        speed: int = 0,
         on_error: str = "report",
         auto_finalize: bool = True,
         auto_dismiss: bool = True,
     ) -> None:
-        check_speed(speed)
         self.graph = graph
-        self.limit = RateLimit(clock, speed)
+        self.limit = RateLimit(clock)
         self.on_error = on_error
         self.io_status: IoStatus = "ok"
         self._blocked: list[tuple[Node, Blocker]] = []
@@ -49,22 +47,21 @@ class BlockJob(Job):
     def set_speed(self, speed: int) -> None:
         """Bytes a second, 0 for no limit; in force at once."""
         self.check(Verb.SET_SPEED)
-        check_speed(speed)
+        if speed < 0:
+            raise WrongParameterValue("speed", expected="a non-negative value")
         self.limit.set_speed(speed)
         self._pausing.kick()
 
     # -- nodes in use ------------------------------------------------------------------------
 
-    def use(self, role: str, node: Node, taken: int, shared: int) -> None:
-        """An edge to ``node``, whose other operations are refused while the job lives. Raises
-        PermissionConflict."""
-        self.graph.add_client(self, node, taken, shared, role)
-        blocker = Blocker(f"block device is in use by block job: {self.type}")
-        node.blockers.append(blocker)
-        self._blocked.append((node, blocker))
+    def block(self, *nodes: Node) -> None:
+        """Has all other operations on ``nodes`` refused until the job is gone."""
+        for node in nodes:
+            blocker = Blocker(f"block device is in use by block job: {self.type}")
+            node.blockers.append(blocker)
+            self._blocked.append((node, blocker))
 
-    def unblock(self) -> None:
-        """Lets other operations have the nodes again."""
+    def released(self) -> None:
         for node, blocker in self._blocked:
             node.blockers.remove(blocker)
         self._blocked.clear()
@@ -128,8 +125,3 @@ def action_for(policy: str, error: OSError) -> str:
     if policy in ("enospc", "auto"):
         return "stop" if error.errno == errno.ENOSPC else "report"
     return policy
-
-
-def check_speed(speed: int) -> None:
-    if speed < 0:
-        raise WrongParameterValue("speed", expected="a non-negative value")

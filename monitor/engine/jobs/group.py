@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from monitor.engine.errors import RequestError
+from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.job import Job
 from monitor.engine.jobs.state import Status
 
@@ -94,15 +96,22 @@ class JobGroup:
             self.finalizing = True
             nodes = [node for job in self.jobs for node in job.drains_for_end()]
             async with graph.drained(*nodes):
-                if await self._prepare():
-                    for job in self.jobs:
-                        job.commit()
+                with Transaction() as transaction:
+                    if await self._prepare(transaction):
+                        graph.commit(transaction)
+                        for job in self.jobs:
+                            job.commit()
             for job in list(self.jobs):
                 await self._conclude(job)
 
-    async def _prepare(self) -> bool:
+    async def _prepare(self, transaction: Transaction) -> bool:
         for job in self.jobs:
-            await job.prepare_in_thread()
+            try:
+                job.change_graph(transaction)
+            except (RequestError, OSError) as error:
+                job.failure = error
+            else:
+                await job.prepare_in_thread()
             if job.failure is not None:
                 self._mark_all_failed(job)
                 return False
@@ -131,10 +140,12 @@ class JobGroup:
         if failed:
             job.abort()
         await job.clean()
-        await self.manager.release(job)
+        goes_now = job.auto_dismiss or not job.started
+        if goes_now:
+            await self.manager.release(job)
         self.jobs.remove(job)
         if job.started:
             job.report_end()
         job.move(Status.CONCLUDED)
-        if job.auto_dismiss or not job.started:
-            self.manager.dismiss(job)
+        if goes_now:
+            self.manager.forget(job)

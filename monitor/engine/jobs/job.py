@@ -1,16 +1,17 @@
 """What every background job is: a life (``state``), a thread that runs it, and an end.
 
-A job type states what it does in five methods. ``run`` and ``prepare`` are called in the job's
+A job type states what it does in six methods. ``run`` and ``prepare`` are called in the job's
 thread and may block; the others on the control loop:
 
-    run        the work; passes a pause point between two pieces and does I/O in lanes only
-    prepare    the last disk work that may fail, inside a drained section: no lanes there
-    commit     makes the result final in the graph; cannot fail
-    abort      undoes what commit would have made final; after a failed or cancelled job
-    clean      after either
+    run            the work; passes a pause point between two pieces, does I/O in lanes only
+    change_graph   the result's steps in the graph, undone if anything fails after them
+    prepare        the last disk work, which may fail too; inside the drained section: no lanes
+    commit         what follows the change of the graph; cannot fail
+    abort          the job has failed or was cancelled
+    clean          after either
 
-``run`` and ``prepare`` fail by raising OSError or RequestError. Any other exception is a bug: the
-job fails with one line, and the traceback goes to the log.
+``run``, ``change_graph`` and ``prepare`` fail by raising OSError or RequestError. Any other
+exception is a bug: the job fails with one line, and the traceback goes to the log.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from monitor.engine.clock import Clock
 from monitor.engine.errors import InternalError, RequestError
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.node import Node
+from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.errors import (
     CannotComplete,
     JobAlreadyPaused,
@@ -54,6 +56,7 @@ class Job(Client):
 
     type: ClassVar[JobType]
     graph_type = "block-job"
+    stays_at_node = True
     can_complete: ClassVar[bool] = False
     """Becomes ready and then waits for ``job-complete``."""
 
@@ -92,6 +95,9 @@ class Job(Client):
     def run(self) -> None:
         raise NotImplementedError
 
+    def change_graph(self, transaction: Transaction) -> None:
+        """Nothing by default. The nodes of ``drains_for_end`` are drained."""
+
     def prepare(self) -> None:
         """Nothing by default."""
 
@@ -121,6 +127,9 @@ class Job(Client):
 
     def report_pending(self) -> None:
         """Hook: the job waits for ``job-finalize``."""
+
+    def released(self) -> None:
+        """Hook: the job's edges are gone."""
 
     def report_end(self) -> None:
         """Hook: the last change is made, the status is about to become concluded."""
@@ -163,9 +172,7 @@ class Job(Client):
     @property
     def busy(self) -> bool:
         """Whether it works at this moment: neither sleeps nor stands at a pause point."""
-        if self.status is Status.NULL or not self.started:
-            return False
-        return self._run_over or not self._pausing.idle
+        return not self.run_is_over and not self._pausing.idle
 
     @property
     def error_text(self) -> str | None:
@@ -236,9 +243,6 @@ class Job(Client):
 
     def cancel(self, *, force: bool) -> None:
         """Ends the job, wherever it is. Soft on a job that can end well by itself."""
-        if self.status is Status.CONCLUDED:
-            self.group.manager.dismiss(self)
-            return
         self.request_cancel(force=force)
         if not self.started:
             self.group.run_ended(self)
@@ -273,7 +277,7 @@ class Job(Client):
 
     async def prepare_in_thread(self) -> None:
         """Runs ``prepare`` and records its failure."""
-        assert self._thread is not None
+        assert self._thread is not None  # only a job that has run gets here
         self.failure = await self._thread.submit(lambda: self._guarded(self.prepare))
 
     def stop_thread(self) -> None:

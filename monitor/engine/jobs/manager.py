@@ -13,7 +13,7 @@ from monitor.engine.graph.graph import Graph, well_formed
 from monitor.engine.jobs.errors import InvalidJobId, JobIdInUse
 from monitor.engine.jobs.group import JobGroup
 from monitor.engine.jobs.job import Job
-from monitor.engine.jobs.state import Status
+from monitor.engine.jobs.state import Status, Verb
 
 J = TypeVar("J", bound=Job)
 
@@ -73,27 +73,38 @@ class Jobs:
         return job
 
     async def release(self, job: Job) -> None:
-        """Takes the job's edges away and closes the layers that nothing else uses."""
-        await self.graph.remove_client(job)
+        """Takes the job's edges away and closes the layers that nothing else uses. The caller has
+        the turn."""
         job.stop_thread()
+        await self.graph.remove_client(job)
+        job.released()
 
-    def dismiss(self, job: Job) -> None:
+    def forget(self, job: Job) -> None:
         self._jobs.remove(job)
         job.move(Status.NULL)
 
+    async def dismiss(self, job: Job) -> None:
+        """``job-dismiss``."""
+        async with self.graph.turn:
+            job.check(Verb.DISMISS)
+            await self.release(job)
+            self.forget(job)
+
+    async def discard(self, job: Job) -> None:
+        """What becomes of a job that could not begin. The caller has the turn."""
+        await self.release(job)
+        self.forget(job)
+
     async def cancel_all(self) -> None:
-        """Cancels every job by force and waits until all have ended."""
-        for job in list(self._jobs):
+        """Cancels every job by force and waits until all are gone."""
+        while self._jobs:
+            job = self._jobs[0]
             if job.status is Status.CONCLUDED:
-                self.dismiss(job)
-            elif not job.group.aborting and not job.group.finalizing:
+                await self.dismiss(job)
+                continue
+            if not job.force_cancelled and not job.group.at_work:
                 job.cancel(force=True)
-        for job in list(self._jobs):
             await job.settled()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        for job in list(self._jobs):
-            self.dismiss(job)
 
     def spawn(self, ending: Coroutine[Any, Any, None]) -> None:
         """Runs the end of a group of jobs, and remembers it until it is over."""

@@ -1,0 +1,65 @@
+"""What a chain of images holds, looked at layer by layer.
+
+    top       DDDD....ZZ......        D data, Z zeroes, . unallocated: look below
+    middle    ..DDDD..DD|             shorter than the top: zeroes from here on
+    base      DDDDDDDDDDDDDDDD
+
+All of it blocks; it is called in a lane, or inside a drained section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.graph.node import Node
+
+
+class Run(NamedTuple):
+    """``length`` bytes at ``offset`` that are of one kind."""
+
+    kind: ExtentKind
+    offset: int
+    length: int
+
+
+def runs_of(node: Node, offset: int, length: int) -> Iterator[Run]:
+    """The runs of one layer, all ``length`` bytes of them. Beyond its end a layer hides what lies
+    below it, as if it held zeroes there."""
+    end = offset + length
+    inside = min(end, node.length())
+    while offset < inside:
+        for extent in node.map(offset, inside - offset):
+            yield Run(extent.kind, offset, extent.length)
+            offset += extent.length
+    if offset < end:
+        yield Run(ExtentKind.ZERO, offset, end - offset)
+
+
+def runs_through(layers: Sequence[Node], offset: int, length: int) -> list[Run]:
+    """The runs that ``layers`` show together, top first. Unallocated is what none of them holds.
+    Filters are left out by the caller; neighbours of one kind are merged."""
+    runs = [Run(ExtentKind.UNALLOCATED, offset, length)]
+    for layer in layers:
+        below: list[Run] = []
+        for run in runs:
+            if run.kind is ExtentKind.UNALLOCATED:
+                below.extend(runs_of(layer, run.offset, run.length))
+            else:
+                below.append(run)
+        runs = below
+    return list(_merged(runs))
+
+
+def _merged(runs: Sequence[Run]) -> Iterator[Run]:
+    last: Run | None = None
+    for run in runs:
+        if last is not None and last.kind is run.kind:
+            last = last._replace(length=last.length + run.length)
+            continue
+        if last is not None:
+            yield last
+        last = run
+    if last is not None:
+        yield last

@@ -1,0 +1,122 @@
+"""The threads that carry a job's copies out, a few pieces at a time."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Final
+
+from monitor.engine.graph.client import Client
+
+THREADS: Final = 2
+"""More than two buffered writers into one file slow each other down."""
+DEPTH: Final = 8
+"""Pieces that may be under way: further ones would starve the other threads of the process."""
+
+
+@dataclass(eq=False)
+class Piece:
+    """A range of the disk and what is to be done with it: ``copy``, ``zero`` or nothing (skip)."""
+
+    offset: int
+    length: int
+    copy: bool = False
+    zero: bool = False
+    error: Exception | None = field(default=None, init=False)
+    finished: bool = field(default=False, init=False)
+
+
+Work = Callable[[Piece, memoryview], None]
+
+
+class Copiers:
+    """Threads that do ``work(piece, buffer)``, each in a lane of its own of ``client`` and with a
+    page-aligned buffer of its own, ``buffer_size`` bytes long.
+
+    The job's thread hands pieces in and takes them back in the same order, so that progress and
+    errors are counted as if one thread did it all. As a context manager it waits for what is under
+    way; pieces that wait for a thread are dropped when the body raises.
+    """
+
+    def __init__(
+        self, client: Client, work: Work, buffer_size: int, threads: int = THREADS
+    ) -> None:
+        self._client = client
+        self._work = work
+        self._buffer_size = buffer_size
+        self._todo: SimpleQueue[Piece | None] = SimpleQueue()
+        self._done: SimpleQueue[Piece] = SimpleQueue()
+        self._pieces: deque[Piece] = deque()
+        self._dropped = False
+        self._threads = [
+            threading.Thread(target=self._main, name=f"{client.name} copies", daemon=True)
+            for _ in range(threads)
+        ]
+
+    def __enter__(self) -> Copiers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._dropped = kind is not None
+        for _ in self._threads:
+            self._todo.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    # -- the job's thread --------------------------------------------------------------------
+
+    @property
+    def pending(self) -> bool:
+        """Whether there are pieces that have not been taken back."""
+        return bool(self._pieces)
+
+    @property
+    def full(self) -> bool:
+        return len(self._pieces) >= DEPTH
+
+    def submit(self, piece: Piece) -> None:
+        self._pieces.append(piece)
+        self._begin(piece)
+
+    def retry(self, piece: Piece) -> None:
+        """Once more, for the piece that was taken back last: it is the first again."""
+        piece.error = None
+        self._pieces.appendleft(piece)
+        self._begin(piece)
+
+    def oldest(self) -> Piece:
+        """Waits for the first of the pieces under way and hands it back."""
+        while not self._pieces[0].finished:
+            self._done.get().finished = True
+        return self._pieces.popleft()
+
+    def wait(self) -> None:
+        """Until nothing is under way any more; all pieces can still be taken back."""
+        while not all(piece.finished for piece in self._pieces):
+            self._done.get().finished = True
+
+    def _begin(self, piece: Piece) -> None:
+        piece.finished = not (piece.copy or piece.zero)
+        if not piece.finished:
+            self._todo.put(piece)
+
+    # -- the copying threads -----------------------------------------------------------------
+
+    def _main(self) -> None:
+        lane = self._client.lane()
+        with mmap.mmap(-1, self._buffer_size) as pages, memoryview(pages) as buffer:
+            while (piece := self._todo.get()) is not None:
+                if not self._dropped:
+                    try:
+                        with lane:
+                            self._work(piece, buffer)
+                    except Exception as error:  # the job's thread raises it or judges it
+                        piece.error = error
+                self._done.put(piece)
+        self._client.drop_lane(lane)

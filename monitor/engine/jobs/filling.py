@@ -1,0 +1,103 @@
+"""Finding what an image lacks, and filling it while it is in use."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import Final
+
+from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.ranges import RangeLocks
+from monitor.engine.graph.allocation import Run, runs_of, runs_through
+from monitor.engine.graph.node import Node
+from monitor.engine.graph.stages import is_zero
+
+WINDOW: Final = 16 << 20
+"""Bytes that are looked at ahead of the copying."""
+
+
+class Filler:
+    """``target`` and the ``layers`` below it whose contents it is to take over, top first.
+
+    ``ranges`` is the target's ``overlap``. ``nothing_below``: no layer will be left below the
+    target, so that what is unallocated in it reads as zeroes in the end.
+    """
+
+    def __init__(
+        self, target: Node, layers: Sequence[Node], ranges: RangeLocks, *, nothing_below: bool
+    ) -> None:
+        self._target = target
+        self._layers = [target, *layers]
+        self._ranges = ranges
+        self._nothing_below = nothing_below
+        self._unit = target.driver.cluster_size() or 1
+        self._length = target.length()
+        self._ahead: list[Run] = []
+
+    # -- looking -----------------------------------------------------------------------------
+
+    def missing_at(self, offset: int) -> Run:
+        """The run that begins at ``offset``: DATA or ZERO where the target lacks what a layer
+        below holds, UNALLOCATED where there is nothing to do. It may be out of date at once, as
+        the guest writes; ``fill`` looks again. Blocks: in a lane."""
+        while self._ahead and self._ahead[0].offset + self._ahead[0].length <= offset:
+            self._ahead.pop(0)
+        if not self._ahead or self._ahead[0].offset > offset:
+            self._ahead = self._look(offset, min(WINDOW, self._length - offset))
+        run = self._ahead[0]
+        return Run(run.kind, offset, run.offset + run.length - offset)
+
+    def _look(self, offset: int, length: int) -> list[Run]:
+        found: list[Run] = []
+        for run in runs_of(self._target, offset, length):
+            if run.kind is ExtentKind.UNALLOCATED:
+                found.extend(runs_through(self._layers[1:], run.offset, run.length))
+            else:
+                found.append(Run(ExtentKind.UNALLOCATED, run.offset, run.length))
+        return found
+
+    # -- filling; in a lane ------------------------------------------------------------------
+
+    def copy(self, offset: int, length: int, buffer: memoryview) -> None:
+        """Gives the target what it lacks of the range, and of the clusters that the range begins
+        and ends in. The buffer holds that much."""
+        start = offset - offset % self._unit
+        end = min(self._length, -(-(offset + length) // self._unit) * self._unit)
+        with self._ranges.hold(start, end, exclusive=True):
+            for run in runs_of(self._target, start, end - start):
+                if run.kind is ExtentKind.UNALLOCATED:
+                    with buffer[: run.length] as view:
+                        self._copy_run(run, view)
+
+    def _copy_run(self, run: Run, view: memoryview) -> None:
+        driver = self._target.driver
+        driver.read(view, run.offset)
+        if not is_zero(view) or not self._zero_run(run):
+            driver.write(view, run.offset)
+
+    def zero(self, offset: int, length: int, buffer: memoryview) -> None:
+        """The same for a range that reads as zeroes; no data moves where the target can say so."""
+        start = -(-offset // self._unit) * self._unit
+        end = offset + length
+        end = end if end == self._length else end - end % self._unit
+        if start >= end:
+            self.copy(offset, length, buffer)
+            return
+        with self._ranges.hold(start, end, exclusive=True):
+            for run in runs_of(self._target, start, end - start):
+                if run.kind is ExtentKind.UNALLOCATED and not self._zero_run(run):
+                    self._target.driver.write_zeroes(run.offset, run.length)
+        if offset < start:
+            self.copy(offset, start - offset, buffer)
+        if end < offset + length:
+            self.copy(end, offset + length - end, buffer)
+
+    def _zero_run(self, run: Run) -> bool:
+        """Whether the run now reads as zeroes, in the end, without a byte written."""
+        try:
+            self._target.driver.write_zeroes(run.offset, run.length, False, True)
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:
+                raise
+            return self._nothing_below
+        return True

@@ -1,0 +1,267 @@
+"""Streaming: an image takes over what it sees of the images below it, while it is in use.
+
+    active or intermediate    top        <- filled where it holds nothing
+    intermediate nodes        middle …   <- copied from; leave the chain in the end
+    base (or nothing)         base       <- becomes the top's backing image
+
+Only what the top lacks and a middle layer holds is copied. The guest may write all the while: a
+piece is filled in one step with looking whether it is still missing, alone on its range
+(``Node.overlap``), so that what the guest has written stays.
+
+What is copied changes nothing that anybody sees, and the backing link changes last, after
+everything is on the disk. So the chain is valid at every moment, and a killed stream is begun anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from monitor.engine import permissions
+from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.ranges import RangeLocks
+from monitor.engine.errors import RequestError
+from monitor.engine.graph import edit
+from monitor.engine.graph.edge import Edge
+from monitor.engine.graph.node import Node
+from monitor.engine.graph.transaction import Transaction
+from monitor.engine.jobs.block import BlockJob
+from monitor.engine.jobs.copying import Copiers, Piece
+from monitor.engine.jobs.filling import Filler
+
+CHUNK: Final = 512 << 10
+"""Bytes that are copied in one piece: QEMU's, so that offsets and errors fall where its do."""
+_ZERO_CHUNK: Final = 64 << 20
+"""Bytes of zeroes in one piece; they move no data."""
+
+_BASIC: Final = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """What to stream: resolved names, checked against each other.
+
+    ``top`` is what the user named; ``target`` the image below its filters, which is filled.
+    ``above_base`` is the last node that leaves the chain or, when nothing lies between, ``target``.
+    """
+
+    top: Node
+    target: Node
+    above_base: Node
+    backing_file: str | None = None
+
+    @property
+    def base(self) -> Node | None:
+        """What the target's backing link leads to in the end."""
+        return self.above_base.below()
+
+    @property
+    def between(self) -> list[Node]:
+        """All nodes below the target and above the base, top first."""
+        nodes: list[Node] = []
+        node = self.target.below()
+        while node is not None and node is not self.base:
+            nodes.append(node)
+            node = node.below()
+        return nodes
+
+    @property
+    def links(self) -> list[Edge]:
+        """The edges that hold the target and the nodes between together."""
+        nodes = [self.target, *self.between]
+        return [
+            edge
+            for upper, lower in itertools.pairwise(nodes)
+            for edge in upper.children.values()
+            if edge.child is lower
+        ]
+
+
+class StreamJob(BlockJob):
+    type = "stream"
+    plan: StreamPlan
+
+    # -- life --------------------------------------------------------------------------------
+
+    async def take(self, plan: StreamPlan) -> None:
+        """Takes hold of the chain. Raises RequestError or OSError and changes nothing then."""
+        self.plan = plan
+        self._was_read_only = plan.target.read_only
+        self._had_backing = plan.target.backing is not None
+        self._links = plan.links
+        self._ranges = RangeLocks()
+        graph = self.graph
+        async with graph.drained(plan.target):
+            with Transaction() as transaction:
+                edit.freeze(transaction, self._links)
+                if self._was_read_only:
+                    await graph.reopen_read_only(transaction, plan.target, False)
+                edit.set_overlap(transaction, plan.target, self._ranges)
+                main = edit.attach(transaction, self, "main node", plan.target)
+                edit.set_permissions(transaction, main, _BASIC, _BASIC | permissions.WRITE)
+                for node in plan.between:
+                    edge = edit.attach(transaction, self, "intermediate node", node)
+                    edit.set_permissions(transaction, edge, 0, _BASIC)
+                edit.refresh(transaction, [plan.target, *plan.between])
+                graph.commit(transaction)
+        graph.clients.add(self)
+        self.block(plan.target, *plan.between)
+
+    def drains_for_end(self) -> Iterable[Node]:
+        return [self.plan.target]
+
+    def change_graph(self, transaction: Transaction) -> None:
+        """The base becomes the target's backing image, or nothing does."""
+        edit.thaw(self._links)
+        base = self.plan.base
+        edge = self.plan.target.children.get("backing")
+        if edge is None or edge.child is base:
+            return
+        old = edge.child
+        if base is None:
+            edit.detach(transaction, edge)
+        else:
+            edit.point(transaction, edge, base)
+        edit.refresh(transaction, [self.plan.target, old])
+
+    def prepare(self) -> None:
+        """Flush, header, flush: from here on the target does not need the layers between."""
+        if not self._had_backing:
+            return
+        base = unfiltered(self.plan.base)
+        if base is None:
+            self.plan.target.driver.set_backing(None, None)
+        else:
+            name = self.plan.backing_file or base.filename
+            self.plan.target.driver.set_backing(name, base.driver.name)
+
+    def commit(self) -> None:
+        self.plan.target.driver.attach_backing(self.plan.target.children.get("backing"))
+
+    def abort(self) -> None:
+        edit.thaw(self._links)
+
+    async def clean(self) -> None:
+        """Lets the target go, but for what keeps others off it while the job is not dismissed."""
+        graph, target = self.graph, self.plan.target
+        async with graph.drained(target):
+            with Transaction() as transaction:
+                edit.set_overlap(transaction, target, None)
+                for edge in self.roots:
+                    edit.set_permissions(transaction, edge, 0, edge.shared)
+                edit.refresh(transaction, [target])
+                graph.commit(transaction)
+            if self._was_read_only:
+                await self._reopen_read_only()
+
+    async def _reopen_read_only(self) -> None:
+        """As QEMU has it, a target that cannot go back to read-only stays read-write."""
+        with Transaction() as transaction:
+            try:
+                await self.graph.reopen_read_only(transaction, self.plan.target, True)
+                edit.refresh(transaction, [self.plan.target])
+            except (RequestError, OSError):
+                return
+            self.graph.commit(transaction)
+
+    # -- the work, in the job's thread -------------------------------------------------------
+
+    def run(self) -> None:
+        """Walks the disk once. A piece that fails is judged by the policy; after an ignored error
+        the job fails in the end, and the layers stay."""
+        plan = self.plan
+        layers = [node for node in plan.between if not node.is_filter]
+        if not layers:
+            return
+        self._filler = Filler(
+            plan.target, layers, self._ranges, nothing_below=unfiltered(plan.base) is None
+        )
+        self._ignored: OSError | None = None
+        self._lane = self.lane()
+        length = plan.target.length()
+        chunk = max(CHUNK, plan.target.driver.cluster_size() or 0)
+        self.progress.set_remaining(length)
+        try:
+            # A chunk may begin and end within clusters, which are copied whole.
+            with Copiers(self, self._fill, 3 * chunk) as copiers:
+                self._walk(length, chunk, copiers)
+        finally:
+            self.drop_lane(self._lane)
+        if self._ignored is not None:
+            raise self._ignored
+
+    def _walk(self, length: int, chunk: int, copiers: Copiers) -> None:
+        offset = 0
+        while offset < length or copiers.pending:
+            self._rest(copiers)
+            one_by_one = self.speed and copiers.pending
+            if offset == length or copiers.full or one_by_one:
+                self._take(copiers)
+                continue
+            try:
+                piece = self._piece_at(offset, length, chunk)
+            except OSError as error:
+                while copiers.pending:
+                    self._take(copiers)
+                if self._judge(error, copiers):
+                    continue
+                piece = Piece(offset, min(chunk, length - offset))
+            copiers.submit(piece)
+            offset += piece.length
+
+    def _rest(self, copiers: Copiers) -> None:
+        """Pause point and speed limit. Who asks the job to stand still finds nothing under way."""
+        if self.paused:
+            while copiers.pending:
+                self._take(copiers)
+        self.sleep(self.limit.delay)
+
+    def _piece_at(self, offset: int, length: int, chunk: int) -> Piece:
+        with self._lane:
+            run = self._filler.missing_at(offset)
+        match run.kind:
+            case ExtentKind.DATA:
+                return Piece(offset, min(run.length, chunk), copy=True)
+            case ExtentKind.ZERO:
+                return Piece(offset, min(run.length, _ZERO_CHUNK), zero=True)
+        return Piece(offset, min(run.length, length - offset))
+
+    def _take(self, copiers: Copiers) -> None:
+        """Waits for the oldest piece and counts it, or has it done again."""
+        piece = copiers.oldest()
+        if piece.error is not None:
+            if not isinstance(piece.error, OSError):
+                raise piece.error
+            if self._judge(piece.error, copiers):
+                copiers.retry(piece)
+                return
+        elif piece.copy:
+            self.limit.spend(piece.length)
+        self.progress.advance(piece.length)
+
+    def _judge(self, error: OSError, copiers: Copiers) -> bool:
+        """Whether to try again (after the user said so). Raises the error, or remembers it."""
+        action = self.error_action(error, "read")
+        if action == "report":
+            raise self._ignored or error
+        if action == "ignore":
+            self._ignored = self._ignored or error
+            return False
+        copiers.wait()
+        self.pause_point()
+        return True
+
+    def _fill(self, piece: Piece, buffer: memoryview) -> None:
+        if piece.zero:
+            self._filler.zero(piece.offset, piece.length, buffer)
+        else:
+            self._filler.copy(piece.offset, piece.length, buffer)
+
+
+def unfiltered(node: Node | None) -> Node | None:
+    """The image that a node shows, below its filters."""
+    while node is not None and node.is_filter:
+        node = node.below()
+    return node
