@@ -144,7 +144,7 @@ def raw(
             layers = open_below()
             driver = RawDriver()
             driver.probed = probed
-            layers.append(opened_driver(driver, options, OpenFlags(), file=layers[-1]))
+            layers.append(opened_driver(driver, options, OpenFlags(unmap=True), file=layers[-1]))
             return layers
 
         return opener

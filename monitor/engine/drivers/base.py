@@ -196,8 +196,8 @@ class Driver(ABC):
         return permissions.for_image(taken, shared, writable=writable)
 
     def passes_to(self) -> str | None:
-        """The role of the child that reads, writes, flushes and maps may go straight to, when
-        this driver changes nothing about them; None when it takes part."""
+        """The role of the child that reads, writes and flushes may go straight to, when this
+        driver changes nothing about them; None when it takes part."""
         return None
 
     # -- life --------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
     file    |<-- offset -->|<-------- size -------->|            |
     disk                   |0                       |
 
-Without ``offset`` and ``size`` the driver changes nothing, and the graph may go past it
-(``passes_to``).
+Without ``offset`` and ``size`` the driver does nothing to reads, writes and flushes, and the graph
+may go past it (``passes_to``).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from monitor.engine.drivers.base import (
     Extent,
     ExtentKind,
     OpenContext,
+    OpenFlags,
+    Reopen,
 )
 from monitor.engine.drivers.buffers import zero
 from monitor.engine.errors import RequestError
@@ -75,6 +77,19 @@ class NegativeOption(RequestError):
     option: str
 
 
+class _UnmapChange:
+    """A prepared change of ``discard``: all that a reopen changes here."""
+
+    def __init__(self, driver: RawDriver, unmap: bool) -> None:
+        self._driver, self._unmap = driver, unmap
+
+    def commit(self) -> None:
+        self._driver.unmap = self._unmap
+
+    def abort(self) -> None:
+        """Nothing was prepared."""
+
+
 class RawDriver(Driver):
     name = "raw"
     kind = DriverKind.FORMAT
@@ -86,6 +101,7 @@ class RawDriver(Driver):
     format's header into its first sector, which would be obeyed when it is probed next."""
 
     file: Child
+    unmap: bool = False
     _offset: int = 0
     _size: int | None = None  # None: to the end of the file
 
@@ -94,6 +110,7 @@ class RawDriver(Driver):
     def open(self, context: OpenContext) -> None:
         options: BlockdevOptionsRaw = context.options
         self.file = context.children["file"]
+        self.unmap = context.flags.unmap
         self._first_sector = threading.Lock()
         self._offset = _given("offset", options.offset) or 0
         self._size = _given("size", options.size)
@@ -113,6 +130,9 @@ class RawDriver(Driver):
 
     def close(self) -> None:
         """Nothing of its own to let go of."""
+
+    def prepare_reopen(self, flags: OpenFlags) -> Reopen | None:
+        return _UnmapChange(self, flags.unmap) if flags.unmap != self.unmap else None
 
     def passes_to(self) -> str | None:
         return None if self._is_part or self.probed else "file"
@@ -160,9 +180,13 @@ class RawDriver(Driver):
         if part:  # a byte that becomes zero may complete a header; a whole sector of them cannot
             self._write_first_sector(memoryview(bytes(part)), offset)
             offset, length = offset + part, length - part
+        may_unmap = may_unmap and self.unmap
         self.file.write_zeroes(self._offset + offset, length, may_unmap, no_fallback)
 
     def discard(self, offset: int, length: int) -> None:
+        """Handed on when the node is open with ``discard=unmap``, else nothing."""
+        if not self.unmap:
+            return
         self._check_fits(offset, length)
         kept = self._part_of_first_sector(offset, length)
         self.file.discard(self._offset + offset + kept, length - kept)

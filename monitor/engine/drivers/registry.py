@@ -120,9 +120,9 @@ def probe(first_bytes: bytes, filename: str = "") -> str:
 def _is_qcow2(first_bytes: bytes, filename: str) -> bool:
     if not first_bytes.startswith(b"QFI\xfb"):
         return False  # the driver need not be imported to know
-    from monitor.engine.drivers import qcow2
+    from monitor.engine.drivers.qcow2 import probe as probe_qcow2
 
-    return qcow2.probe(first_bytes)
+    return probe_qcow2(first_bytes)
 
 
 def _is_foreign(name: str, at: int, signature: bytes) -> Callable[[bytes, str], bool]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenFlags
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.graph.edge import Edge
+from monitor.engine.graph.filenames import filename_of
 from monitor.engine.graph.stages import detect_zeroes, overlapping
 from monitor.engine.units import human_size
 
@@ -62,6 +63,8 @@ class Node:
         """The parent that opened this node as part of itself; it hands flag changes down."""
         self.overlap: RangeLocks | None = None
         """While a job fills holes of this node: what its requests exclude each other by."""
+        self.auto_backing = ""
+        """The file that the header names as backing image, as it would be opened; '' for none."""
         self.probed = False
         """The driver was guessed from the image's first bytes."""
         self.is_open = False
@@ -117,11 +120,13 @@ class Node:
 
     @property
     def filename(self) -> str:
-        own = self.driver.filename
-        if own or not self.driver.child_roles:
-            return own
+        return filename_of(self)
+
+    def cluster_size(self) -> int | None:
+        """The unit of allocation in bytes; raw and filters have their file's."""
+        own = self.driver.cluster_size()
         child = self.data_child
-        return child.filename if child else ""
+        return child.cluster_size() if own is None and child else own
 
     def flags_for_overlay(self) -> OpenFlags:
         """How a new overlay is opened: as this node is."""
@@ -165,11 +170,12 @@ class Node:
         role = self.driver.passes_to()
         below: Any = self.children[role] if role and role in self.children else self.driver
         self.read = below.read
-        self.map = below.map
-        self.discard = below.discard
-        self.flush = below.flush
-        self.write_zeroes = below.write_zeroes
         self.write = below.write
+        self.flush = below.flush
+        # Whether storage may go, and what an unallocated run means, is for this node to say.
+        self.map = self.driver.map
+        self.discard = self.driver.discard
+        self.write_zeroes = self.driver.write_zeroes
         if self.overlap is not None:
             self.write, self.write_zeroes, self.discard = overlapping(
                 self.overlap, self.write, self.write_zeroes, self.discard

@@ -17,11 +17,12 @@ from tests.support.edges import DriverEdge
 MIB = 1 << 20
 
 
-def raw_on(child: Driver, *, probed: bool = False, **part: int) -> RawDriver:
+def raw_on(child: Driver, *, probed: bool = False, unmap: bool = True, **part: int) -> RawDriver:
     driver = RawDriver()
     driver.probed = probed
     options = BlockdevOptionsRaw(file="child", **part)
-    driver.open(OpenContext(options, OpenFlags(), "raw", {"file": DriverEdge(child)}))
+    flags = OpenFlags(unmap=unmap)
+    driver.open(OpenContext(options, flags, "raw", {"file": DriverEdge(child)}))
     return driver
 
 
@@ -127,6 +128,27 @@ def test_permissions() -> None:
     assert part.child_permissions("file", taken | resize, shared, True)[0] == taken | resize
 
 
+def test_discards_pass_only_when_asked() -> None:
+    """`discard=ignore`, the default, holds whatever the file below would do."""
+    child = MemoryDriver(data=b"\xab" * 8192)
+    driver = raw_on(child, unmap=False)
+    driver.discard(0, 4096)
+    assert child.contents() == b"\xab" * 8192
+    driver.write_zeroes(0, 4096, True)
+    assert child.allocated_bytes() == 8192
+    change = driver.prepare_reopen(OpenFlags(unmap=True))
+    assert change is not None
+    change.abort()
+    driver.discard(4096, 4096)
+    assert child.contents() == bytes(4096) + b"\xab" * 4096
+    change.commit()
+    assert driver.prepare_reopen(OpenFlags(unmap=True)) is None
+    driver.discard(4096, 4096)
+    driver.write_zeroes(0, 4096, True)
+    assert child.contents() == bytes(8192)
+    assert child.allocated_bytes() == 0
+
+
 class Overlay(MemoryDriver):
     """A file node that has a backing image of its own."""
 
@@ -142,6 +164,7 @@ def test_map_leaves_nothing_to_a_backing_image_that_it_does_not_have() -> None:
 # -- the guard -------------------------------------------------------------------------------
 
 HEADERS = [
+    b"QFI\xfb\0\0\0\x03",
     b"QFI\xfb\0\0\0\x01",
     b"KDMV",
     b"COWD",

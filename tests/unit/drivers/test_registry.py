@@ -11,7 +11,7 @@ from monitor.engine.drivers import registry
 from monitor.engine.errors import RequestError
 
 
-@pytest.mark.parametrize("name", [name for name in registry.driver_names() if name != "qcow2"])
+@pytest.mark.parametrize("name", registry.driver_names())
 def test_each_name_has_its_driver(name: str) -> None:
     assert registry.driver_class(name).name == name
 
@@ -74,6 +74,8 @@ def test_protocols_that_are_refused(filename: str, text: str) -> None:
         (b"", "raw"),
         (bytes(512), "raw"),
         (b"QFI\xfb\0\0\0\x01", "qcow"),
+        (b"QFI\xfb\0\0\0\x02" + bytes(504), "qcow2"),
+        (b"QFI\xfb\0\0\0\x03" + bytes(504), "qcow2"),
         (b"QED\0", "qed"),
         (b"KDMV\x01\0\0\0", "vmdk"),
         (b"# Disk DescriptorFile\n\n \nversion=3\nCID=1", "vmdk"),
