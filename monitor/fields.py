@@ -35,10 +35,11 @@ class Tree:
 
     def values(self) -> Any:
         """What the decoder reads: text, JSON, dicts, and lists where all keys are numbers."""
-        if self.token is not None:
-            return self.token.data if self.token.kind is Kind.JSON else self.token.text
+        token = self.token
+        if token is not None:
+            return token.data if token.kind is Kind.JSON else token.text
         values = {name: branch.values() for name, branch in self.branches.items()}
-        if values and set(values) == {str(index) for index in range(len(values))}:
+        if "0" in values and set(values) == {str(index) for index in range(len(values))}:
             return [values[str(index)] for index in range(len(values))]
         return values
 
@@ -74,6 +75,9 @@ def _split(token: Token) -> tuple[str, Token]:
 
 
 def _plant(root: Tree, key: str, value: Token, token: Token) -> None:
+    if "." not in key and key not in root.branches and key:  # nearly always
+        root.branches[key] = Tree(value, (token.start, token.start + len(key)))
+        return
     here = root
     start = token.start
     for part in key.split("."):
@@ -97,7 +101,9 @@ def _plant(root: Tree, key: str, value: Token, token: Token) -> None:
     here.token = value
 
 
-def request(request_type: type[Request], statement: Statement) -> tuple[Request, dict[str, Span]]:
+def read_request(
+    request_type: type[Request], statement: Statement
+) -> tuple[Request, dict[str, Span]]:
     """The request that ``statement`` asks for, and the places of its values by full name.
 
     Raises ``Mistake``.

@@ -21,10 +21,8 @@ from typing import Any, cast
 from lark import Lark, Tree, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 from lark import Token as Leaf
 
-from monitor.scanner import Assembler, unescape
+from monitor.scanner import MAX_DEPTH, Assembler, unescape
 from monitor.syntax import Kind, Mistake, Span, Statement, Token, one_of
-
-_MAX_DEPTH = 1024  # of brackets in JSON; QEMU's own limit
 
 
 def parse(text: str) -> list[Statement]:
@@ -138,7 +136,7 @@ def _span(part: Tree[Leaf] | Leaf) -> Span:
 
 def _json(value: Tree[Leaf] | Leaf, depth: int) -> Any:
     assert isinstance(value, Tree)
-    if depth > _MAX_DEPTH:
+    if depth > MAX_DEPTH:
         raise Mistake(_span(value), "JSON is nested too deeply")
     parts = value.children
     match value.data:

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from monitor import scanner
+from monitor.arguments import bind
 from monitor.commands.registry import Command, commands
 from monitor.engine.schema.base import Request, request_types
+from monitor.fields import read_request
 from monitor.nearest import suggestion
 from monitor.scanner import Assembler
 from monitor.syntax import (
@@ -150,19 +152,27 @@ class Language:
         """
         at = 0
         while at < len(lines):
-            reader = Assembler()
-            after = at
-            while after < len(lines):
-                after += 1
-                if reader.feed(lines[after - 1]):
-                    break
-            origin = SourceText(reader.text, source, first + at)
+            if not scanner.may_continue(lines[at]):
+                after = at + 1
+                origin = SourceText(lines[at], source, first + at)
+            else:
+                origin, after = self._whole(lines, at, source, first)
             try:
                 yield origin, _statements(origin)
             except ParseError as error:
                 errors.append(error)
                 after = self._next_command(lines, at + 1, after)
             at = after
+
+    def _whole(self, lines: list[str], at: int, source: str, first: int) -> tuple[SourceText, int]:
+        """The command that begins at line ``at`` to its end, and the line after it."""
+        reader = Assembler()
+        after = at
+        while after < len(lines):
+            after += 1
+            if reader.feed(lines[after - 1]):
+                break
+        return SourceText(reader.text, source, first + at), after
 
     def _next_command(self, lines: list[str], start: int, end: int) -> int:
         for at in range(start, end):
@@ -193,16 +203,12 @@ class Language:
         if start and "\n" in origin.text:
             line = origin.position(start)[0]
         if isinstance(what, Command):
-            from monitor.arguments import bind
-
             bound = bind(what, statement, origin.text)
             return Invocation(
                 text, origin.source, line, statement.mark, what, bound.values, None,
                 _moved(bound.spans, start), origin, start,
             )  # fmt: skip
-        from monitor.fields import request
-
-        made, spans = request(what, statement)
+        made, spans = read_request(what, statement)
         return Invocation(
             text, origin.source, line, statement.mark, None, {}, made,
             _moved(spans, start), origin, start,

@@ -16,6 +16,9 @@ from typing import Any
 
 from monitor.syntax import Kind, Statement, Token
 
+MAX_DEPTH = 100
+"""Brackets inside each other in JSON; options nest a few levels, Python's stack is limited."""
+
 _STRING = r'"(?:[^"\\]|\\[nr\\\'"])*"(?!\S)'
 _KEY = r"[A-Za-z_][\w.-]*="
 LEXER = re.compile(
@@ -30,7 +33,8 @@ LEXER = re.compile(
 # Comments and blank lines before a command; a comment is taken whole, or the rest would be a name.
 _BETWEEN = r"(?:(?m:^)[ \t\r\f\v]*#[^\n]*|(?<!\S)#(?!\S)[^\n]*|\s)*+"
 HEAD = re.compile(
-    rf"{_BETWEEN}(?P<mark>[-!]?)[ \t\r\f\v]*(?P<name>(?![);#](?!\S))[^\s\"{{\[!-]\S*)",
+    rf"{_BETWEEN}(?P<mark>[-!]?)[ \t\r\f\v]*"
+    r'(?P<name>(?![);#](?!\S)|[A-Za-z_][\w.-]*=["{\[])[^\s"{\[!-]\S*)',
     re.ASCII,
 )
 BETWEEN = re.compile(_BETWEEN, re.ASCII)
@@ -53,6 +57,8 @@ def unescape(body: str) -> str:
 
 def scan(text: str) -> list[Statement] | None:
     """The commands of ``text``; None when the grammar has to look at it."""
+    if not _SYNTAX.search(text) and not _MARKED.match(text):
+        return _plain(text)
     statements: list[Statement] = []
     position = 0
     while True:
@@ -72,6 +78,19 @@ def scan(text: str) -> list[Statement] | None:
         statements.append(
             Statement(mark, name, arguments, head.start("mark") if mark else start, end)
         )
+
+
+_SYNTAX = re.compile(r'["{\[#;()\n]')
+_MARKED = re.compile(r"\s*[-!]", re.ASCII)
+_WORD = re.compile(r"\S+", re.ASCII)
+
+
+def _plain(text: str) -> list[Statement]:
+    """The command of a line of nothing but words."""
+    words = [Token(Kind.WORD, m[0], m.start(), m.end()) for m in _WORD.finditer(text)]
+    if not words:
+        return []
+    return [Statement("", words[0], words[1:], words[0].start, words[-1].end)]
 
 
 def _arguments(text: str, position: int) -> tuple[list[Token], int] | None:
@@ -132,6 +151,8 @@ def json_token(text: str, match: re.Match[str]) -> Token | None:
         data, end = _DECODER.raw_decode(text, begin)
     except (ValueError, RecursionError):
         return None
+    if text.count("[", begin, end) + text.count("{", begin, end) > MAX_DEPTH:
+        return None
     if not _BLANK_OR_END.match(text, end) or _SURROGATE.search(text, begin, end):
         return None
     key = (match["key"] or "")[:-1]
@@ -155,6 +176,11 @@ _INSIDE_JSON = re.compile(
     re.ASCII,
 )
 _CLOSING = {"{": "}", "[": "]"}
+
+
+def may_continue(line: str) -> bool:
+    """Whether the command that ``line`` begins can go on in the next line."""
+    return _SPECIAL.search(line) is not None
 
 
 class Assembler:
