@@ -20,8 +20,8 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from monitor.engine.api import JobSnapshot
 from monitor.engine.clock import Clock
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Emit = Callable[[str, dict[str, Any]], None]
 
 
@@ -298,6 +299,11 @@ class Job(Client):
     def tell_loop(self, callback: Callable[..., None], *args: Any) -> None:
         assert self._thread is not None
         self._thread.tell_loop(callback, *args)
+
+    def ask_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """From the job's thread: runs ``coroutine`` on the loop and waits for it."""
+        assert self._thread is not None
+        return self._thread.ask_loop(coroutine)
 
     async def settled(self) -> None:
         """Waits until the job stays as it is for now: gone, concluded, or waiting for a verb."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _Work = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
@@ -34,6 +36,11 @@ class JobThread:
         """Runs ``callback`` on the loop, soon; from any thread. Nothing happens when it ended."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback, *args)
+
+    def ask_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs ``coroutine`` on the loop and waits for it: from this job's threads, with no request
+        in flight."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def stop(self) -> None:
         """The thread ends when its calls have."""

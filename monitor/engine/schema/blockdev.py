@@ -145,6 +145,18 @@ class BlockdevCreateOptionsFile(BlockdevCreateOptions, tag="file", kw_only=True)
     extent_size_hint: Size | UnsetType = UNSET
 
 
+class BlockdevCreateOptionsRaw(BlockdevCreateOptions, tag="raw", kw_only=True):
+    """Not there: a raw image is created as a file."""
+
+
+class BlockdevCreateOptionsNullAio(BlockdevCreateOptions, tag="null-aio", kw_only=True):
+    """Not there: such a disk needs nothing created."""
+
+
+class BlockdevCreateOptionsNullCo(BlockdevCreateOptions, tag="null-co", kw_only=True):
+    """Not there: such a disk needs nothing created."""
+
+
 class BlockdevCreateOptionsQcow2(BlockdevCreateOptions, tag="qcow2", kw_only=True):
     file: BlockdevRef
     data_file: BlockdevRef | UnsetType = UNSET
@@ -161,4 +173,10 @@ class BlockdevCreateOptionsQcow2(BlockdevCreateOptions, tag="qcow2", kw_only=Tru
     compression_type: Literal["zlib", "zstd"] | UnsetType = UNSET
 
 
-AnyCreateOptions = BlockdevCreateOptionsFile | BlockdevCreateOptionsQcow2
+AnyCreateOptions = (
+    BlockdevCreateOptionsFile
+    | BlockdevCreateOptionsNullAio
+    | BlockdevCreateOptionsNullCo
+    | BlockdevCreateOptionsQcow2
+    | BlockdevCreateOptionsRaw
+)

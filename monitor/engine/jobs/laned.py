@@ -1,0 +1,70 @@
+"""A client's edge for code that knows no lanes: each request takes the thread's lane itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from monitor.engine.drivers.base import Extent
+from monitor.engine.graph.client import Lane
+from monitor.engine.graph.edge import RootEdge
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class LanedChild:
+    """``Child`` of the driver contract, for the one thread that is inside ``with``. A drained
+    section waits for one of its requests at most, however long the whole work takes; the root's
+    operations are looked up at each call, since such a section may bind them anew.
+    """
+
+    read: Callable[[memoryview, int], None]
+    write: Callable[[memoryview, int], None]
+    write_zeroes: Callable[[int, int, bool, bool], None]
+    discard: Callable[[int, int], None]
+    flush: Callable[[], None]
+    map: Callable[[int, int], list[Extent]]
+
+    def __init__(self, root: RootEdge) -> None:
+        self._root = root
+        self._lane = lane = root.parent.lane()
+        self.read = _laned(lane, lambda *args: root.read(*args))
+        self.write = _laned(lane, lambda *args: root.write(*args))
+        self.write_zeroes = _laned(lane, lambda *args: root.write_zeroes(*args))
+        self.discard = _laned(lane, lambda *args: root.discard(*args))
+        self.flush = _laned(lane, lambda: root.flush())
+        self.map = _laned(lane, lambda *args: root.map(*args))
+
+    def __enter__(self) -> LanedChild:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._root.parent.drop_lane(self._lane)
+
+    def length(self) -> int:
+        return self._root.length()
+
+    def truncate(self, size: int) -> None:
+        with self._lane:
+            self._root.truncate(size)
+
+    @property
+    def alignment(self) -> int:
+        return self._root.alignment
+
+    @property
+    def node_name(self) -> str:
+        return self._root.node_name
+
+    @property
+    def filename(self) -> str:
+        return self._root.filename
+
+
+def _laned(lane: Lane, operation: Callable[P, T]) -> Callable[P, T]:
+    def request(*args: P.args, **kwargs: P.kwargs) -> T:
+        with lane:
+            return operation(*args, **kwargs)
+
+    return request
