@@ -90,8 +90,8 @@ class PlainScreen:
     def note(self, text: str) -> None:
         """Nothing: there is no line to put it on."""
 
-    def redraw(self) -> None:
-        """Nothing is drawn."""
+    def colour(self, lexer: object) -> None:
+        """Nothing: there are no colours."""
 
     def flush(self) -> None:
         """Nothing is ever pending."""

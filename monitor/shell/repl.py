@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from prompt_toolkit.utils import get_cwidth
 
-from monitor.commands.errors import Verbatim
 from monitor.commands.registry import Answer
 from monitor.commands.session import may_quit
-from monitor.engine.api import Engine, Event, JobSnapshot
+from monitor.engine.api import Engine, Event
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.job import JobCancel
 from monitor.shell import guard
 from monitor.shell.announce import Announcer
+from monitor.shell.disks import setup_lines
 from monitor.shell.foreground import Foreground
 from monitor.shell.history import StateHistory, history_path
 from monitor.shell.jobs import waited_for
 from monitor.shell.log import log_failure
 from monitor.shell.plain import PlainScreen
 from monitor.shell.screen import Screen
-from monitor.shell.session import CONTINUATION, PROMPT, Dialogue, error_text
+from monitor.shell.session import CONTINUATION, PROMPT, Dialogue, told
 from monitor.shell.toolbar import is_live
 from monitor.syntax import ParseError
 from monitor.version import VERSION
@@ -38,11 +38,14 @@ from monitor.version import VERSION
 if TYPE_CHECKING:
     from monitor.parser import Invocation
 
+
 class PromptOptions(Protocol):
     """What the command line says about the prompt."""
 
     record: str | None
     """Where the session is recorded from the first command on."""
+    disks: Sequence[tuple[str, str]]
+    """The disks of the command line, as (option, value)."""
 
 
 _TOO_MANY_FAILURES = 10
@@ -52,7 +55,7 @@ async def run_prompt(engine: Engine, options: PromptOptions) -> int:
     """Lets a person steer ``engine`` until ``quit``; then jobs are cancelled and all is written.
 
     Stdin and stdout are a terminal. The status is 0; 128 and the signal's number when the process
-    was told to end (SIGTERM, SIGHUP); 1 when drawing failed.
+    was told to end (SIGTERM) or the terminal went away (SIGHUP); 1 when drawing failed.
     """
     with (
         guard.terminal_restored(sys.stdin.fileno()),
@@ -62,8 +65,9 @@ async def run_prompt(engine: Engine, options: PromptOptions) -> int:
         prompt = PromptSession(engine, screen)
         history.failed = prompt.history_failed
         if options.record is not None:
-            prompt.record(options.record)
+            prompt.record(options.record, setup_lines(options.disks))
         with (
+            contextlib.closing(prompt),
             guard.signals_owned(screen.interrupt, prompt.told_to_end),
             guard.output_above(screen.print),
         ):
@@ -77,20 +81,19 @@ def make_screen(engine: Engine, history: StateHistory) -> Screen | PlainScreen:
     """The screen that this terminal can show."""
     if guard.on_dumb_terminal(os.environ.get("TERM")):
         return PlainScreen(sys.stdin.fileno(), sys.stdout.fileno(), is_complete)
-    from prompt_toolkit.input import create_input
-    from prompt_toolkit.output.vt100 import Vt100_Output
-
     from monitor.shell.completer import CatalogueCompleter
+    from monitor.shell.tty import open_terminal
 
-    output = Vt100_Output.from_pty(sys.stdout, os.environ.get("TERM"))
-    output.enable_cpr = False  # nothing that is drawn depends on the cursor's row
-    return Screen(
+    keyboard, output = open_terminal()
+    screen = Screen(
         completer=CatalogueCompleter(engine),
         history=history,
         is_complete=is_complete,
-        input=create_input(sys.stdin),
+        input=keyboard,
         output=output,
     )
+    output.on_gone = screen.lose
+    return screen
 
 
 def is_complete(text: str) -> bool:
@@ -132,6 +135,8 @@ class PromptSession(Dialogue):
         self._talking = asyncio.create_task(self._talk())
         try:
             await asyncio.wait({drawing, self._talking}, return_when=asyncio.FIRST_COMPLETED)
+            if drawing.done():
+                self._signal = self._signal or signal.SIGHUP  # gone, even if nobody told us
             await _cancelled(self._talking)
             await self._close()
         finally:
@@ -181,8 +186,7 @@ class PromptSession(Dialogue):
             # Whatever is broken will say so where it is used.
             log_failure(error)
         else:
-            self._screen.lexer = lexer
-            self._screen.redraw()
+            self._screen.colour(lexer)
 
     async def _close(self) -> None:
         """Cancels jobs, writes back, waits for what was detached."""
@@ -198,10 +202,10 @@ class PromptSession(Dialogue):
         self._running = None
         self._older_jobs = {job.id for job in self.engine.jobs()}
         self._screen.note(f"running: {typed.splitlines()[0]}  (Ctrl-C asks)")
-        if not await self._foreground.run(self._enter(typed)):
+        if not await self._foreground.run(self._in_front(typed)):
             self.show("Detached: the command goes on and reports when it ends")
 
-    async def _enter(self, typed: str) -> None:
+    async def _in_front(self, typed: str) -> None:
         try:
             await self.enter(typed)
         except Exception as error:
@@ -245,17 +249,12 @@ class PromptSession(Dialogue):
 
     def print_error(self, error: MonitorError) -> None:
         """The caret under the typed line, ``Error:`` and the text, and the hint."""
-        if self.recorder is not None:
-            # A recording says it as its replay will, which knows of no line above.
-            self.recorder.failed()
-            self.recorder.output(f"Error: {error_text(error)}")
+        # A recording says it as its replay will, which has no line above.
+        self.record_error(error)
         if isinstance(error, ParseError) and not error.source:
-            self._screen.print(self._caret(error), "class:error")
-            text = f"Error: {error.text}"
-        elif isinstance(error, Verbatim):
-            text = error.text
+            text = f"{self._caret(error)}\nError: {error.text}"
         else:
-            text = f"Error: {error_text(error)}".removesuffix(f"\n{error.hint}")
+            text = told(error).removesuffix(f"\n{error.hint}")
         self._screen.print(text, "class:error")
         if error.hint:
             self._screen.print(error.hint, "class:hint")
@@ -283,8 +282,6 @@ class PromptSession(Dialogue):
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody waited for: our bug, unless the terminal has gone."""
         error = context.get("exception") or RuntimeError(context["message"])
-        if isinstance(error, EOFError):
-            return
         self._failures += 1
         if self._failures > _TOO_MANY_FAILURES:
             # Drawing itself fails: saying so would only draw again.

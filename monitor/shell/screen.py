@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 from collections.abc import Callable, Iterator
 
 from prompt_toolkit.application import Application
@@ -46,9 +45,6 @@ FLUSH_INTERVAL = 0.05
 """Seconds between two writes above the line: a storm of events costs 20 redraws a second."""
 
 _BUSY_NOTE_AFTER = 0.4
-
-_GONE = (errno.EIO, errno.EBADF, errno.EPIPE)
-"""What a terminal that hung up answers."""
 
 
 class Screen:
@@ -105,11 +101,7 @@ class Screen:
         Whatever ends it, the terminal is as it was before.
         """
         with contextlib.suppress(EOFError):
-            try:
-                await self.app.run_async(set_exception_handler=False, handle_sigint=False)
-            except OSError as error:
-                if error.errno not in _GONE:
-                    raise
+            await self.app.run_async(set_exception_handler=False, handle_sigint=False)
 
     def interrupt(self) -> None:
         """SIGINT from elsewhere: what Ctrl-C does."""
@@ -129,6 +121,11 @@ class Screen:
         """The terminal is gone: ``run`` ends."""
         if self.app.is_running and not self.app.is_done:
             self.app.exit(exception=EOFError())
+
+    def colour(self, lexer: Lexer) -> None:
+        """Colours the line from now on. May be called from any thread."""
+        self.lexer = lexer
+        self.redraw()
 
     def watch(self, jobs: Callable[[], list[JobSnapshot]]) -> Callable[[], None]:
         """Shows the jobs that live below the line. To be called when one may have changed."""
@@ -250,13 +247,10 @@ class Screen:
         if self._held or not self._pending:
             return
         fragments, self._pending = self._pending, []
-        try:
-            if self.app.is_running:
-                self.app.renderer.erase()
-            style, depth = self.app.renderer.style, self.app.color_depth
-            print_formatted_text(self._output, fragments, style, color_depth=depth)
-        except OSError:
-            self.lose()
+        if self.app.is_running:
+            self.app.renderer.erase()
+        style, depth = self.app.renderer.style, self.app.color_depth
+        print_formatted_text(self._output, fragments, style, color_depth=depth)
         self.app.invalidate()
         with contextlib.suppress(RuntimeError):  # no loop yet, or no longer
             self._flushed = asyncio.get_running_loop().time()

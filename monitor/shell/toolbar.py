@@ -58,11 +58,16 @@ def _cells(job: JobSnapshot) -> list[str]:
         _clip(job.id, _NAME),
         job.type,
         job.status,
-        f"{int(job.fraction * 100):3d}%",
+        f"{_percent(job):3d}%",
         _bar(job.fraction),
         rate_text(job.rate) if moving else "",
         time_text(job.seconds_left) if moving else "",
     ]
+
+
+def _percent(job: JobSnapshot) -> int:
+    """Whole per cent done, rounded down: 100 means that nothing is left."""
+    return min(100, 100 * job.current // job.total) if job.total else 0
 
 
 # What goes first when the window is narrow: the bar, then what the job is, the time, the rate.

@@ -19,7 +19,6 @@ from monitor.engine.schema.base import Request
 from monitor.engine.schema.graph import BlockdevAdd
 from monitor.engine.schema.job import BlockJobCancel, JobCancel
 from monitor.engine.schema.stream import BlockStream
-from monitor.engine.schema.stream import BlockStream
 
 MIB = 1 << 20
 

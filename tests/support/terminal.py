@@ -73,9 +73,7 @@ class Terminal:
         """Types Ctrl and ``letter``."""
         self._child.sendcontrol(letter)
 
-    def until(
-        self, wanted: str | Callable[[Terminal], object], deadline: float = DEADLINE
-    ) -> None:
+    def until(self, wanted: str | Callable[[Terminal], object], deadline: float = DEADLINE) -> None:
         """Reads until ``wanted`` (a text anywhere, or a condition) holds; fails with the screen."""
         end = time.monotonic() + deadline
         while not (wanted in self.text if isinstance(wanted, str) else wanted(self)):

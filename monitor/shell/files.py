@@ -1,0 +1,93 @@
+"""Names of files for completion, listed by a thread: a folder's disk may not answer.
+
+While one listing hangs no other is begun, and completion goes on without files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import NamedTuple
+
+from monitor.commands.render import size_text
+
+PATIENCE = 0.5
+"""Seconds that a key waits for a folder."""
+
+MOST = 1000
+"""Files that are offered."""
+
+
+class File(NamedTuple):
+    """A path to be typed, with what is known of it: ("disks/a.qcow2", "197 KiB")."""
+
+    path: str
+    meta: str
+
+
+def matching(prefix: str) -> list[File]:
+    """Files whose path begins with ``prefix``, folders first (with a ``/``), in order of name.
+
+    Hidden ones only when asked for by a dot. A folder that cannot be read has no files. Blocks.
+    """
+    folder, _, beginning = prefix.rpartition("/")
+    folder += "/" if prefix.startswith("/") or folder else ""
+    found: list[tuple[bool, File]] = []
+    try:
+        with os.scandir(os.path.expanduser(folder) or ".") as entries:
+            for entry in entries:
+                if not entry.name.startswith(beginning) or len(found) >= 10 * MOST:
+                    continue
+                if entry.name.startswith(".") and not beginning.startswith("."):
+                    continue
+                found.append(_described(folder, entry))
+    except (OSError, ValueError):
+        return []
+    found.sort()
+    return [file for _, file in found[:MOST]]
+
+
+def _described(folder: str, entry: os.DirEntry[str]) -> tuple[bool, File]:
+    path = folder + entry.name
+    try:
+        if entry.is_dir():
+            return False, File(path + "/", "folder")
+        if not entry.is_file():
+            return True, File(path, "device or socket")
+        return True, File(path, size_text(entry.stat().st_size))
+    except OSError:
+        return True, File(path, "cannot be looked at")
+
+
+class Lister:
+    """``matching`` without the wait."""
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._busy = False
+
+    async def matching(self, prefix: str) -> list[File]:
+        """As the function; [] when the folder does not answer in time."""
+        if self._busy:
+            return []
+        self._busy = True
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[File]] = loop.create_future()
+
+        def settle(found: list[File]) -> None:
+            self._busy = False
+            if not answer.done():
+                answer.set_result(found)
+
+        def look() -> None:
+            found = matching(prefix)
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, found)
+
+        # A daemon, unlike an executor's thread: one that hangs does not keep the process.
+        threading.Thread(target=look, name="files", daemon=True).start()
+        try:
+            return await asyncio.wait_for(answer, self._patience)
+        except TimeoutError:
+            return []
