@@ -1,12 +1,10 @@
-"""Sizes as people write and read them: ``64k``, ``1.5MiB``, ``10G``, ``0x10``."""
+"""Sizes as people type them: ``64k``, ``1.5MiB``, ``10G``, ``0x10``."""
 
 from __future__ import annotations
 
 import re
 
 from monitor.engine.schema.scalars import INT64_MAX, parse_size
-
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 EXPECTED = "a size, such as 64k or 1.5G"
 
@@ -33,21 +31,3 @@ def bad_unit(text: str) -> int | None:
         return None
     unit = text[match.end() :]
     return None if unit.lower() in ("b", *"kmgtpe") else match.end()  # then it is the number
-
-
-def write_size(size: int) -> str:
-    """Exact: ``64k``, ``1536M``, ``100``: what can be typed again and means the same."""
-    shift = 0
-    while size and shift < 6 and size % 1024 == 0:
-        size //= 1024
-        shift += 1
-    return f"{size}{('', 'k', 'M', 'G', 'T', 'P', 'E')[shift]}"
-
-
-def human_size(size: int) -> str:
-    """For eyes: ``1.5 GiB``, ``100 B``; three digits that matter, as QEMU's tools print them."""
-    value, unit = float(size), 0
-    while value >= 1000 and unit < len(UNITS) - 1:
-        value /= 1024
-        unit += 1
-    return f"{value:0.3g} {UNITS[unit]}"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from monitor.sizes import bad_unit, human_size, read_size, write_size
+from monitor.sizes import bad_unit, read_size
 
 
 @pytest.mark.parametrize(
@@ -45,22 +43,3 @@ def test_hmp_counts_in_mebibytes() -> None:
 )  # fmt: skip
 def test_the_bad_unit_is_found(text: str, at: int | None) -> None:
     assert bad_unit(text) == at
-
-
-@given(st.integers(0, (1 << 63) - 1))
-def test_what_is_written_reads_the_same(size: int) -> None:
-    assert read_size(write_size(size)) == size
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 B"),
-        (512, "512 B"),
-        (1 << 20, "1 MiB"),
-        (3 << 29, "1.5 GiB"),
-        (1000 << 10, "0.977 MiB"),
-    ],
-)
-def test_sizes_for_eyes_are_those_of_qemu_img(size: int, text: str) -> None:
-    assert human_size(size) == text

@@ -1,0 +1,121 @@
+"""Every place of every declared command and request offers something, or is declared free."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from monitor import fields
+from monitor.commands.registry import Argument, Command, commands
+from monitor.completion import whole_language
+from monitor.engine.schema.base import Request, request_types
+from monitor.slots import Place, Slot, place_at
+
+LISTED = {"command", "flag", "key", "value"}
+NAMED = {"node", "drive", "device", "job", "file"}
+
+
+def slots(text: str) -> tuple[Slot, ...]:
+    place = place_at(text, whole_language())
+    assert isinstance(place, Place), text
+    return place.slots
+
+
+def assert_typed(text: str, found: tuple[Slot, ...]) -> None:
+    """Each slot has words, is of a kind that the catalogue knows, or is free and says for what."""
+    assert found, text
+    for slot in found:
+        assert slot.what, text
+        assert slot.kind in NAMED or slot.kind == "free" or (slot.kind in LISTED and slot.words)
+
+
+WORDS = {
+    "B": "d0", "N": "n0", "D": "d0", "J": "j0", "F": "a.img", "s": "x", "S": "x", "i": "1",
+    "o": "1", "z": "1", "b": "on", "T": "1", "O": "if=none", "K": "a=1",
+}  # fmt: skip
+
+
+def word_for(argument: Argument) -> str:
+    return argument.choices[0] if argument.kind == "e" else WORDS[argument.kind]
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_argument_of_every_command(name: str) -> None:
+    command = commands()[name]
+    line = f"{name} "
+    for argument in positionals(command):
+        found = slots(line)
+        assert_typed(line, found)
+        expected = {"B": "device", "N": "node", "D": "drive", "J": "job", "F": "file"}
+        kind = expected.get(argument.kind)
+        if kind is not None:
+            assert kind in [slot.kind for slot in found], line
+        line += f"{word_for(argument)} "
+    dashed = [a.option or a.flag for a in command.arguments if a.option or a.flag]
+    if dashed:
+        offered = {word.text for slot in slots(f"{name} -") for word in slot.words}
+        assert offered >= set(dashed)
+    for option in command.arguments:
+        if option.option and option.kind != "--":
+            line = f"{name} {option.option} "
+            assert_typed(line, slots(line))
+
+
+def positionals(command: Command) -> list[Argument]:
+    return [a for a in command.arguments if not a.option and not a.flag]
+
+
+@pytest.mark.parametrize("name", sorted(request_types()))
+def test_every_field_of_every_request(name: str) -> None:
+    request = request_types()[name]
+    kind = fields.arguments_type(request)
+    assert_keys(f"{name} ", "", kind, request, depth=0)
+
+
+def assert_keys(line: str, prefix: str, kind: Any, request: type[Request], depth: int) -> None:
+    """All keys of ``kind`` are offered below ``prefix``, and each has typed values."""
+    structs = fields.structs_of(kind)
+    for struct in structs:
+        tag = fields.tag_field(struct)
+        chosen = line
+        if tag is not None:
+            value = struct.__struct_config__.tag
+            values = {w.text for s in slots(f"{line}{prefix}{tag}=") for w in s.words}
+            assert value in values
+            chosen = f"{line}{prefix}{tag}={value} "
+        members = fields.members(struct)
+        if not members:
+            continue
+        offered = {word.text for slot in slots(chosen + prefix) for word in slot.words}
+        for member in members.values():
+            nested = fields.structs_of(member.type)
+            assert offered & {f"{prefix}{member.name}=", f"{prefix}{member.name}."}, chosen
+            if f"{prefix}{member.name}=" in offered:
+                text = f"{chosen}{prefix}{member.name}="
+                assert_typed(text, slots(text))
+            if nested and depth < 1:
+                assert_keys(chosen, f"{prefix}{member.name}.", member.type, request, depth + 1)
+
+
+@pytest.mark.parametrize("name", sorted(request_types()))
+def test_every_request_and_command_is_offered_by_name(name: str) -> None:
+    words = {word.text for slot in slots("") for word in slot.words}
+    assert name in words
+
+
+def test_every_command_is_offered_by_name() -> None:
+    words = {word.text for slot in slots("") for word in slot.words}
+    below = {f"info {word.text}" for slot in slots("info ") for word in slot.words}
+    assert set(commands()) <= words | below
+
+
+def test_examples_are_commands() -> None:
+    """What help shows can be typed."""
+    language = whole_language()
+    for command in commands().values():
+        for line in command.example.splitlines():
+            assert language.parse_script(line, "example")
+    for request in request_types().values():
+        if request.example:
+            assert language.parse_script(request.example, "example")
