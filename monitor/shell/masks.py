@@ -26,7 +26,7 @@ Bindings = Mapping[str, str]
 """What named masks stand for: "NODE:a" -> "#block123"."""
 
 _NUMBER = r"(?:\d+(?:\.\d+)?(?:e[+-]\d+)?|inf)"
-_UNIT = r"(?:[KMGTPE]i?B?|B|bytes)"
+_UNIT = r"(?:[kKMGTPE]i?B?|B|bytes)"
 _TYPES = {
     "TIME": rf"{_NUMBER}(?::\d+(?:\.\d+)?)* ?(?:sec|[mun]?s|min|h)?",
     "RATE": rf"{_NUMBER} ?(?:{_UNIT}|ops)/s(?:ec)?",

@@ -1,0 +1,150 @@
+"""Scripts on an engine without disks: order, failures, and jobs at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from monitor.shell.script import ScriptOptions, ScriptSession, Source, Status, parse_sources
+from tests.support.fake_engine import FakeEngine, job
+
+Work = Callable[[ScriptSession, FakeEngine], Awaitable[None]]
+
+
+def run(work: Work, **options: bool) -> tuple[Status, str, str]:
+    """Status, stdout and stderr of a session on a fake engine."""
+
+    async def main() -> tuple[Status, str, str]:
+        engine = FakeEngine()
+        out, err = io.StringIO(), io.StringIO()
+        session = ScriptSession(engine, ScriptOptions(**options), out, err)
+        await work(session, engine)
+        session.close()
+        return session.status, out.getvalue(), err.getvalue()
+
+    return asyncio.run(main())
+
+
+async def lines(text: str) -> AsyncIterator[str]:
+    for line in text.splitlines(keepends=True):
+        yield line
+
+
+def test_a_line_is_not_read_before_the_one_before_it_has_been_answered() -> None:
+    log: list[str] = []
+
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        async def watched() -> AsyncIterator[str]:
+            for line in ("echo 1\n", "echo 2\n"):
+                log.append(session._out.getvalue())  # type: ignore[attr-defined]
+                yield line
+
+        await session.run_pipe(watched())
+
+    run(work)
+    assert log == ["", "1\n"]
+
+
+def test_a_dropped_node_is_a_note_with_the_place() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        engine.emit("X_BLKMON_NODE_DROPPED", node_name="n0")
+        engine.emit("JOB_STATUS_CHANGE", id="s0", status="running")
+
+    assert run(work) == (0, "", "blkmon: node 'n0' was dropped: nothing uses it\n")
+
+
+def test_at_the_end_a_job_that_runs_is_waited_for() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        engine.start(job("s0"))
+        finishing = asyncio.create_task(session.finish())
+        await asyncio.sleep(0)
+        assert not finishing.done()
+        engine.end("s0")
+        await finishing
+
+    assert run(work) == (Status.OK, "", "")
+
+
+def test_at_the_end_a_job_that_fails_gives_4() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        engine.start(job("s0"))
+        engine.start(job("s1"))
+        finishing = asyncio.create_task(session.finish())
+        await asyncio.sleep(0)
+        engine.end("s1", error="No space left on device")
+        engine.end("s0")
+        await finishing
+
+    status, _, err = run(work)
+    assert status == Status.JOB_FAILED
+    assert err == "blkmon: Error: Job 's1' failed: No space left on device\n"
+
+
+def test_a_job_that_failed_unseen_gives_4_too() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        engine.start(job("s0"))
+        engine.end("s0", error="Input/output error")
+        await session.run_pipe(lines("echo meanwhile\n"))
+        await session.finish()
+
+    assert run(work)[0] == Status.JOB_FAILED
+
+
+def test_at_the_end_a_job_that_needs_a_command_is_cancelled_and_said_so() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        engine.start(job("m0", type="mirror"))
+        engine.move("m0", "ready", verbs=frozenset({"cancel", "complete"}))
+        await session.finish()
+        assert engine.jobs() == []
+
+    status, _, err = run(work)
+    assert status == Status.OK
+    assert err == "blkmon: job 'm0' is ready, only block_job_complete ends it: cancelled\n"
+
+
+def test_a_job_that_was_cancelled_is_no_failure() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        engine.start(job("s0"))
+        await session.run_pipe(lines("block_job_cancel s0\n"))
+        await session.finish()
+
+    assert run(work) == (Status.OK, "", "")
+
+
+def test_quit_waits_for_no_job() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        engine.start(job("s0"))
+        await session.run_pipe(lines("quit\necho no\n"))
+        await session.finish()
+        assert len(engine.jobs()) == 1
+
+    assert run(work) == (Status.OK, "", "")
+
+
+def test_the_first_failure_decides() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        await session.run_pipe(lines("bogus\nblock_job_cancel s9\necho on\n"))
+
+    status, out, err = run(work, keep_going=True)
+    assert (status, out) == (Status.SYNTAX, "on\n")
+    assert "<stdin>:2: Error: Block job 's9' not found" in err
+
+
+def test_lines_are_counted_over_continued_commands() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        text = 'blockdev-add {\n "driver": "null-co",\n "node-name": "n0"\n}\n\n# x\nbogus\n'
+        await session.run_pipe(lines(text))
+        assert list(engine.nodes) == ["n0"]
+
+    status, _, err = run(work)
+    assert status == Status.SYNTAX
+    assert err.startswith("<stdin>:7: Error: unknown command: 'bogus'\n")
+
+
+def test_mistakes_of_all_sources_are_told_together() -> None:
+    err = io.StringIO()
+    sources = [Source("a", "echo fine\nbogus"), Source.command("", 1), Source("b", "info nothing")]
+    assert parse_sources(sources, err) is None
+    told = [line for line in err.getvalue().splitlines() if " Error: " in line]
+    assert [line.split(" ")[0] for line in told] == ["a:2:", "b:1:"]
