@@ -1,0 +1,230 @@
+"""The human monitor answers as QEMU 7.2's does, word for word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from monitor.commands.registry import commands
+from tests.support import tools
+from tests.support.hmp import blkmon, qemu, side_by_side
+
+IMAGES = [
+    ["qemu-img", "create", "-q", "-f", "qcow2", "base.qcow2", "8M"],
+    ["qemu-io", "-f", "qcow2", "-c", "write -P 1 0 3M", "base.qcow2"],
+    ["qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "mid.qcow2"],
+    ["qemu-io", "-f", "qcow2", "-c", "write -P 2 1M 1M", "mid.qcow2"],
+    ["qemu-img", "create", "-q", "-f", "qcow2", "-b", "mid.qcow2", "-F", "qcow2", "top.qcow2"],
+    ["qemu-img", "create", "-q", "-f", "qcow2", "-o", "compat=0.10,cluster_size=4k", "old.qcow2",
+     "1M"],
+    ["qemu-img", "create", "-q", "-f", "raw", "a.img", "1M"],
+    ["mkdir", "dir"],
+    ["qemu-img", "create", "-q", "-f", "qcow2", "-b", "../base.qcow2", "-F", "qcow2",
+     "dir/up.qcow2"],
+]  # fmt: skip
+
+CHAIN = "drive_add 0 if=none,id=d0,file=top.qcow2"
+EMPTY = "drive_add 0 if=none,id=e0"
+RAW = "drive_add 0 if=none,id=r0,file=a.img,format=raw"
+
+SCRIPTS: dict[str, list[str]] = {
+    "nothing there": ["info block", "info block -n", "info block -v x", "info block-jobs"],
+    "drives": [
+        CHAIN,
+        EMPTY,
+        f"{RAW},readonly=on",
+        "info block",
+        "info block d0",
+        "info block e0",
+        "info block r0",
+        "info block nope",
+        "info block -v",
+        "info block -v r0",
+        "info block -n",
+        "info block -n -v",
+        "drive_del r0",
+        "drive_del e0",
+        "info block",
+        "drive_del d0",
+        "info block",
+    ],
+    "images": [
+        "drive_add 0 if=none,id=d0,file=old.qcow2",
+        "drive_add 0 if=none,id=d1,file=dir/up.qcow2",
+        "info block -v",
+    ],
+    "caches": [
+        f"{RAW},cache=none",
+        "info block",
+        "drive_del r0",
+        f"{RAW},cache=unsafe",
+        "info block",
+        "drive_del r0",
+        f"{RAW},cache=writethrough",
+        "info block",
+        "drive_del r0",
+        f"{RAW},cache=directsync,detect-zeroes=on",
+        "info block",
+        "drive_del r0",
+        f"{RAW},cache.no-flush=on,discard=unmap,detect-zeroes=unmap",
+        "info block",
+    ],
+    "drives refused": [
+        CHAIN,
+        CHAIN,
+        "drive_add 0 if=none,id=x,file=nowhere.img",
+        "drive_add 0 if=none,id=x,file=a.img,format=qcow2",
+        "drive_add 0 if=none,id=x,file=a.img,format=nope",
+        "drive_add 0 if=none,id=x,format=nope",
+        "drive_add 0 if=none,id=8bad",
+        "drive_add 0 if=nosuch,id=x",
+        "drive_add 0 if=scsi,id=x",
+        "drive_add 0 if=none,id=x,readonly=maybe",
+        "drive_add 0 if=none,id=x,cache=nope",
+        "drive_add 0 if=none,id=x,werror=nope",
+        "drive_add 0 if=none,id=x,media=nope",
+        "drive_add 0 if=none,id=x,file=a.img,format=raw,foo=bar",
+        "drive_add 0 if=none,id=x,file=a.img,format=raw,driver=raw",
+        "drive_add 0 if=none,id=x,file=top.qcow2",
+        "drive_del nope",
+        "info block",
+    ],
+    "nodes": [
+        "drive_add -n 0 driver=qcow2,node-name=n0,file.driver=file,file.filename=base.qcow2",
+        "info block n0",
+        "info block -n n0",
+        "info block",
+        "drive_add -n 0 driver=qcow2,file=x",
+        "drive_add -n 0 driver=null-co,node-name=n0",
+        "drive_del n0",
+        "info block -n",
+    ],
+    "resize": [
+        CHAIN,
+        f"{RAW},readonly=on",
+        EMPTY,
+        "block_resize d0 16",
+        "block_resize d0 32M",
+        "info block -v d0",
+        "block_resize r0 2",
+        "block_resize e0 2",
+        "block_resize nope 2",
+        "block_resize d0 -1",
+        "block_resize d0 x",
+        "block_resize d0",
+        "block_resize",
+        "block_resize d0 1Q",
+        "block_resize d0 1 2",
+    ],
+    "snapshots": [
+        CHAIN,
+        EMPTY,
+        "snapshot_blkdev d0",
+        "snapshot_blkdev nope x.qcow2",
+        "snapshot_blkdev e0 x.qcow2",
+        "snapshot_blkdev d0 x.qcow2 nope",
+        "snapshot_blkdev -n d0 nowhere.qcow2",
+        "snapshot_blkdev d0 nowhere/x.qcow2",
+        "snapshot_blkdev d0 x.qcow2",
+        "info block d0",
+        "snapshot_blkdev d0 y.qcow2 qcow2",
+        "info block -v d0",
+        "snapshot_blkdev",
+        "snapshot_blkdev d0 a b c",
+    ],
+    "jobs": [
+        CHAIN,
+        "block_stream d0 1k",
+        "info block-jobs",
+        "block_stream d0",
+        "block_job_pause d0",
+        "@wait d0 paused",
+        "block_job_pause d0",
+        "block_job_cancel d0",
+        "block_job_complete d0",
+        "block_job_set_speed d0 1",
+        "info block-jobs",
+        "block_job_set_speed d0 -1",
+        "block_job_resume d0",
+        "block_job_resume d0",
+        "block_job_complete d0",
+        "drive_del d0",
+        "block_job_cancel -f d0",
+        "@wait d0 null",
+        "info block-jobs",
+    ],
+    "streaming": [
+        CHAIN,
+        EMPTY,
+        "block_stream nope",
+        "block_stream e0",
+        "block_stream d0 0 nope",
+        "block_stream d0 x",
+        "block_stream d0 0 base.qcow2",
+        "@wait d0 null",
+        "info block d0",
+        "block_stream d0",
+        "@wait d0 null",
+        "info block -v d0",
+    ],
+    "jobs that are not there": [
+        "block_job_cancel nope",
+        "block_job_cancel -f nope",
+        "block_job_pause nope",
+        "block_job_resume nope",
+        "block_job_complete nope",
+        "block_job_set_speed nope 1",
+        "block_job_set_speed nope",
+        "block_job_set_speed nope 1x",
+        "block_job_cancel",
+        "block_job_cancel -x nope",
+    ],
+    "qemu-io": [
+        "qemu-io nope length",
+        "qemu-io",
+        "qemu-io x",
+        "qemu-io -d nope length",
+    ],
+    "words": [
+        "nope",
+        "info nope",
+        "help nope",
+        "help info nope",
+        "quit extra",
+        "info block -x",
+        "info block d0 x",
+        "info block-jobs x",
+        "drive_add",
+        "drive_add 0",
+        "drive_add 0 if=none,id=x extra",
+        "drive_del",
+        "",
+    ],
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=list(SCRIPTS))
+def test_the_answers_are_qemus(tmp_path: Path, script: list[str]) -> None:
+    tools.need("qemu-system-x86_64", "qemu-img", "qemu-io")
+    theirs, ours = side_by_side(tmp_path, IMAGES, script)
+    assert ours == theirs
+
+
+def test_help_lists_what_qemus_lists(tmp_path: Path) -> None:
+    """Each line of a command that HMP has is HMP's, in HMP's order; ``help X`` begins with it."""
+    tools.need("qemu-system-x86_64")
+    shared = sorted({declared.name for declared in commands().values() if declared.hmp} - {"info"})
+    with qemu(tmp_path) as theirs, blkmon(tmp_path) as ours:
+        for question, prefix in (("help", ""), ("info", "info "), ("help info", "info ")):
+            answer, known = ours.type(question), theirs.type(question)
+            names = [name for name in shared if ("info " in name) == bool(prefix)]
+            texts = [theirs.type(f"help {name}") for name in names]
+            assert names
+            assert [known.index(text) for text in texts] == sorted(map(known.index, texts))
+            assert [answer.index(text) for text in texts] == sorted(map(answer.index, texts))
+            for name, text in zip(names, texts, strict=True):
+                assert ours.type(f"help {name}").startswith(text)
+        summary = "info [subcommand] -- show various information about the system state\r\n"
+        assert summary in theirs.type("help")
+        assert summary in ours.type("help")
