@@ -291,8 +291,11 @@ class _Binder:
         hmp: str = "",
     ) -> Mistake:
         if hmp:
-            name = self.command.name
-            hmp = f'{hmp.format(name=name.split(" ")[-1])}\nTry "help {name}" for more information'
+            # HMP's own table has "quit|q"; "help" is advised with the word that was typed.
+            command = self.command
+            name = "|".join((command.name.split(" ")[-1], *command.aliases))
+            typed = command.name if " " in command.name else self.statement.name.text
+            hmp = f'{hmp.format(name=name)}\nTry "help {typed}" for more information'
         return Mistake(span, message, expected=expected, hint=hint, hmp_text=hmp)
 
 
