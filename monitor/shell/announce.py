@@ -22,7 +22,7 @@ _NOTES = "X_BLKMON_"
 """What the names of events begin with that are there for people."""
 _CANCELLED = os.strerror(errno.ECANCELED)
 
-_QUIET = frozenset({"BLOCK_JOB_PENDING", "BLOCK_JOB_READY", "SHUTDOWN"})
+_QUIET = frozenset({"BLOCK_JOB_READY", "SHUTDOWN"})
 
 
 @dataclass
@@ -68,11 +68,16 @@ class Announcer:
         name = f"job '{job_id}' ({outcome.kind})"
         if status == "ready":
             return f"{name} is ready: block_job_complete {job_id} finishes it"
-        if status == "pending" and job is not None and "finalize" in job.verbs:
-            return f"{name} is pending: job-finalize id={job_id} lets it finish"
         if status == "concluded":
             return f"{name} {_ending(outcome)}"
         return None
+
+    def _on_block_job_pending(self, data: Any) -> str:
+        # Only for a job that waits for a person: one with auto-finalize passes through in silence.
+        job_id = data["id"]
+        return (
+            f"job '{job_id}' ({data['type']}) is pending: job-finalize id={job_id} lets it finish"
+        )
 
     def _on_block_job_completed(self, data: Any) -> None:
         outcome = self._outcomes.setdefault(str(data["device"]), _Outcome())

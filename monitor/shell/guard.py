@@ -13,18 +13,25 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
-def terminal_restored(fd: int) -> Iterator[None]:
-    """The terminal behind ``fd`` ends as it began: echo, line editing, signals from keys."""
+def terminal_restored(fd: int) -> Iterator[Callable[[], None]]:
+    """The terminal behind ``fd`` ends as it began: echo, line editing, signals from keys.
+
+    Gives a function that does it before the process is ended on the spot.
+    """
     try:
         saved = termios.tcgetattr(fd)
     except termios.error:
         saved = None
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         if saved is not None:
             with contextlib.suppress(termios.error):  # hung up meanwhile
                 termios.tcsetattr(fd, termios.TCSADRAIN, saved)
+
+    try:
+        yield restore
+    finally:
+        restore()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prompt_toolkit.utils import get_cwidth
@@ -44,6 +44,7 @@ class PromptOptions(Protocol):
 
     record: str | None
     """Where the session is recorded from the first command on."""
+
     disks: Sequence[tuple[str, str]]
     """The disks of the command line, as (option, value)."""
 
@@ -58,11 +59,11 @@ async def run_prompt(engine: Engine, options: PromptOptions) -> int:
     was told to end (SIGTERM) or the terminal went away (SIGHUP); 1 when drawing failed.
     """
     with (
-        guard.terminal_restored(sys.stdin.fileno()),
+        guard.terminal_restored(sys.stdin.fileno()) as restore_terminal,
         contextlib.closing(StateHistory(history_path())) as history,
     ):
         screen = make_screen(engine, history)
-        prompt = PromptSession(engine, screen)
+        prompt = PromptSession(engine, screen, restore_terminal)
         history.failed = prompt.history_failed
         if options.record is not None:
             prompt.record(options.record, setup_lines(options.disks))
@@ -71,7 +72,10 @@ async def run_prompt(engine: Engine, options: PromptOptions) -> int:
             guard.signals_owned(screen.interrupt, prompt.told_to_end),
             guard.output_above(screen.print),
         ):
-            status = await prompt.converse()
+            try:
+                status = await prompt.converse()
+            finally:
+                prompt.close()
     if prompt.fatal is not None:
         print(f"Error: {prompt.fatal}", file=sys.stderr)
     return status
@@ -108,8 +112,14 @@ class PromptSession(Dialogue):
 
     interactive = True
 
-    def __init__(self, engine: Engine, screen: Screen | PlainScreen) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        screen: Screen | PlainScreen,
+        restore_terminal: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(engine)
+        self._restore_terminal = restore_terminal
         self.fatal: MonitorError | None = None
         """Why the prompt had to end, when nobody asked it to."""
         self._screen = screen
@@ -151,8 +161,12 @@ class PromptSession(Dialogue):
         return 0 if self._signal is None else 128 + self._signal
 
     def told_to_end(self, number: signal.Signals) -> None:
-        """SIGTERM, SIGHUP: as ``quit``, without a question."""
-        self._signal = self._signal or number
+        """SIGTERM, SIGHUP: as ``quit``, without a question. The second one ends the process on
+        the spot; images survive that by their write order."""
+        if self._signal is not None:
+            self._restore_terminal()
+            os._exit(128 + number)
+        self._signal = number
         if self._talking is not None:
             self._talking.cancel()
 

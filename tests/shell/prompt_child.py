@@ -55,7 +55,7 @@ async def _storm(engine: FakeEngine, count: int) -> None:
 
 async def _main() -> int:
     engine = FakeEngine()
-    status = await run_prompt(engine, argparse.Namespace(record=None))
+    status = await run_prompt(engine, argparse.Namespace(record=None, disks=[]))
     if os.isatty(1):  # the window is still there
         print("shut down" if engine.was_shut_down else "NOT SHUT DOWN")
     return status

@@ -68,6 +68,7 @@ def test_pending_matters_only_when_it_waits_for_a_person() -> None:
     def play(engine: FakeEngine) -> None:
         engine.start(job("s0"))
         engine.move("s0", "pending", verbs=frozenset({"finalize"}))
+        engine.emit("BLOCK_JOB_PENDING", type="stream", id="s0")
 
     assert heard(play) == ["job 's0' (stream) is pending: job-finalize id=s0 lets it finish"]
 
