@@ -18,9 +18,10 @@ from monitor.engine.drivers.qcow2.errors import (
     PreallocationUnsupported,
 )
 from monitor.engine.drivers.qcow2.header import Extension, Header, feature_name_table
-from monitor.engine.errors import RequestError, host_failure
+from monitor.engine.errors import host_failure
 
 _ZEROES = bytes(64 << 10)
+_SMALL_CLUSTER = 4096  # up to this, the names of features would crowd the header's cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ def _header(options: CreateOptions) -> Header:
     if options.version >= 3:
         kind = q.COMPRESSION_ZSTD if compressed else q.COMPRESSION_ZLIB
         header.tail = bytes([kind]) + bytes(q.V3_LENGTH - q.V3_MIN_LENGTH - 1)
-        header.extensions = [Extension(q.EXT_FEATURE_NAMES, feature_name_table())]
+        if options.cluster_size > _SMALL_CLUSTER:
+            header.extensions = [Extension(q.EXT_FEATURE_NAMES, feature_name_table())]
     else:
         header.tail = b""
     name = os.fsencode(options.backing_file) if options.backing_file else None
@@ -95,25 +97,8 @@ def _header(options: CreateOptions) -> Header:
     try:
         return header.with_backing(name, fmt)
     except OSError as error:
-        if options.version >= 3 and len(name) <= q.MAX_BACKING_NAME:
-            return _without_feature_names(header, name, fmt, options)
-        raise _backing_failure(options, error) from error
-
-
-def _without_feature_names(
-    header: Header, name: bytes, fmt: bytes | None, options: CreateOptions
-) -> Header:
-    """In a cluster of 512 bytes the feature names, which are optional, leave no room for more."""
-    header.extensions = []
-    try:
-        return header.with_backing(name, fmt)
-    except OSError as error:
-        raise _backing_failure(options, error) from error
-
-
-def _backing_failure(options: CreateOptions, error: OSError) -> RequestError:
-    what = f"Could not assign backing file '{options.backing_file}' with format "
-    return host_failure(what + f"'{options.backing_fmt}'", error)
+        what = f"Could not assign backing file '{options.backing_file}' with format "
+        raise host_failure(what + f"'{options.backing_fmt}'", error) from error
 
 
 def _check(options: CreateOptions) -> None:

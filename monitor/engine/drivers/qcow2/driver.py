@@ -6,6 +6,7 @@ Importing this module is cheap; numpy and the rest come with the first image tha
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -52,10 +53,14 @@ class Qcow2Driver(Driver):
     def __init__(self) -> None:
         self.on_corrupt = None
         self._image: Image
+        self._read: Callable[[Image, memoryview, int], None]
+        self._write: Callable[[Image, memoryview, int], None]
+        self._map: Callable[[Image, int, int], list[Extent]]
 
     # -- life --------------------------------------------------------------------------------
 
     def open(self, context: OpenContext) -> None:
+        from monitor.engine.drivers.qcow2 import reading, writing
         from monitor.engine.drivers.qcow2.image import Image
         from monitor.engine.drivers.qcow2.repair import repair_if_dirty
 
@@ -71,8 +76,11 @@ class Qcow2Driver(Driver):
         image.unmap = context.flags.unmap
         image.pass_discards = _pass_discards(context.options, context.flags)
         if not context.flags.read_only:
-            repair_if_dirty(image)
+            with image.flush_lock:
+                repair_if_dirty(image)
         self._image = image
+        # Looked up once: an import statement costs a microsecond even when there is nothing to do.
+        self._read, self._write, self._map = reading.read, writing.write, reading.map_range
         self._options = context.options
 
     def _report(self, offset: int | None, size: int | None, fatal: bool, message: str) -> None:
@@ -105,14 +113,10 @@ class Qcow2Driver(Driver):
         return self._image.size
 
     def read(self, buffer: memoryview, offset: int) -> None:
-        from monitor.engine.drivers.qcow2 import reading
-
-        reading.read(self._image, buffer, offset)
+        self._read(self._image, buffer, offset)
 
     def write(self, buffer: memoryview, offset: int) -> None:
-        from monitor.engine.drivers.qcow2 import writing
-
-        writing.write(self._image, buffer, offset)
+        self._write(self._image, buffer, offset)
 
     def write_zeroes(
         self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
@@ -141,9 +145,7 @@ class Qcow2Driver(Driver):
         resize.truncate(self._image, size)
 
     def map(self, offset: int, length: int) -> list[Extent]:
-        from monitor.engine.drivers.qcow2 import reading
-
-        return reading.map_range(self._image, offset, length)
+        return self._map(self._image, offset, length)
 
     # -- facts -------------------------------------------------------------------------------
 

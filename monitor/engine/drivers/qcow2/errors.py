@@ -79,6 +79,16 @@ class TooLargeToRepair(BadImage):
 
 
 @dataclass(eq=False)
+class UnrepairableBitmaps(BadImage):
+    """The dirty bit is set and the image holds bitmaps, whose clusters this driver cannot count."""
+
+    template = (
+        "The image was not closed and has persistent bitmaps; "
+        "run 'qemu-img check -r all' on it, or open it read-only"
+    )
+
+
+@dataclass(eq=False)
 class BadOption(RequestError):
     """An option, or a combination of options, that QEMU refuses as well."""
 

@@ -19,6 +19,7 @@ lowered. So neither a crash nor a slow reader ever sees a cluster's next owner.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -70,9 +71,13 @@ class Image:
         self.on_corrupt: OnCorrupt | None = None
         self.header: Header = read_header(file, read_only=read_only)
         self.geometry = self.header.geometry
+        self.bits = self.geometry.cluster_bits
+        self.l2_bits = self.geometry.l2_bits
+        self.in_cluster = self.geometry.cluster_size - 1  # masks
+        self.in_table = (1 << self.l2_bits) - 1
         self.size = self.header.size // q.SECTOR * q.SECTOR
         self.snapshots: list[Snapshot]
-        self.snapshots, self._snapshot_bytes = read_snapshots(file, self.header)
+        self.snapshots, self.snapshot_bytes = read_snapshots(file, self.header)
 
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
@@ -224,18 +229,18 @@ class Image:
         """Sets the header's corrupt bit; version 2 has none."""
         if self.geometry.version < 3 or self.header.incompatible & q.INCOMPAT_CORRUPT:
             return
-        self.header.incompatible |= q.INCOMPAT_CORRUPT
-        try:
-            self.write_features()
-            self.file.flush()
-        except OSError:
-            return  # the error that is being reported says more than this one
+        bits = self.header.incompatible | q.INCOMPAT_CORRUPT
+        with contextlib.suppress(OSError):  # the error that is being reported says more
+            self.write_features(incompatible=bits, autoclear=self.header.autoclear)
+        self.header.incompatible = bits
 
-    def write_features(self) -> None:
-        """Writes the three feature fields of a version 3 header."""
+    def write_features(self, *, incompatible: int, autoclear: int) -> None:
+        """Sets feature bits in a version 3 header, durably."""
         header = self.header
-        fields = q.FEATURES.pack(header.incompatible, header.compatible, header.autoclear)
+        fields = q.FEATURES.pack(incompatible, header.compatible, autoclear)
         self.file.write(memoryview(fields), q.FEATURES_AT)
+        self.file.flush()
+        header.incompatible, header.autoclear = incompatible, autoclear
 
     def write_size(self) -> None:
         """Writes the header's size and L1 fields, which lie side by side."""
@@ -256,16 +261,17 @@ class Image:
             if self.changing:
                 return
             self.check_writable()
+            from monitor.engine.drivers.qcow2.repair import repair_if_dirty  # works on images
+
             with self.lock:
                 found = self.metadata.collision()
                 if found:
                     name, offset = found
                     message = f"Metadata structures overlap ({name} at {offset:#x})"
                     self.corrupt(message, offset, self.geometry.cluster_size)
+            repair_if_dirty(self)
             if self.header.autoclear:
-                self.header.autoclear = 0
-                self.write_features()
-                self.file.flush()
+                self.write_features(incompatible=self.header.incompatible, autoclear=0)
             self.changing = True
 
     def _regions(self) -> list[Region]:
@@ -283,12 +289,8 @@ class Image:
             region("active L1 table", self.tables.l1_offset, whole(len(self.tables.l1) * 8)),
             Region("active L2 table", np.unique(l2[(l2 != 0) & (l2 & aligned == 0)]), cluster),
             region("refcount table", self.refcounts.table_offset, len(self.refcounts.table) * 8),
-            Region(
-                "refcount block",
-                np.unique(blocks[(blocks != 0) & (blocks & aligned == 0)]),
-                cluster,
-            ),
-            region("snapshot table", self.header.snapshots_offset, whole(self._snapshot_bytes)),
+            Region("refcount block", blocks[(blocks != 0) & (blocks & aligned == 0)], cluster),
+            region("snapshot table", self.header.snapshots_offset, whole(self.snapshot_bytes)),
         ]
         found += [
             region("inactive L1 table", s.l1_table_offset, whole(s.l1_size * 8))

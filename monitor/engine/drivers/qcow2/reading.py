@@ -16,8 +16,7 @@ def read(image: Image, buffer: memoryview, offset: int) -> None:
     length = len(buffer)
     if not length:
         return
-    geometry = image.geometry
-    bits = geometry.cluster_bits
+    bits = image.bits
     first, last = offset >> bits, (offset + length - 1) >> bits
     if first == last and _read_plain(image, buffer, offset):
         return
@@ -32,17 +31,15 @@ def read(image: Image, buffer: memoryview, offset: int) -> None:
 
 def _read_plain(image: Image, buffer: memoryview, offset: int) -> bool:
     """A read within one cluster whose table is in memory and whose data lies plainly; else no."""
-    bits = image.geometry.cluster_bits
-    cluster = offset >> bits
-    l2_bits = image.geometry.l2_bits
+    cluster = offset >> image.bits
+    in_cluster = image.in_cluster
     with image.lock:
-        table = image.tables.cache.get(cluster >> l2_bits)
+        table = image.tables.cache.get(cluster >> image.l2_bits)
         if table is None:
             return False
         table.used = True
-        entry = table.view[cluster & ((1 << l2_bits) - 1)]
+        entry = table.view[cluster & image.in_table]
         host = entry & q.OFFSET_MASK
-        in_cluster = (1 << bits) - 1
         if not host or entry & (q.COMPRESSED | q.ZERO) or host & in_cluster:
             return False
         host += offset & in_cluster
@@ -57,7 +54,7 @@ def _read_plain(image: Image, buffer: memoryview, offset: int) -> bool:
 
 
 def _read_piece(image: Image, buffer: memoryview, offset: int, first: int, count: int) -> None:
-    bits = image.geometry.cluster_bits
+    bits = image.bits
     with image.lock:
         entries = image.tables.gather(first, count)
         epoch = image.enter()
@@ -93,7 +90,7 @@ def _read_data(image: Image, buffer: memoryview, host: int) -> None:
 
 def map_range(image: Image, offset: int, length: int) -> list[Extent]:
     """The runs at ``offset``: see ``Driver.map``. Raises OSError."""
-    bits = image.geometry.cluster_bits
+    bits = image.bits
     position, end = offset, offset + length
     extents: list[Extent] = []
     hosts = _HostMap(image.file)

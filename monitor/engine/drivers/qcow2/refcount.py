@@ -196,18 +196,22 @@ class Refcounts:
 
     def _bring(self, plan: _Plan) -> None:
         """Puts the new table and the missing blocks at the head of the run."""
-        bits = self.geometry.cluster_bits
         if plan.table_clusters:
             self._move_table(plan.start, plan.table_clusters)
-        dtype = refblock.counter_type(self.geometry.refcount_order)
         for cluster, index in enumerate(plan.blocks, plan.start + plan.table_clusters):
-            block = RefBlock(cluster << bits, np.zeros(self.block_entries, dtype))
-            block.touch(0, self.block_entries)
-            self._make_room()
-            self.blocks[index] = block
-            self.table[index] = block.offset
-            self.table_dirty.add(index)
-            self._metadata.add(block.offset, 1 << bits)
+            self.add_block(index, cluster)
+
+    def add_block(self, index: int, cluster: int) -> None:
+        """Makes ``cluster`` the block of that index, which had none; all its counters are 0."""
+        dtype = refblock.counter_type(self.geometry.refcount_order)
+        offset = cluster << self.geometry.cluster_bits
+        block = RefBlock(offset, np.zeros(self.block_entries, dtype))
+        block.touch(0, self.block_entries)
+        self._make_room()
+        self.blocks[index] = block
+        self.table[index] = offset
+        self.table_dirty.add(index)
+        self._metadata.add(offset, self.geometry.cluster_size)
 
     def _move_table(self, start: int, clusters: int) -> None:
         bits = self.geometry.cluster_bits
@@ -235,6 +239,10 @@ class Refcounts:
             if block is not None:
                 yield block, low, high
             start += high - low
+
+    def search_from(self, cluster: int) -> None:
+        """The next allocation looks for free clusters from there on."""
+        self._single_hint = self._run_hint = cluster
 
     # -- search ------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ def write(image: Image, buffer: memoryview, offset: int) -> None:
         return
     if not image.changing:
         image.begin_changes()
-    bits = image.geometry.cluster_bits
+    bits = image.bits
     first, last = offset >> bits, (offset + length - 1) >> bits
     if first == last and _write_plain(image, buffer, offset):
         return
@@ -64,19 +64,17 @@ def write(image: Image, buffer: memoryview, offset: int) -> None:
 
 def _write_plain(image: Image, buffer: memoryview, offset: int) -> bool:
     """A write in place within one cluster whose table is in memory; False when it is not that."""
-    bits = image.geometry.cluster_bits
-    cluster = offset >> bits
-    l2_bits = image.geometry.l2_bits
+    cluster = offset >> image.bits
+    in_cluster = image.in_cluster
     with image.lock:
-        table = image.tables.cache.get(cluster >> l2_bits)
+        table = image.tables.cache.get(cluster >> image.l2_bits)
         if table is None or not table.copied or image.broken or image.read_only:
             return False
         table.used = True
-        entry = table.view[cluster & ((1 << l2_bits) - 1)]
+        entry = table.view[cluster & image.in_table]
         if entry & (q.COPIED | q.COMPRESSED | q.ZERO) != q.COPIED:
             return False
         host = entry & q.OFFSET_MASK
-        in_cluster = (1 << bits) - 1
         if not host or host & in_cluster:
             return False
         host += offset & in_cluster
@@ -109,11 +107,11 @@ def _plan(image: Image, first: int, count: int) -> _Plan:
     """Looks up the piece and allocates what it lacks (lock held)."""
     image.wait_for_claims(first, count)
     image.check_writable()
-    bits = image.geometry.cluster_bits
+    bits = image.bits
     for clusters in image.tables.prepare(first, count):
         image.drop_clusters(clusters)
     old = image.tables.gather(first, count)
-    hosts: Entries = old & q.OFFSET_MASK
+    hosts: Entries = old & np.uint64(q.OFFSET_MASK)
     mine = (old & (q.COPIED | q.COMPRESSED)) == q.COPIED
     mine &= hosts != 0
     new = ~mine | ((old & q.ZERO) != 0)
@@ -170,7 +168,7 @@ def _keep_head(
     image: Image, plan: _Plan, part: tuple[memoryview, int], size: int
 ) -> list[tuple[memoryview, int]]:
     data, host = part
-    offset = plan.first << image.geometry.cluster_bits
+    offset = plan.first << image.bits
     kept = _old_data(image, plan, 0, offset, size)
     if kept is None:
         return [part]
@@ -183,7 +181,7 @@ def _keep_tail(
     image: Image, plan: _Plan, part: tuple[memoryview, int], size: int
 ) -> list[tuple[memoryview, int]]:
     data, host = part
-    end = (plan.first + len(plan.old)) << image.geometry.cluster_bits
+    end = (plan.first + len(plan.old)) << image.bits
     kept = _old_data(image, plan, len(plan.old) - 1, end - size, size)
     if kept is None:
         return [part]

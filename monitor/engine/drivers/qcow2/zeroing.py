@@ -32,7 +32,7 @@ def change(image: Image, first: int, count: int, rule: Rule) -> None:
             image.check_writable()
             step = _untouched(image, first, rule)
             if not step:
-                rest = (1 << image.geometry.l2_bits) - (first & ((1 << image.geometry.l2_bits) - 1))
+                rest = image.in_table + 1 - (first & image.in_table)
                 step = min(q.PIECE, rest, end - first)
                 image.wait_for_claims(first, step)
                 image.check_writable()
@@ -46,7 +46,7 @@ def _untouched(image: Image, first: int, rule: Rule) -> int:
     """Clusters from ``first`` on that have no L2 table and need none (lock held)."""
     if rule in (Rule.ZERO, Rule.UNMAP) or (rule is Rule.DISCARD and image.backing is not None):
         return 0
-    l2_bits = image.geometry.l2_bits
+    l2_bits = image.l2_bits
     return max(0, (image.tables.next_used(first >> l2_bits) << l2_bits) - first)
 
 
@@ -95,7 +95,7 @@ def discard(image: Image, offset: int, length: int) -> None:
 
 def _whole_clusters(image: Image, offset: int, length: int) -> tuple[int, int]:
     """The clusters that lie wholly in the range, the last of the disk counting as whole."""
-    bits = image.geometry.cluster_bits
+    bits = image.bits
     end = offset + length
     last = (end + (1 << bits) - 1) >> bits if end >= image.size else end >> bits
     return (offset + (1 << bits) - 1) >> bits, last
@@ -121,7 +121,7 @@ def write_zeroes(
         raise OSError(ENOTSUP, os.strerror(ENOTSUP))
     for (at, size), whole in zip(edges, zero_anyway, strict=True):
         if whole:
-            change(image, at >> image.geometry.cluster_bits, 1, Rule.ZERO)
+            change(image, at >> image.bits, 1, Rule.ZERO)
         else:
             write_zero_data(image, at, size)
     if first < last:
@@ -130,7 +130,7 @@ def write_zeroes(
 
 def _edges(image: Image, offset: int, length: int) -> list[tuple[int, int]]:
     """The parts of the range outside of its whole clusters: none, one or two."""
-    bits = image.geometry.cluster_bits
+    bits = image.bits
     first, last = _whole_clusters(image, offset, length)
     if first > last:  # it begins and ends within one cluster
         return [(offset, length)]
@@ -140,8 +140,8 @@ def _edges(image: Image, offset: int, length: int) -> list[tuple[int, int]]:
 
 def _rest_is_zero(image: Image, offset: int) -> bool:
     """Whether the cluster at ``offset`` reads as zeroes already, so that all of it may be."""
-    cluster = offset >> image.geometry.cluster_bits
-    start = cluster << image.geometry.cluster_bits
+    cluster = offset >> image.bits
+    start = cluster << image.bits
     with image.lock:
         image.wait_for_claims(cluster, 1)
         entry = image.tables.gather(cluster, 1)
@@ -153,7 +153,7 @@ def _rest_is_zero(image: Image, offset: int) -> bool:
 
 def _write_zeroes_v2(image: Image, offset: int, length: int, may_unmap: bool) -> None:
     """Version 2 has no zero clusters: unallocated ones without a backing file do as well."""
-    bits = image.geometry.cluster_bits
+    bits = image.bits
     end = offset + length
     if may_unmap and image.backing is None:
         first, last = _whole_clusters(image, offset, length)

@@ -1,0 +1,153 @@
+"""Children that a format driver under test is given: bytes in memory, and a record of what it does.
+
+A record can be replayed in part, which is what a killed process or a power cut leaves behind.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from monitor.engine.drivers.base import Extent, ExtentKind
+
+SECTOR = 512
+
+
+class MemoryChild:
+    """``Child`` of the contract over a bytearray."""
+
+    alignment = 1
+    filename = ""
+
+    def __init__(self, content: bytes = b"", node_name: str = "child") -> None:
+        self.content = bytearray(content)
+        self.node_name = node_name
+        self.flushes = 0
+        self.discards: list[tuple[int, int]] = []
+
+    def length(self) -> int:
+        return len(self.content)
+
+    def read(self, buffer: memoryview, offset: int) -> None:
+        data = memoryview(self.content)[offset : offset + len(buffer)]
+        buffer[: len(data)] = data
+        buffer[len(data) :] = bytes(len(buffer) - len(data))
+
+    def write(self, buffer: memoryview, offset: int) -> None:
+        end = offset + len(buffer)
+        if end > len(self.content):
+            self.content.extend(bytes(end - len(self.content)))
+        self.content[offset:end] = buffer
+
+    def write_zeroes(
+        self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
+    ) -> None:
+        self.write(memoryview(bytes(length)), offset)
+
+    def discard(self, offset: int, length: int) -> None:
+        self.discards.append((offset, length))
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+    def map(self, offset: int, length: int) -> list[Extent]:
+        inside = min(length, len(self.content) - offset)
+        return [Extent(ExtentKind.DATA, inside)] if inside > 0 else []
+
+    def truncate(self, size: int) -> None:
+        del self.content[size:]
+        self.content.extend(bytes(size - len(self.content)))
+
+
+@dataclass(frozen=True)
+class Write:
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Truncate:
+    size: int
+
+
+@dataclass(frozen=True)
+class Flush:
+    pass
+
+
+Event = Write | Truncate | Flush
+
+
+class RecordingChild(MemoryChild):
+    """Keeps every change in order, beside the content it began with."""
+
+    def __init__(self, content: bytes = b"", node_name: str = "child") -> None:
+        super().__init__(content, node_name)
+        self.begin = bytes(content)
+        self.events: list[Event] = []
+
+    def write(self, buffer: memoryview, offset: int) -> None:
+        self.events.append(Write(offset, bytes(buffer)))
+        super().write(buffer, offset)
+
+    def flush(self) -> None:
+        super().flush()
+        self.events.append(Flush())
+
+    def truncate(self, size: int) -> None:
+        self.events.append(Truncate(size))
+        super().truncate(size)
+
+
+def replay(begin: bytes, events: Sequence[Event]) -> bytes:
+    """The content after ``events``."""
+    child = MemoryChild(begin)
+    for event in events:
+        if isinstance(event, Write):
+            child.write(memoryview(event.data), event.offset)
+        elif isinstance(event, Truncate):
+            child.truncate(event.size)
+    return bytes(child.content)
+
+
+def killed(begin: bytes, events: Sequence[Event]) -> Iterator[tuple[int, bytes]]:
+    """What a process killed after each of its system calls leaves: (events done, content)."""
+    child = MemoryChild(begin)
+    yield 0, bytes(child.content)
+    for done, event in enumerate(events, 1):
+        if isinstance(event, Write):
+            child.write(memoryview(event.data), event.offset)
+        elif isinstance(event, Truncate):
+            child.truncate(event.size)
+        else:
+            continue
+        yield done, bytes(child.content)
+
+
+def power_cut(begin: bytes, events: Sequence[Event], done: int, chance: random.Random) -> bytes:
+    """What a power cut after ``done`` events may leave.
+
+    All that came before the last flush is there; of what came after it, any part: whole sectors
+    of writes, in any combination.
+    """
+    durable = max((i for i in range(done) if isinstance(events[i], Flush)), default=0)
+    survived: list[Event] = list(events[:durable])
+    for event in events[durable:done]:
+        if isinstance(event, Write):
+            survived += [part for part in _sectors(event) if chance.random() < 0.5]
+        elif isinstance(event, Truncate) and chance.random() < 0.5:
+            survived.append(event)
+    return replay(begin, survived)
+
+
+def _sectors(write: Write) -> Iterator[Write]:
+    """A write as a disk does it: sector by sector, or, to be quick, whole when it is long."""
+    if len(write.data) > 64 * SECTOR:
+        yield write
+        return
+    at = 0
+    while at < len(write.data):
+        step = SECTOR - (write.offset + at) % SECTOR
+        yield Write(write.offset + at, write.data[at : at + step])
+        at += step

@@ -1,0 +1,51 @@
+"""Hypothesis: images of every kind, and requests on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.support.qcow2 import Disk
+
+CLUSTER_SIZES = [512, 1024, 4096, 65536, 2 << 20]
+
+
+@st.composite
+def images(draw: st.DrawFn) -> dict[str, Any]:
+    version = draw(st.sampled_from([2, 3]))
+    cluster_size = draw(st.sampled_from(CLUSTER_SIZES))
+    sectors = draw(st.integers(1, min(16 * cluster_size, 6 << 20) // 512))
+    return {
+        "version": version,
+        "cluster_size": cluster_size,
+        "size": sectors * 512,
+        "refcount_bits": draw(st.sampled_from([1, 2, 4, 8, 16, 32, 64])) if version == 3 else 16,
+    }
+
+
+def requests(data: st.DataObject, disk: Disk) -> None:
+    """Draws one request and makes it."""
+    size = disk.size
+    kind = data.draw(
+        st.sampled_from(["write", "write", "write", "zero", "discard", "flush", "grow", "reopen"])
+    )
+    if kind == "flush":
+        disk.driver.flush()
+    elif kind == "reopen":
+        disk.reopen()
+    elif kind == "grow":
+        low = -(size // 512) if disk.driver.specific_info()["data"]["compat"] != "0.10" else 0
+        step = data.draw(st.integers(max(low + 1, -200), 200)) * 512
+        if disk.backing is None or step < 0 or low:
+            disk.truncate(size + step)
+    else:
+        offset = data.draw(st.integers(0, size - 1))
+        length = data.draw(st.integers(1, size - offset))
+        if kind == "write":
+            byte = data.draw(st.integers(1, 255))
+            disk.write(offset, bytes([byte]) * length)
+        elif kind == "zero":
+            disk.write_zeroes(offset, length, data.draw(st.booleans()))
+        else:
+            disk.discard(offset, length)
