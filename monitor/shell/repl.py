@@ -72,10 +72,7 @@ async def run_prompt(engine: Engine, options: PromptOptions) -> int:
             guard.signals_owned(screen.interrupt, prompt.told_to_end),
             guard.output_above(screen.print),
         ):
-            try:
-                status = await prompt.converse()
-            finally:
-                prompt.close()
+            status = await prompt.converse()
     if prompt.fatal is not None:
         print(f"Error: {prompt.fatal}", file=sys.stderr)
     return status
