@@ -163,9 +163,12 @@ def _map(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
 
 
 def _alloc(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
-    _check(root, request)
-    runs = _extents(lane, root, *_span(request))
-    return IoResult(allocated=sum(run.length for run in runs if run.allocated), extents=runs)
+    """Of the part of the range that lies within the image; ``length`` is that part's."""
+    offset, length = _span(request)
+    length = max(0, min(length, root.length() - offset))
+    runs = _extents(lane, root, offset, length)
+    allocated = sum(run.length for run in runs if run.allocated)
+    return IoResult(allocated=allocated, length=length, extents=runs)
 
 
 _OPERATIONS = {
