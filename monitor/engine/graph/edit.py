@@ -144,6 +144,8 @@ def _refresh_one(transaction: Transaction, node: Node) -> None:
         raise NodeIsReadOnly(node.name)
     for role, edge in node.children.items():
         wanted = node.driver.child_permissions(role, taken, shared, not node.read_only)
+        if edge.child.flags.force_share:
+            wanted = wanted[0], permissions.ALL
         if wanted != (edge.taken, edge.shared):
             set_permissions(transaction, edge, *wanted)
     prepared = node.driver.check_permissions(taken, shared)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -85,6 +86,8 @@ class Opening:
         graph = self._graph
         driver: Driver = registry.driver_class(str(options.__struct_config__.tag))()
         flags = flags_of(options, inherit)
+        if flags.force_share and not flags.read_only:
+            raise ForceShareNotReadOnly()
         detect = check_detect_zeroes(options, flags)
         children: dict[str, Node] = {}
         for role in driver.child_roles:
@@ -107,8 +110,11 @@ class Opening:
         else:
             await self._open_in_worker(node, context)
         node.is_open = True
+        node.auto_backing = self._auto_backing(node)
         with Transaction() as transaction:
             transaction.touched.add(node)
+            if children:
+                edit.refresh(transaction, [node])  # the open driver may know better what it needs
             graph.commit(transaction)
         return node
 
@@ -142,7 +148,10 @@ class Opening:
         """Follows backing links downwards, one layer after the other (chains are long)."""
         overlay, seen, layers = top, {await self._identity(top)}, 0
         while True:
-            backing, closed = await self._open_backing(overlay)
+            try:
+                backing, closed = await self._open_backing(overlay)
+            except RequestError as error:
+                raise BackingFileFailed.of(error, layers + 1) from error
             if backing is None:
                 return
             identity = await self._identity(backing)
@@ -171,22 +180,17 @@ class Opening:
         flags = for_backing(overlay.flags)
         if options is None:
             return None, True
-        try:
-            if isinstance(options, str):
-                return self._graph.find(options), True
-            if options is not UNSET:
-                node = await self.open(options, inherit=flags, follow_backing=False)
-                node.inherits_from = overlay
-                return node, False
-            name = overlay.driver.backing_filename
-            if not name:
-                return None, True
-            path = self._policy.resolve(name, overlay.filename)
-            node = await self._open_named(path, overlay, flags)
-        except RequestError as error:
-            if error.text.startswith("Could not open backing"):
-                raise
-            raise BackingFileFailed.of(error) from error
+        if isinstance(options, str):
+            return self._graph.find(options), True
+        if options is not UNSET:
+            node = await self.open(options, inherit=flags, follow_backing=False)
+            node.inherits_from = overlay
+            return node, False
+        name = overlay.driver.backing_filename
+        if not name:
+            return None, True
+        path = self._policy.resolve(name, overlay.filename)
+        node = await self._open_named(path, overlay, flags)
         node.inherits_from = overlay
         return node, False
 
@@ -198,6 +202,15 @@ class Opening:
         if not recorded and node.driver.backing_filename:
             raise BackingFormatUnknown(path, overlay.filename, node.driver.name)
         return node
+
+    def _auto_backing(self, node: Node) -> str:
+        name = node.driver.backing_filename
+        if not name:
+            return ""
+        try:
+            return OpenPolicy().resolve(name, node.filename)
+        except RequestError:
+            return name
 
     async def _identity(self, node: Node) -> tuple[int, int] | None:
         """Device and inode of the node's file: what a loop is recognised by."""
@@ -239,8 +252,9 @@ class BackingFileFailed(Refused):
     """A backing file could not be opened; QEMU's prefix before the reason."""
 
     @classmethod
-    def of(cls, error: RequestError) -> BackingFileFailed:
-        failed = cls(f"Could not open backing file: {error.text}")
+    def of(cls, error: RequestError, layer: int) -> BackingFileFailed:
+        """``layer`` counts from the top: each layer's opening puts the prefix once."""
+        failed = cls("Could not open backing file: " * layer + error.text)
         failed.hint = error.hint
         return failed
 
@@ -295,6 +309,11 @@ def for_backing(flags: OpenFlags) -> OpenFlags:
         no_flush=flags.no_flush,
         force_share=flags.force_share,
     )
+
+
+@dataclass(eq=False)
+class ForceShareNotReadOnly(RequestError):
+    template = "force-share=on can only be used with read-only images"
 
 
 def check_detect_zeroes(options: BlockdevOptions, flags: OpenFlags) -> str:

@@ -47,6 +47,12 @@ class DeviceInUse(RequestError):
 
 
 @dataclass(eq=False)
+class ImageIsReadOnly(RequestError):
+    template = "Image is read-only"
+    node: str
+
+
+@dataclass(eq=False)
 class SizeNotPositive(RequestError):
     template = "Parameter 'size' expects a >0 size"
 
@@ -110,6 +116,8 @@ async def block_resize(engine: EmbeddedEngine, request: BlockResize) -> None:
         client = Client()
         root = graph.add_client(client, node, permissions.RESIZE, permissions.ALL)
         try:
+            if node.read_only:
+                raise ImageIsReadOnly(node.name)
             async with graph.drained(node):
                 await graph.in_worker(root.truncate, request.size)
         except OSError as error:

@@ -105,7 +105,7 @@ def _device_info(
         ro=node.read_only,
         drv=node.driver.name,
         backing_file=backing.filename if backing and not node.is_filter else UNSET,
-        backing_file_depth=1 if node.backing else 0,
+        backing_file_depth=0 if flat else sum(1 for _ in node.chain()) - 1,
         encrypted=False,
         detect_zeroes=node.detect_zeroes,
         image=_image_info(node, sizes, images, flat),
@@ -143,7 +143,7 @@ def _one_image(node: Node, sizes: AllocatedBytes) -> ImageInfo:
         actual_size=UNSET if size is None else size,
         **facts,
     )
-    cluster_size = driver.cluster_size()
+    cluster_size = node.cluster_size()
     if cluster_size:
         info.cluster_size = cluster_size
     name = driver.backing_filename

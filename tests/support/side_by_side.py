@@ -1,0 +1,217 @@
+"""The same QMP into qemu-storage-daemon and into ours, replies and events made comparable."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+import re
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support import tools
+
+QSD = ("qemu-storage-daemon", "--chardev", "stdio,id=c", "--monitor", "chardev=c")
+OURS = (sys.executable, "-m", "monitor", "--qmp", "stdio")
+
+PATIENCE = 20.0
+"""Seconds until a side that says nothing is ended, so that a hang is a failure."""
+
+_GENERATED = re.compile(r"#block\d+")
+
+
+@dataclass
+class Session:
+    """What one side said: replies in order, events in order for each job or node."""
+
+    replies: list[Any] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
+
+
+def converse(command: tuple[str, ...], folder: Path, requests: list[dict[str, Any]]) -> Session:
+    """Sends each request after the reply to the one before, then waits for running jobs.
+
+    A request ``{"wait": JOB}`` is ours: reads on until the job is concluded, gone or pending.
+    """
+    session = Session()
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    watchdog = threading.Timer(PATIENCE, process.kill)
+    watchdog.start()
+    try:
+        _next(process, "QMP")
+        _send(process, {"execute": "qmp_capabilities"})
+        _read_reply(process, session)
+        session.replies.clear()
+        for request in requests:
+            if "wait" in request:
+                _wait(process, session, request["wait"], request.get("until"))
+                continue
+            _send(process, request)
+            _read_reply(process, session)
+        _send(process, {"execute": "quit"})
+        _read_reply(process, session)
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()
+    return session
+
+
+def _send(process: subprocess.Popen[str], request: dict[str, Any]) -> None:
+    assert process.stdin
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+
+
+def _message(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout
+    while True:
+        line = process.stdout.readline()
+        if not line:
+            assert process.stderr
+            raise AssertionError(f"the session ended: {process.stderr.read()}")
+        if line.startswith("{"):  # qemu-storage-daemon prints "Formatting …" between
+            message: dict[str, Any] = json.loads(line)
+            return message
+
+
+def _next(process: subprocess.Popen[str], member: str) -> dict[str, Any]:
+    message = _message(process)
+    assert member in message
+    return message
+
+
+def _read_reply(process: subprocess.Popen[str], session: Session) -> None:
+    while True:
+        message = _message(process)
+        if "event" in message:
+            session.events.append({"event": message["event"], "data": message.get("data")})
+            continue
+        session.replies.append(message)
+        return
+
+
+def _wait(process: subprocess.Popen[str], session: Session, job: str, until: str | None) -> None:
+    ends = (until,) if until else ("null", "concluded", "pending", "ready")
+    for event in session.events:
+        if _is_end(event, job, ends):
+            return
+    while True:
+        message = _message(process)
+        assert "event" in message, message
+        event = {"event": message["event"], "data": message.get("data")}
+        session.events.append(event)
+        if _is_end(event, job, ends):
+            return
+
+
+def _is_end(event: dict[str, Any], job: str, ends: tuple[str, ...]) -> bool:
+    data = event["data"] or {}
+    return event["event"] == "JOB_STATUS_CHANGE" and data["id"] == job and data["status"] in ends
+
+
+def comparable(value: Any) -> Any:
+    """Without what may differ: host sizes, generated names, the order of unordered lists."""
+    if isinstance(value, dict):
+        if "nodes" in value and "edges" in value:
+            return _graph(value)
+        return {
+            name: comparable(member)
+            for name, member in value.items()
+            if name != "actual-size" and not (name == "virtual-size" and value["format"] == "file")
+        }
+    if isinstance(value, list):
+        return sorted(
+            (comparable(item) for item in value), key=lambda i: json.dumps(i, sort_keys=True)
+        )
+    if isinstance(value, str):
+        return _GENERATED.sub("#block", value)
+    return value
+
+
+def _graph(graph: dict[str, Any]) -> Any:
+    names = {node["id"]: comparable(f"{node['type']} {node['name']}") for node in graph["nodes"]}
+    edges = [
+        (
+            names[e["parent"]],
+            e["name"],
+            names[e["child"]],
+            sorted(e["perm"]),
+            sorted(e["shared-perm"]),
+        )
+        for e in graph["edges"]
+    ]
+    return {"nodes": sorted(names.values()), "edges": sorted(edges)}
+
+
+STATE = (
+    {"execute": "query-named-block-nodes"},
+    {"execute": "x-debug-query-block-graph"},
+    {"execute": "query-jobs"},
+    {"execute": "query-block-jobs"},
+)
+
+
+def compare(
+    tmp_path: Path,
+    prepare: list[list[str]],
+    requests: list[dict[str, Any]],
+    state: tuple[dict[str, Any], ...] = STATE,
+) -> Session:
+    """Runs both sides, each in a folder of its own where ``prepare`` (commands) made the images.
+
+    Every reply and the events are equal; so is ``state`` after each request.
+    Returns our session.
+    """
+    tools.need("qemu-storage-daemon", "qemu-img")
+    watched: list[dict[str, Any]] = []
+    for request, following in itertools.zip_longest(requests, requests[1:], fillvalue=None):
+        assert request
+        watched.append(request)
+        # While a job runs, what a query shows is a matter of time.
+        if "wait" not in (following or {}):
+            watched.extend(state)
+    sessions = []
+    for side, command in (("theirs", QSD), ("ours", OURS)):
+        folder = tmp_path / side
+        folder.mkdir()
+        for make in prepare:
+            subprocess.run(make, cwd=folder, check=True, capture_output=True, timeout=20)
+        sessions.append(converse(command, folder, watched))
+    theirs, ours = sessions
+    asked = [request for request in watched if "wait" not in request]
+    for request, their, our in zip(asked, theirs.replies, ours.replies, strict=False):
+        assert comparable(our) == comparable(their), difference(request, our, their)
+    assert len(ours.replies) == len(theirs.replies)
+    assert comparable_events(ours) == comparable_events(theirs)
+    return ours
+
+
+def difference(request: Any, our: Any, their: Any) -> str:
+    """A unified diff of one reply, ours against theirs."""
+    texts = [
+        json.dumps(comparable(side), indent=1, sort_keys=True).splitlines() for side in (their, our)
+    ]
+    lines = difflib.unified_diff(*texts, "theirs", "ours", lineterm="", n=2)
+    return "\n".join([json.dumps(request), *lines])
+
+
+def comparable_events(session: Session) -> list[Any]:
+    return [
+        (event["event"], comparable(event["data"]))
+        for event in session.events
+        if event["event"] != "X_BLKMON_NODE_DROPPED"
+    ]
