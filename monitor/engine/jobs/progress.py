@@ -53,9 +53,9 @@ class Progress:
         """Units a second over the last seconds; None while nothing can be said."""
         now = self._clock.monotonic()
         with self._lock:
-            self._forget(now)
             if not self._samples:
                 return None
+            self._sample()  # so that a job that stands still is seen to
             since, then = self._samples[0]
             return (self.current - then) / (now - since) if now > since else None
 

@@ -138,6 +138,8 @@ class StreamJob(BlockJob):
             self.plan.target.driver.set_backing(name, base.driver.name)
 
     def commit(self) -> None:
+        backing = self.plan.target.backing
+        self.plan.target.auto_backing = backing.filename if backing else ""
         self.plan.target.driver.attach_backing(self.plan.target.children.get("backing"))
 
     def abort(self) -> None:
