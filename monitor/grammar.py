@@ -50,13 +50,19 @@ def language() -> Lark:
 
 
 def _cache_file() -> str | None:
+    """Where the compiled grammar is kept; None unless nobody but the user can write there.
+
+    Lark's cache is a pickle: whoever writes it runs code here.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(base) / "blkmon"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
     except OSError:
         return None
-    return str(folder / "grammar.lalr") if os.access(folder, os.W_OK) else None
+    private = status.st_uid == os.getuid() and not status.st_mode & 0o022
+    return str(folder / "grammar.lalr") if private and os.access(folder, os.W_OK) else None
 
 
 def places(text: str) -> dict[str, tuple[Span, Span]]:

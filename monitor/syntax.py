@@ -206,7 +206,9 @@ def _visible(text: str) -> str:
 
 
 def _excerpt(line: str, start: int, end: int, width: int) -> tuple[str, int, int]:
-    """The ``width`` characters of ``line`` around ``start``, and the span within them."""
+    """The ``width`` columns of ``line`` around ``start``, and the span within them."""
+    if _columns(line) > len(line):
+        width //= 2  # characters then, which may all be wide
     end = min(end, start + width // 2)
     first = max(0, min(start - (width - (end - start)) // 2, len(line) - width))
     shown = line[first : first + width]
