@@ -7,6 +7,7 @@ from monitor.commands.registry import Session, command
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.base import Request
 from monitor.engine.schema.extra import DriveAdd, DriveDel
+from monitor.engine.schema.graph import BlockdevDel
 
 
 async def _as_said(session: Session, request: Request) -> None:
@@ -69,4 +70,8 @@ def _node_request(opts: str) -> Request:
     example="drive_del d0",
 )
 async def drive_del(session: Session, id: str) -> None:
-    await _as_said(session, DriveDel(id=id))
+    """As HMP: a node's name comes before a drive's."""
+    if any(node.text == id for node in session.engine.names("node")):
+        await _as_said(session, BlockdevDel(node_name=id))
+    else:
+        await _as_said(session, DriveDel(id=id))

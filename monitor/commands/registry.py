@@ -21,6 +21,7 @@ The pattern is a comma separated list of arguments in order, in the letters of Q
     K    any number of key=value words (dotted keys, JSON values), a dict
     s/file   a word that names a file, where HMP takes any string; s/format: an image format
     S/command   the rest of the line, which names a command
+    J(all)   one of the listed words, or what the letter says
     --word   a flag in words, taken anywhere;  --word=i  one that is followed by a value
     -x=s     the same with one letter
     …?   optional                    …*  any number of them, a list (last positional only)
@@ -169,8 +170,9 @@ def _argument(item: str) -> Argument:
     kind = kind.rstrip("?*")
     kind, _, verb = kind.partition("/")
     choices: tuple[str, ...] = ()
-    if kind.startswith("e("):
-        choices, kind = tuple(kind[2:-1].split("|")), "e"
+    if kind.endswith(")"):
+        kind, _, words = kind[:-1].partition("(")
+        choices = tuple(words.split("|"))
     return Argument(name, kind, optional or many, many, choices, verb, option)
 
 

@@ -35,7 +35,7 @@ async def echo(session: Session, text: str | None) -> None:
 
 @command(
     "record",
-    "file:F",
+    "file:F(stop)",
     help="record the session as a transcript",
     params="filename|stop",
     hmp=False,

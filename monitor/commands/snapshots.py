@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from monitor.commands.registry import Session, command
 from monitor.engine.schema.base import UNSET
-from monitor.engine.schema.decode import MissingParameter
 from monitor.engine.schema.graph import BlockdevSnapshotSync
 
 
@@ -34,6 +33,8 @@ async def snapshot_blkdev(
     session: Session, reuse: bool, device: str, snapshot_file: str | None, format: str | None
 ) -> None:
     if not snapshot_file:
+        from monitor.engine.schema.decode import MissingParameter
+
         raise MissingParameter("snapshot-file")
     await session.engine.execute(
         BlockdevSnapshotSync(

@@ -37,7 +37,7 @@ class End:
 
 @command(
     "wait",
-    "jobs:J*,timeout:--timeout=T",
+    "jobs:J(all)*,timeout:--timeout=T",
     help="wait until jobs have ended",
     params="[job... | all] [--timeout seconds]",
     hmp=False,

@@ -9,6 +9,7 @@ from monitor.engine.drive_options import parse_drive
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import DeviceNotFound, host_failure
 from monitor.engine.graph.client import Client
+from monitor.engine.graph.errors import DeviceOrNodeNotFound
 from monitor.engine.graph.graph import Drive
 from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
@@ -56,6 +57,8 @@ async def drive_del(engine: EmbeddedEngine, request: DriveDel) -> None:
 async def io_request(engine: EmbeddedEngine, request: IoRequest) -> IoResult:
     """Enters the graph through a client of its own, which takes just what the request needs."""
     graph = engine.graph
+    if request.device not in graph.drives and request.device not in graph.nodes:
+        raise DeviceOrNodeNotFound("", request.device)  # as HMP's qemu-io has it
     node = graph.find(request.device)
     client = Client()
     root = graph.add_client(client, node, io.permissions_for(request), permissions.ALL)

@@ -11,7 +11,7 @@ from monitor.engine.schema.base import Request
 from monitor.engine.schema.blockdev import BlockdevOptionsFile, BlockdevOptionsQcow2
 from monitor.engine.schema.decode import MissingParameter
 from monitor.engine.schema.extra import CreateImage, DriveAdd, DriveDel
-from monitor.engine.schema.graph import BlockdevAdd, BlockdevSnapshotSync, BlockResize
+from monitor.engine.schema.graph import BlockdevAdd, BlockdevDel, BlockdevSnapshotSync, BlockResize
 from monitor.engine.schema.job import (
     BlockJobCancel,
     BlockJobComplete,
@@ -20,7 +20,7 @@ from monitor.engine.schema.job import (
     BlockJobSetSpeed,
 )
 from monitor.engine.schema.stream import BlockStream
-from tests.support.commands import typed
+from tests.support.commands import AnsweringEngine, FakeSession, run, typed
 
 MIB = 1 << 20
 
@@ -83,6 +83,16 @@ def test_a_node_is_added_in_silence() -> None:
     file = BlockdevOptionsFile(filename="a")
     assert text == ""
     assert requests == [BlockdevAdd(options=BlockdevOptionsQcow2(node_name="n0", file=file))]
+
+
+def test_a_node_is_deleted_as_blockdev_del_does_it() -> None:
+    async def work() -> list[Request]:
+        engine = AnsweringEngine()
+        engine.nodes["n0"] = "qcow2 64M rw"
+        await FakeSession(engine).type("drive_del n0")
+        return engine.requests
+
+    assert run(work()) == [BlockdevDel(node_name="n0")]
 
 
 @pytest.mark.parametrize(
