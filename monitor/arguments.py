@@ -54,7 +54,7 @@ def expected(argument: Argument) -> str:
         return one_of(argument.choices)
     if argument.kind == "s" and argument.verb == "file":
         return EXPECTED["F"]
-    return EXPECTED[argument.kind]
+    return " or ".join((EXPECTED[argument.kind], *argument.choices))
 
 
 class Bound:

@@ -206,8 +206,8 @@ def _value_of(
     elif kind in _NAMED or argument.verb == "file":
         named = _NAMED.get(kind, "file")
         slots = (Slot(named, what, verb=argument.verb, exclude=frozenset(taken)),)
-        if argument.many and command.name == "wait":
-            slots += (Slot("value", "all jobs", (Word("all", "every job"),)),)
+        if argument.choices:
+            slots += (Slot("value", what, tuple(Word(word) for word in argument.choices)),)
     elif kind == "b":
         slots = (Slot("value", what, (Word("on"), Word("off"))),)
     elif kind == "e":

@@ -38,7 +38,7 @@ LANGUAGE = Language(
         "info_block nodes:-n,verbose:-v,device:B?",
         "info_jobs",
         "quit",
-        "wait jobs:J*,timeout:--timeout=T,all:--all",
+        "wait jobs:J(all)*,timeout:--timeout=T,all:--all",
         "create format:-f=s/format,options:-o=O/create,file:F,size:z?",
         "help name:S/command?",
         "echo text:S?",
