@@ -1,0 +1,86 @@
+"""What can be wrong with a parameter, in QEMU's words. ``schema.decode`` finds it.
+
+QEMU names most parameters in full (``file.filename``, ``children[0].driver``; ``children.0`` in
+option strings), but an enumeration, a narrow integer and an alternate only by their last name,
+and an element of a list then as ``null``. ``ParameterError.path`` is the full name in any case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from monitor.engine.errors import RequestError
+
+
+@dataclass(eq=False)
+class ParameterError(RequestError):
+    """Something is wrong with one parameter.
+
+    ``parameter`` is the name as the text has it, ``path`` the full one. Both grow from the inside
+    out, as the error passes the objects and lists around the mistake (``inside``).
+    """
+
+    parameter: str = ""
+    path: str = field(default="", init=False)
+    by_last_name: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.path = self.parameter
+
+    def inside(self, name: str, *, element: bool = False) -> None:
+        """The place of the mistake lies in member (or list element) ``name`` of something."""
+        if self.by_last_name:
+            if not self.path:
+                self.parameter = "null" if element else name
+            self.path = _join(name, self.path)
+        else:
+            self.parameter = self.path = _join(name, self.path)
+
+
+def _join(outer: str, inner: str) -> str:
+    return outer + inner if not inner or inner[0] == "[" else f"{outer}.{inner}"
+
+
+@dataclass(eq=False)
+class MissingParameter(ParameterError):
+    template = "Parameter '{parameter}' is missing"
+
+
+@dataclass(eq=False)
+class UnexpectedParameter(ParameterError):
+    template = "Parameter '{parameter}' is unexpected"
+    known: tuple[str, ...] = ()
+    """The names that the object has; for suggestions."""
+
+
+@dataclass(eq=False)
+class UnexpectedParameters(ParameterError):
+    """Members below something that is a plain value."""
+
+    template = "Parameters '{parameter}.*' are unexpected"
+
+
+@dataclass(eq=False)
+class WrongParameterType(ParameterError):
+    template = "Invalid parameter type for '{parameter}', expected: {expected}"
+    expected: str = ""
+
+
+@dataclass(eq=False)
+class WrongParameterValue(ParameterError):
+    template = "Parameter '{parameter}' expects {expected}"
+    expected: str = ""
+
+
+@dataclass(eq=False)
+class UnacceptedValue(ParameterError):
+    template = "Parameter '{parameter}' does not accept value '{value}'"
+    value: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class NestedTooDeeply(RequestError):
+    """More levels of options than can be walked, about 300. (QEMU takes a few more.)"""
+
+    template = "Parameters are nested too deeply"
