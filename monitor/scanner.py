@@ -10,8 +10,9 @@ Blanks are ASCII's; any other character may be part of a word.
 
 from __future__ import annotations
 
-import json
+import functools
 import re
+from collections.abc import Callable
 from typing import Any
 
 from monitor.syntax import Kind, Statement, Token
@@ -141,14 +142,20 @@ def _no_constants(name: str) -> None:
     raise _Unusual(name)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+@functools.cache
+def _decoder() -> Callable[[str, int], tuple[Any, int]]:
+    """The standard decoder, which reads one value wherever it begins. Few lines have JSON."""
+    import json
+
+    decoder = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+    return decoder.raw_decode
 
 
 def json_token(text: str, match: re.Match[str]) -> Token | None:
     """The JSON value that begins where ``LEXER`` has matched; None for what is unusual."""
     begin = match.start("json")
     try:
-        data, end = _DECODER.raw_decode(text, begin)
+        data, end = _decoder()(text, begin)
     except (ValueError, RecursionError):
         return None
     if text.count("[", begin, end) + text.count("{", begin, end) > MAX_DEPTH:
