@@ -1,0 +1,144 @@
+"""The pieces of work. Each takes a command (ours or theirs) and a fresh folder, gives seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.sessions import OURS, Session, qcow2, run
+
+Work = Callable[[tuple[str, ...], Path], float]
+
+ROWS: dict[str, Work] = {}
+
+
+def row(name: str) -> Callable[[Work], Work]:
+    def declare(work: Work) -> Work:
+        ROWS[name] = work
+        return work
+
+    return declare
+
+
+@row("start to the first QMP reply")
+def start(command: tuple[str, ...], folder: Path) -> float:
+    with Session(command, folder) as session:
+        return session.started
+
+
+@row("1,000 trivial commands, one by one")
+def trivial(command: tuple[str, ...], folder: Path) -> float:
+    with Session(command, folder) as session:
+        session.do("query-jobs")
+        began = time.perf_counter()
+        for _ in range(1000):
+            session.do("query-jobs")
+        return time.perf_counter() - began
+
+
+def _nodes(command: tuple[str, ...], folder: Path, count: int) -> tuple[float, float]:
+    adds = [("blockdev-add", {"driver": "null-co", "node-name": f"n{i}"}) for i in range(count)]
+    with Session(command, folder) as session:
+        session.do("blockdev-add", driver="null-co", node_name="first")
+        began = time.perf_counter()
+        session.batch(adds)
+        added = time.perf_counter() - began
+        began = time.perf_counter()
+        session.do("query-named-block-nodes", flat=True)
+        return added, time.perf_counter() - began
+
+
+@row("1,000 nodes added")
+def thousand(command: tuple[str, ...], folder: Path) -> float:
+    return _nodes(command, folder, 1000)[0]
+
+
+@row("5,000 nodes added")
+def five_thousand(command: tuple[str, ...], folder: Path) -> float:
+    return _nodes(command, folder, 5000)[0]
+
+
+@row("query of 5,000 nodes")
+def query(command: tuple[str, ...], folder: Path) -> float:
+    return _nodes(command, folder, 5000)[1]
+
+
+def _chain(command: tuple[str, ...], folder: Path) -> tuple[float, float]:
+    run("qemu-img", "create", "-q", "-f", "qcow2", "base.qcow2", "64M", folder=folder)
+    with Session(command, folder) as session:
+        session.do("blockdev-add", node_name="n0", **qcow2("base.qcow2"))
+        session.do("blockdev-add", driver="raw", node_name="user", file="n0")
+        began = time.perf_counter()
+        for i in range(200):
+            session.do(
+                "blockdev-snapshot-sync",
+                node_name=f"n{i}",
+                snapshot_node_name=f"n{i + 1}",
+                snapshot_file=f"s{i}.qcow2",
+            )
+        built = time.perf_counter() - began
+        began = time.perf_counter()
+        session.do("query-named-block-nodes", flat=True)
+        return built, time.perf_counter() - began
+
+
+@row("chain of 200 overlays by live snapshots")
+def chain(command: tuple[str, ...], folder: Path) -> float:
+    return _chain(command, folder)[0]
+
+
+@row("flat query of the chain of 200")
+def chain_query(command: tuple[str, ...], folder: Path) -> float:
+    return _chain(command, folder)[1]
+
+
+@row("stream of 1 GiB, with fsync")
+def stream(command: tuple[str, ...], folder: Path) -> float:
+    run("qemu-img", "create", "-q", "-f", "qcow2", "base.qcow2", "1G", folder=folder)
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 1G", "base.qcow2", folder=folder)
+    make = ("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2")
+    run(*make, "top.qcow2", folder=folder)
+    run("sync", folder=folder)
+    with Session(command, folder) as session:
+        session.do("blockdev-add", node_name="n0", **qcow2("top.qcow2"))
+        began = time.perf_counter()
+        session.send("block-stream", job_id="j", device="n0")
+        session.until("BLOCK_JOB_COMPLETED")
+        took = time.perf_counter() - began
+    run("qemu-img", "compare", "base.qcow2", "top.qcow2", folder=folder)
+    return took
+
+
+def _qemu_io(command: tuple[str, ...], folder: Path, requests: list[str]) -> float:
+    """qemu-io's requests in one process: its own program, or our monitor's command."""
+    run("qemu-img", "create", "-q", "-f", "qcow2", "d.qcow2", "1G", folder=folder)
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 1G", "d.qcow2", folder=folder)
+    if command == OURS:
+        lines = "".join(f'qemu-io d "{request}"\n' for request in requests)
+        disk = "if=none,id=d,format=qcow2,file=d.qcow2"
+        words = [sys.executable, "-m", "monitor", "--drive", disk]
+    else:
+        lines = "".join(f"{request}\n" for request in requests)
+        words = ["qemu-io", "-f", "qcow2", "d.qcow2"]
+    began = time.perf_counter()
+    subprocess.run(words, cwd=folder, input=lines, text=True, check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+@row("qemu-io: 1 GiB read in pieces of 16 MiB")
+def sequential_read(command: tuple[str, ...], folder: Path) -> float:
+    return _qemu_io(command, folder, [f"read {i * 16}M 16M" for i in range(64)])
+
+
+@row("qemu-io: 1 GiB written in pieces of 16 MiB")
+def sequential_write(command: tuple[str, ...], folder: Path) -> float:
+    return _qemu_io(command, folder, [f"write {i * 16}M 16M" for i in range(64)])
+
+
+@row("qemu-io: 5,000 reads of 4 KiB at random")
+def random_read(command: tuple[str, ...], folder: Path) -> float:
+    offsets = [(i * 7919 % 262144) * 4 for i in range(5000)]
+    return _qemu_io(command, folder, [f"read {offset}k 4k" for offset in offsets])
