@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from monitor.commands.errors import JobFailed, JobStandsStill, WaitTimedOut
-from monitor.commands.outcomes import CANCELLED, Outcomes, outcomes_of
+from monitor.commands.outcomes import CANCELLED, Outcomes, Result, outcomes_of
 from monitor.commands.registry import Answer, Session, command
 from monitor.engine.errors import JobNotActive
 
@@ -122,7 +122,12 @@ def _judge(outcomes: Outcomes, name: str, snapshot: JobSnapshot | None) -> End:
     outcome = outcomes.of(name)
     if outcome is None:  # no block job: only its error tells
         error = snapshot.error if snapshot is not None else None
-        result = "cancelled" if error == CANCELLED else "failed" if error else "completed"
-        return End(name, result, error)
+        outcome = outcomes.record(name, _result(error), error)
     outcome.claimed = True
     return End(name, outcome.result, outcome.error)
+
+
+def _result(error: str | None) -> Result:
+    if error is None:
+        return "completed"
+    return "cancelled" if error == CANCELLED else "failed"
