@@ -83,6 +83,7 @@ class DuplicateDrive(RequestError):
 @dataclass(eq=False)
 class InvalidDriveId(RequestError):
     template = "Parameter 'id' expects an identifier"
+    hint = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter."
     id: str
 
 

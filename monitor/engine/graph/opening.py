@@ -139,7 +139,8 @@ class Opening:
         try:
             await self._graph.in_worker(node.driver.open, context)
         except OSError as error:
-            what = f"Could not open '{node.filename}'"
+            file = node.data_child
+            what = f"Could not open '{file.filename if file else node.driver.filename}'"
             raise HostFailure(what, error.errno or 0) from error
 
     # -- the backing chain -------------------------------------------------------------------
@@ -189,7 +190,7 @@ class Opening:
         name = overlay.driver.backing_filename
         if not name:
             return None, True
-        path = self._policy.resolve(name, overlay.filename)
+        path = self._policy.resolve(name, _own_file(overlay))
         node = await self._open_named(path, overlay, flags)
         node.inherits_from = overlay
         return node, False
@@ -208,7 +209,7 @@ class Opening:
         if not name:
             return ""
         try:
-            return OpenPolicy().resolve(name, node.filename)
+            return OpenPolicy().resolve(name, _own_file(node))
         except RequestError:
             return name
 
@@ -299,6 +300,14 @@ def for_file(flags: OpenFlags) -> OpenFlags:
         unmap=True,
         force_share=flags.force_share,
     )
+
+
+def _own_file(node: Node) -> str:
+    """The file that an image lies in. Relative backing names are beside it, also while the node
+    itself is called by a ``json:`` name."""
+    while (child := node.data_child) is not None:
+        node = child
+    return node.driver.filename
 
 
 def for_backing(flags: OpenFlags) -> OpenFlags:
