@@ -9,7 +9,7 @@ All of it blocks; it is called in a lane, or inside a drained section.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from monitor.engine.drivers.base import ExtentKind
@@ -49,10 +49,11 @@ def runs_through(layers: Sequence[Node], offset: int, length: int) -> list[Run]:
             else:
                 below.append(run)
         runs = below
-    return list(_merged(runs))
+    return list(merged(runs))
 
 
-def _merged(runs: Sequence[Run]) -> Iterator[Run]:
+def merged(runs: Iterable[Run]) -> Iterator[Run]:
+    """Neighbours of one kind as one run."""
     last: Run | None = None
     for run in runs:
         if last is not None and last.kind is run.kind:

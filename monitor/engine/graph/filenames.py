@@ -6,8 +6,9 @@ Any other gets a ``json:`` name with everything that is needed (QEMU's ``bdrv_re
 
 from __future__ import annotations
 
+import functools
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -25,47 +26,65 @@ STRONG = {
 """Options that change what the disk shows (QEMU's strong runtime options)."""
 
 
-def filename_of(node: Node) -> str:
-    """The node's plain file name, or its ``json:`` name."""
-    return exact_filename(node) or f"json:{_dump(full_options(node))}"
+MAX_NAME = 4096
+"""A longer name is cut and ends in dots, as in QEMU; nobody can open it by that name."""
 
 
-def exact_filename(node: Node) -> str:
+class Names(NamedTuple):
+    """``exact`` is a plain file name or '', ``options`` JSON that opens the node again (cut when
+    it is longer than a name can be), ``shown`` what everybody sees."""
+
+    exact: str
+    options: str
+    shown: str
+
+
+def names_of(node: Node) -> Names:
+    """The names of a node whose children have theirs already (chains are long: no recursion)."""
+    overridden = _backing_overridden(node)
+    strong = _strong(node)
+    exact = _exact(node, bool(strong) or overridden)
+    options = _dump(_members(node, strong, overridden))
+    return Names(exact, options, exact or _cut(f"json:{options}"))
+
+
+def _exact(node: Node, significant: bool) -> str:
     """The file name that brings this node back by itself; '' when there is none."""
     driver = node.driver
     if driver.kind is DriverKind.PROTOCOL:
         return driver.filename
     child = node.data_child
-    if child is None or driver.kind is DriverKind.FILTER:
+    if child is None or driver.kind is DriverKind.FILTER or significant:
         return ""
-    if child.driver.kind is not DriverKind.PROTOCOL or _strong(node) or backing_overridden(node):
-        return ""
-    return exact_filename(child)
+    return child.names.exact if child.driver.kind is DriverKind.PROTOCOL else ""
 
 
-def backing_overridden(node: Node) -> bool:
+def _backing_overridden(node: Node) -> bool:
     """Whether the backing image is another than the header names."""
     if not node.driver.supports_backing:
         return False
     backing = node.backing
-    return (filename_of(backing) if backing else "") != node.auto_backing
+    return (backing.names.shown if backing else "") != node.auto_backing
 
 
-def full_options(node: Node) -> dict[str, Any]:
-    """Options that open this node again, children and all."""
-    options: dict[str, Any] = {"driver": node.driver.name, **_strong(node)}
+def _members(node: Node, strong: dict[str, Any], overridden: bool) -> dict[str, str]:
+    """Each option that opens the node again, its value as JSON."""
+    members = {"driver": json.dumps(node.driver.name)}
+    members |= {name: json.dumps(value) for name, value in strong.items()}
     if node.driver.name == "file":
-        options["filename"] = node.driver.filename
+        members["filename"] = json.dumps(node.driver.filename)
     for role, edge in node.children.items():
         if role != "backing":
-            options[role] = full_options(edge.child)
-    if backing_overridden(node):
-        options["backing"] = full_options(node.backing) if node.backing else None
-    return options
+            members[role] = edge.child.names.options
+    if overridden:
+        members["backing"] = node.backing.names.options if node.backing else "null"
+    return members
 
 
 def _strong(node: Node) -> dict[str, Any]:
     names = STRONG.get(node.driver.name, ())
+    if not names:
+        return {}
     values = {
         field.name: getattr(node.options, field.attribute)
         for field in fields_of(type(node.options))
@@ -74,15 +93,18 @@ def _strong(node: Node) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not msgspec.UNSET}
 
 
-def _dump(value: Any) -> str:
-    """JSON as QEMU writes it, members in the order of its dictionaries: the name is compared with
-    names that QEMU wrote into images."""
-    if isinstance(value, dict):
-        members = sorted(value, key=_bucket)
-        return "{" + ", ".join(f"{json.dumps(m)}: {_dump(value[m])}" for m in members) + "}"
-    return json.dumps(value)
+def _dump(members: dict[str, str]) -> str:
+    """An object as QEMU writes it, members in the order of its dictionaries: the name is compared
+    with names that QEMU wrote into images."""
+    inside = ", ".join(f"{json.dumps(m)}: {members[m]}" for m in sorted(members, key=_bucket))
+    return _cut("{" + inside + "}")
 
 
+def _cut(name: str) -> str:
+    return name if len(name) < MAX_NAME else name[: MAX_NAME - 4] + "..."
+
+
+@functools.cache
 def _bucket(name: str) -> int:
     """Where QEMU's dictionary of 512 buckets keeps a member."""
     value = 0x238F13AF * len(name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenFlags
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.graph.edge import Edge
-from monitor.engine.graph.filenames import filename_of
+from monitor.engine.graph.filenames import Names, names_of
 from monitor.engine.graph.stages import detect_zeroes, overlapping
 from monitor.engine.units import human_size
 
@@ -68,6 +68,7 @@ class Node:
         self.probed = False
         """The driver was guessed from the image's first bytes."""
         self.is_open = False
+        self.names = Names("", "", "")
         self.implicit = False
         """Made by the engine itself (a job's filter) and not shown as a user's node."""
         self.wire()
@@ -120,7 +121,7 @@ class Node:
 
     @property
     def filename(self) -> str:
-        return filename_of(self)
+        return self.names.shown
 
     def cluster_size(self) -> int | None:
         """The unit of allocation in bytes; raw and filters have their file's."""
@@ -166,7 +167,10 @@ class Node:
     # -- the pipeline ------------------------------------------------------------------------
 
     def wire(self) -> None:
-        """Binds the operations to the stages in force. Called drained, children first."""
+        """Binds the operations to the stages in force, and settles the node's names. Called
+        drained, children first."""
+        if self.is_open:
+            self.names = names_of(self)
         role = self.driver.passes_to()
         below: Any = self.children[role] if role and role in self.children else self.driver
         self.read = below.read
