@@ -1,0 +1,218 @@
+"""What a kill or a power cut leaves of an image, at any moment: at worst leaked clusters.
+
+Every scenario runs on a child that records what it is told to do. Replaying a part of the record
+gives what the disk may hold after a crash. Such an image opens, QEMU's check finds no corruption,
+and each byte is what the last completed flush made durable or what was written since.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.children import MemoryChild, RecordingChild, Write, killed, power_cut
+from tests.support.qcow2 import Disk, new_image, open_qcow2, qemu_check, read
+from tests.support.tools import need, run
+
+
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    need("qemu-img", "qemu-io")
+
+
+class Story(Disk):
+    """A disk that remembers, for every event recorded so far, what the guest may read."""
+
+    def __init__(self, child: RecordingChild, backing: MemoryChild | None = None) -> None:
+        self.states: list[tuple[int, bytes]] = []  # (events when it was reached, content)
+        self.flushed: list[tuple[int, int]] = []  # (events at the end of a flush, state it covers)
+        self.child = child
+        super().__init__(child, backing)
+        self._note()
+        self.flushed.append((0, 0))
+
+    def _note(self) -> None:
+        self.states.append((len(self.child.events), bytes(self.model)))
+
+    def write(self, offset: int, data: bytes) -> None:
+        begun = len(self.child.events)
+        super().write(offset, data)
+        self.states.append((begun, bytes(self.model)))
+
+    def write_zeroes(self, offset: int, length: int, may_unmap: bool = False) -> None:
+        begun = len(self.child.events)
+        super().write_zeroes(offset, length, may_unmap)
+        self.states.append((begun, bytes(self.model)))
+
+    def discard(self, offset: int, length: int) -> None:
+        begun = len(self.child.events)
+        super().discard(offset, length)
+        self.states.append((begun, bytes(self.model)))
+
+    def truncate(self, size: int) -> None:
+        begun = len(self.child.events)
+        super().truncate(size)
+        self.states.append((begun, bytes(self.model)))
+        self.flushed.append((len(self.child.events), len(self.states) - 1))
+
+    def flush(self) -> None:
+        self.driver.flush()
+        self.flushed.append((len(self.child.events), len(self.states) - 1))
+
+    def allowed(self, done: int) -> list[bytes]:
+        """What may be read after a crash when ``done`` events had been recorded."""
+        covered = max(state for end, state in self.flushed if end <= done)
+        return [content for begun, content in self.states[covered:] if begun <= done]
+
+
+def verify(story: Story, done: int, content: bytes, path: Path, *, ask_qemu: bool) -> None:
+    if ask_qemu:
+        path.write_bytes(content)
+        assert qemu_check(path)["corruptions"] == 0, f"after {done} events"
+    driver = open_qcow2(MemoryChild(content), story.backing, read_only=True)
+    found = np.frombuffer(read(driver), np.uint8)
+    states = [state for state in story.allowed(done) if len(state) == len(found)]
+    assert states, f"size {len(found)} after {done} events"
+    right = np.zeros(len(found), bool)
+    for state in story.allowed(done):
+        padded = np.frombuffer(state[: len(found)].ljust(len(found), b"\0"), np.uint8)
+        right |= padded == found
+    wrong = np.flatnonzero(~right)
+    assert not len(wrong), f"byte {wrong[0]} after {done} events"
+
+
+def crash(story: Story, path: Path, seed: int) -> None:
+    """Kills the story after each event, and cuts its power in many ways."""
+    story.flush()
+    events = story.child.events
+    step = max(1, len(events) // 15)
+    for done, content in killed(story.child.begin, events):
+        verify(story, done, content, path, ask_qemu=done % step == 0)
+    chance = random.Random(seed)
+    for number in range(60):
+        done = chance.randint(0, len(events))
+        content = power_cut(story.child.begin, events, done, chance)
+        verify(story, done, content, path, ask_qemu=number % 3 == 0)
+
+
+def allocate(story: Story, chance: random.Random) -> None:
+    for _ in range(6):
+        offset = chance.randrange(story.size - 40_000)
+        story.write(offset, chance.randbytes(chance.choice([512, 4096, 40_000])))
+        if chance.random() < 0.5:
+            story.flush()
+
+
+def copy_on_write(story: Story, chance: random.Random) -> None:
+    for _ in range(8):
+        offset = chance.randrange(story.size - 5000)
+        story.write(offset, chance.randbytes(chance.choice([1, 700, 5000])))
+        if chance.random() < 0.3:
+            story.flush()
+
+
+def discard_and_reuse(story: Story, chance: random.Random) -> None:
+    story.write(0, chance.randbytes(story.size))
+    story.flush()
+    for _ in range(6):
+        offset = chance.randrange(story.size - 70_000)
+        story.discard(offset, 70_000)
+        if chance.random() < 0.5:
+            story.flush()
+        story.write(chance.randrange(story.size - 20_000), chance.randbytes(20_000))
+        if chance.random() < 0.5:
+            story.flush()
+
+
+def zero_and_write(story: Story, chance: random.Random) -> None:
+    story.write(0, chance.randbytes(story.size // 2))
+    story.flush()
+    for _ in range(6):
+        offset = chance.randrange(story.size - 90_000)
+        story.write_zeroes(offset, 90_000, chance.random() < 0.5)
+        story.write(chance.randrange(story.size - 3000), chance.randbytes(3000))
+        if chance.random() < 0.4:
+            story.flush()
+
+
+def resize(story: Story, chance: random.Random) -> None:
+    story.write(0, chance.randbytes(20_000))
+    story.truncate(story.size * 3)
+    story.write(story.size - 9000, chance.randbytes(9000))
+    story.flush()
+    story.truncate(story.size // 2)
+    story.write(0, chance.randbytes(100))
+    story.truncate(story.size * 4)
+
+
+SCENARIOS = [allocate, copy_on_write, discard_and_reuse, zero_and_write, resize]
+Scenario = Callable[[Story, random.Random], None]
+
+
+@pytest.mark.parametrize("cluster_size", [512, 4096, 65536])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.__name__)
+def test_crash(tmp_path: Path, scenario: Scenario, cluster_size: int) -> None:
+    begin = new_image(1 << 20, cluster_size=cluster_size)
+    story = Story(RecordingChild(begin.content))
+    scenario(story, random.Random(cluster_size))
+    crash(story, tmp_path / "a.qcow2", cluster_size)
+
+
+@pytest.mark.parametrize("cluster_size", [512, 65536])
+@pytest.mark.parametrize("scenario", [copy_on_write, zero_and_write], ids=lambda s: s.__name__)
+def test_crash_on_a_backing_file(tmp_path: Path, scenario: Scenario, cluster_size: int) -> None:
+    begin = new_image(1 << 20, cluster_size=cluster_size)
+    backing = MemoryChild(random.Random(1).randbytes(600_000))
+    story = Story(RecordingChild(begin.content), backing)
+    scenario(story, random.Random(cluster_size))
+    crash(story, tmp_path / "a.qcow2", cluster_size)
+
+
+def test_crash_while_the_refcount_table_grows(tmp_path: Path) -> None:
+    """One cluster of table covers 4 MiB here: it moves twice."""
+    begin = new_image(16 << 20, cluster_size=512, refcount_bits=64)
+    story = Story(RecordingChild(begin.content))
+    table = story.child.content[48:56]
+    chance = random.Random(5)
+    for offset in range(0, 8 << 20, 1 << 20):
+        story.write(offset, chance.randbytes(64) * 16384)
+        if chance.random() < 0.5:
+            story.flush()
+    story.flush()
+    assert story.child.content[48:56] != table
+    events = story.child.events
+    moved = [i for i, event in enumerate(events) if isinstance(event, Write) and event.offset == 48]
+    assert moved
+    moments = [i + near for i in moved for near in range(-3, 4)] * 3
+    moments += range(0, len(events), max(1, len(events) // 10))
+    for done in moments:
+        content = power_cut(story.child.begin, events, done, chance)
+        verify(story, done, content, tmp_path / "a.qcow2", ask_qemu=True)
+
+
+@pytest.mark.parametrize("cluster_size", [512, 65536])
+def test_crash_with_internal_snapshots(tmp_path: Path, cluster_size: int) -> None:
+    path = tmp_path / "a.qcow2"
+    run("qemu-img", "create", "-f", "qcow2", "-o", f"cluster_size={cluster_size}", path, "1M")
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 1 0 700k", path)
+    run("qemu-img", "snapshot", "-c", "before", path)
+    story = Story(RecordingChild(path.read_bytes()))
+    story.model[: 700 << 10] = b"\1" * (700 << 10)
+    story.states = [(0, bytes(story.model))]
+    copy_on_write(story, random.Random(2))
+    crash(story, path, 3)
+
+
+def test_everything_is_durable_after_close(tmp_path: Path) -> None:
+    begin = new_image(1 << 20, cluster_size=4096)
+    story = Story(RecordingChild(begin.content))
+    chance = random.Random(9)
+    discard_and_reuse(story, chance)
+    story.driver.close()
+    path = tmp_path / "a.qcow2"
+    path.write_bytes(story.child.content)
+    assert qemu_check(path) == {"leaks": 0, "corruptions": 0}
