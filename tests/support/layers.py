@@ -25,7 +25,7 @@ class OverlayDriver(Driver):
     """
 
     name = "overlay"
-    kind = DriverKind.FORMAT
+    kind = DriverKind.PROTOCOL  # its file is its own
     supports_backing = True
     opens_at_once = True
 

@@ -110,13 +110,13 @@ class Copiers:
 
     def _main(self) -> None:
         lane = self._client.lane()
-        with mmap.mmap(-1, self._buffer_size) as pages, memoryview(pages) as buffer:
-            while (piece := self._todo.get()) is not None:
-                if not self._dropped:
-                    try:
-                        with lane:
-                            self._work(piece, buffer)
-                    except Exception as error:  # the job's thread raises it or judges it
-                        piece.error = error
-                self._done.put(piece)
+        buffer = memoryview(mmap.mmap(-1, self._buffer_size))  # an error's traceback may keep it
+        while (piece := self._todo.get()) is not None:
+            if not self._dropped:
+                try:
+                    with lane:
+                        self._work(piece, buffer)
+                except Exception as error:  # the job's thread raises it or judges it
+                    piece.error = error
+            self._done.put(piece)
         self._client.drop_lane(lane)

@@ -8,7 +8,7 @@ from typing import Final
 
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.drivers.ranges import RangeLocks
-from monitor.engine.graph.allocation import Run, runs_of, runs_through
+from monitor.engine.graph.allocation import Run, merged, runs_of, runs_through
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.stages import is_zero
 
@@ -27,7 +27,7 @@ class Filler:
         self, target: Node, layers: Sequence[Node], ranges: RangeLocks, *, nothing_below: bool
     ) -> None:
         self._target = target
-        self._layers = [target, *layers]
+        self._layers = layers
         self._ranges = ranges
         self._nothing_below = nothing_below
         self._unit = target.driver.cluster_size() or 1
@@ -49,12 +49,12 @@ class Filler:
 
     def _look(self, offset: int, length: int) -> list[Run]:
         found: list[Run] = []
-        for run in runs_of(self._target, offset, length):
+        for run in merged(runs_of(self._target, offset, length)):
             if run.kind is ExtentKind.UNALLOCATED:
-                found.extend(runs_through(self._layers[1:], run.offset, run.length))
+                found.extend(runs_through(self._layers, run.offset, run.length))
             else:
                 found.append(Run(ExtentKind.UNALLOCATED, run.offset, run.length))
-        return found
+        return list(merged(found))
 
     # -- filling; in a lane ------------------------------------------------------------------
 
@@ -64,7 +64,7 @@ class Filler:
         start = offset - offset % self._unit
         end = min(self._length, -(-(offset + length) // self._unit) * self._unit)
         with self._ranges.hold(start, end, exclusive=True):
-            for run in runs_of(self._target, start, end - start):
+            for run in merged(runs_of(self._target, start, end - start)):
                 if run.kind is ExtentKind.UNALLOCATED:
                     with buffer[: run.length] as view:
                         self._copy_run(run, view)
@@ -84,7 +84,7 @@ class Filler:
             self.copy(offset, length, buffer)
             return
         with self._ranges.hold(start, end, exclusive=True):
-            for run in runs_of(self._target, start, end - start):
+            for run in merged(runs_of(self._target, start, end - start)):
                 if run.kind is ExtentKind.UNALLOCATED and not self._zero_run(run):
                     self._target.driver.write_zeroes(run.offset, run.length)
         if offset < start:

@@ -116,6 +116,11 @@ class StreamJob(BlockJob):
         """The base becomes the target's backing image, or nothing does."""
         edit.thaw(self._links)
         base = self.plan.base
+        image = unfiltered(base)
+        if image is None:
+            self._link: tuple[str, str] | tuple[None, None] = (None, None)
+        else:
+            self._link = (self.plan.backing_file or image.filename, image.driver.name)
         edge = self.plan.target.children.get("backing")
         if edge is None or edge.child is base:
             return
@@ -128,19 +133,14 @@ class StreamJob(BlockJob):
 
     def prepare(self) -> None:
         """Flush, header, flush: from here on the target does not need the layers between."""
-        if not self._had_backing:
-            return
-        base = unfiltered(self.plan.base)
-        if base is None:
-            self.plan.target.driver.set_backing(None, None)
-        else:
-            name = self.plan.backing_file or base.filename
-            self.plan.target.driver.set_backing(name, base.driver.name)
+        if self._had_backing:
+            self.plan.target.driver.set_backing(*self._link)
 
     def commit(self) -> None:
-        backing = self.plan.target.backing
-        self.plan.target.auto_backing = backing.filename if backing else ""
-        self.plan.target.driver.attach_backing(self.plan.target.children.get("backing"))
+        target = self.plan.target
+        if self._had_backing:
+            target.auto_backing = self._link[0] or ""
+            target.driver.attach_backing(target.children.get("backing"))
 
     def abort(self) -> None:
         edit.thaw(self._links)
