@@ -3,24 +3,57 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
+from typing import Any, get_args
 
-from monitor.engine.schema.base import Field, Request, fields_of
+from monitor.engine.schema.base import Field, Options, Request, fields_of
 
 
 def request_manual(request: type[Request]) -> str:
     """Synopsis, description, arguments and example of a request in ``qmp-shell``'s form."""
-    name = request.qmp_name()
-    members = fields_of(request) if not request.flattened else ()
-    words = [name, *(_synopsis(member) for member in members)]
+    members = fields_of(request)
+    parts = [request.qmp_name(), inspect.getdoc(request) or ""]
     if request.flattened:
-        words.append("driver=… key=value…")
-    parts = [" ".join(words), inspect.getdoc(request) or ""]
-    if members:
-        width = max(len(member.name) for member in members)
-        parts.append("\n".join(_line(member, width) for member in members))
+        parts[0] += " driver=… [key=value…]"
+        parts += _variants(next(m for m in members if m.attribute == request.flattened))
+    else:
+        parts[0] = " ".join([parts[0], *map(_synopsis, members)])
+        parts.append(_table(members))
     if request.example:
         parts.append(f"Example: {request.example}")
     return "\n\n".join(part for part in parts if part)
+
+
+def _variants(member: Field) -> Iterable[str]:
+    """The members that every driver has, then those of each driver."""
+    structs = {str(struct.__struct_config__.tag): struct for struct in get_args(member.type)}
+    shared = fields_of(_base(structs.values()))
+    yield _table(shared)
+    known = {field.name for field in shared}
+    for tag in sorted(structs):
+        own = [field for field in fields_of(structs[tag]) if field.name not in known]
+        yield f"driver={tag}\n{_table(own)}".rstrip()
+
+
+def _base(structs: Iterable[Any]) -> Any:
+    """The struct that all of a union are made from."""
+    first, *others = structs
+    return next(base for base in first.__mro__ if all(issubclass(o, base) for o in others))
+
+
+def _table(members: Iterable[Field]) -> str:
+    rows = [row for member in members for row in _rows(member)]
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"  {name:{width}}  {notes}".rstrip() for name, notes in rows)
+
+
+def _rows(member: Field) -> Iterable[tuple[str, str]]:
+    """Name and notes of a member; of those inside it, with dotted names, where it is a struct."""
+    if isinstance(member.type, type) and issubclass(member.type, Options):
+        for inner in fields_of(member.type):
+            yield f"{member.name}.{inner.name}", _notes(inner)
+    else:
+        yield member.name, _notes(member)
 
 
 def _synopsis(member: Field) -> str:
@@ -28,10 +61,9 @@ def _synopsis(member: Field) -> str:
     return text if member.required else f"[{text}]"
 
 
-def _line(member: Field, width: int) -> str:
+def _notes(member: Field) -> str:
     need = "" if member.required else "optional"
-    notes = ", ".join(part for part in (need, member.doc) if part)
-    return f"  {member.name:{width}}  {notes}".rstrip()
+    return "; ".join(part for part in (need, member.doc, _values(member)) if part)
 
 
 def _values(member: Field) -> str:

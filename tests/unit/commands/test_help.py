@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from monitor.commands.errors import UnknownHumanCommand
+from monitor.commands.requesthelp import request_manual
+from monitor.engine.schema.base import request_types
 from tests.support.commands import typed
 
 BLOCK_STREAM = (
@@ -59,6 +61,22 @@ def test_a_request_shows_its_members() -> None:
     assert text.startswith("blockdev-snapshot-sync [device=…]")
     assert "  snapshot-file       the overlay's file" in text
     assert "[mode=existing|absolute-paths]" in text
+
+
+def test_a_request_that_is_options_of_a_driver_shows_each_drivers() -> None:
+    text, _ = typed("help blockdev-add")
+    assert text.startswith("blockdev-add driver=… [key=value…]\n\n")
+    shared, raw = text.index("  node-name  "), text.index("\n\ndriver=raw\n")
+    assert shared < text.index("\n\ndriver=file\n") < raw
+    assert text.count("  detect-zeroes") == 1
+    assert "  cache.direct     optional; bypass the host's page cache (O_DIRECT); on|off" in text
+    assert "  offset  optional; where the disk begins in the file, bytes" in text[raw:]
+
+
+def test_every_request_has_a_manual() -> None:
+    for name, request in request_types().items():
+        assert request_manual(request).startswith(name)
+        assert request.__doc__
 
 
 @pytest.mark.parametrize(
