@@ -69,7 +69,7 @@ def test_a_request_that_is_options_of_a_driver_shows_each_drivers() -> None:
     shared, raw = text.index("  node-name  "), text.index("\n\ndriver=raw\n")
     assert shared < text.index("\n\ndriver=file\n") < raw
     assert text.count("  detect-zeroes") == 1
-    assert "  cache.direct     optional; bypass the host's page cache (O_DIRECT); on|off" in text
+    assert "  cache.direct    optional; bypass the host's page cache (O_DIRECT); on|off" in text
     assert "  offset  optional; where the disk begins in the file, bytes" in text[raw:]
 
 
