@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
@@ -127,27 +128,44 @@ def set_flags(
 
 
 def refresh(transaction: Transaction, nodes: Iterable[Node]) -> None:
-    """Recomputes the permissions of ``nodes`` and everything below them, top down, and asks the
-    drivers (host locks). Raises QEMU's sentence for the first conflict; the transaction undoes."""
-    for node in top_down(nodes):
-        _refresh_one(transaction, node)
+    """Recomputes the permissions of ``nodes`` and of what lies below as far as they change, and
+    asks the drivers (host locks). Raises QEMU's sentence for the first conflict; the transaction
+    undoes.
+
+    First all edges get what they need, then every node concerned is checked once: a node with two
+    parents is never judged while only one of them has changed.
+    """
+    concerned = dict.fromkeys(nodes)
+    queue = deque(concerned)
+    while queue:
+        node = queue.popleft()
+        for edge in _pass_down(transaction, node):
+            concerned[edge.child] = None
+            queue.append(edge.child)
+    for node in concerned:
+        _check(transaction, node)
 
 
-def _refresh_one(transaction: Transaction, node: Node) -> None:
-    taken, shared = 0, permissions.ALL
-    for edge in node.parents:
-        taken |= edge.taken
-        shared &= edge.shared
-    if taken & ~shared:
-        _find_conflict(node)
-    if taken & (permissions.WRITE | permissions.WRITE_UNCHANGED) and node.read_only:
-        raise NodeIsReadOnly(node.name)
+def _pass_down(transaction: Transaction, node: Node) -> list[Edge]:
+    """Gives the node's edges what its driver needs now; those that changed."""
+    taken, shared = node.wanted()
+    changed = []
     for role, edge in node.children.items():
         wanted = node.driver.child_permissions(role, taken, shared, not node.read_only)
         if edge.child.flags.force_share:
             wanted = wanted[0], permissions.ALL
         if wanted != (edge.taken, edge.shared):
             set_permissions(transaction, edge, *wanted)
+            changed.append(edge)
+    return changed
+
+
+def _check(transaction: Transaction, node: Node) -> None:
+    taken, shared = node.wanted()
+    if taken & ~shared:
+        _find_conflict(node)
+    if taken & (permissions.WRITE | permissions.WRITE_UNCHANGED) and node.read_only:
+        raise NodeIsReadOnly(node.name)
     prepared = node.driver.check_permissions(taken, shared)
     if prepared:
         transaction.add(commit=prepared.commit, abort=prepared.abort)

@@ -281,6 +281,7 @@ class Drive(Client):
         super().__init__(name)
         self.removable = False
         self.media = "disk"
+        self.writeback = True  # False (cache=writethrough): each write is flushed
         self.io_status: str | None = None
 
     def meta(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from monitor.engine import permissions
 from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenFlags
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.graph.edge import Edge
@@ -112,6 +113,14 @@ class Node:
     @property
     def in_use(self) -> bool:
         return bool(self.parents or self.monitor_owned or self.pins)
+
+    def wanted(self) -> tuple[int, int]:
+        """What the parents together take of this node, and what all of them share."""
+        taken, shared = 0, permissions.ALL
+        for edge in self.parents:
+            taken |= edge.taken
+            shared &= edge.shared
+        return taken, shared
 
     # -- facts -------------------------------------------------------------------------------
 
