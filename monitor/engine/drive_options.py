@@ -108,6 +108,7 @@ class DriveSpec:
     filename: str | None = None
     read_only: bool = False
     media: str = "disk"
+    writeback: bool = True  # False: every write is on disk when it ends
     loose: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -207,10 +208,12 @@ def _image_options(spec: DriveSpec, flat: dict[str, Any]) -> None:
     if cache is not None:
         if cache not in CACHE_MODES:
             raise InvalidCacheOption(cache)
-        direct, no_flush, _ = CACHE_MODES[cache]
+        direct, no_flush, writeback = CACHE_MODES[cache]
         flat.setdefault("cache.direct", "on" if direct else "off")
         flat.setdefault("cache.no-flush", "on" if no_flush else "off")
-    flat.pop("cache.writeback", None)
+        flat.setdefault("cache.writeback", "on" if writeback else "off")
+    flat.setdefault("cache.writeback", "on")
+    spec.writeback = _switch(flat, "cache.writeback")
     discard = flat.pop("discard", None)
     if discard is not None:
         if discard not in ("ignore", "off", "unmap", "on"):

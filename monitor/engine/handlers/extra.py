@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import UNSET
 
 from monitor.engine import images, io, permissions
@@ -30,6 +31,7 @@ async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
         spec = parse_drive(request.options, graph.drives.keys())
         drive = Drive(spec.id)
         drive.media = spec.media
+        drive.writeback = spec.writeback
         if spec.empty:
             graph.drives[drive.name] = drive
             graph.clients.add(drive)
@@ -60,6 +62,9 @@ async def io_request(engine: EmbeddedEngine, request: IoRequest) -> IoResult:
     if request.device not in graph.drives and request.device not in graph.nodes:
         raise DeviceOrNodeNotFound("", request.device)  # as HMP's qemu-io has it
     node = graph.find(request.device)
+    drive = graph.drives.get(request.device)
+    if drive is not None and not drive.writeback and request.operation in ("write", "zero"):
+        request = msgspec.structs.replace(request, fua=True)
     client = Client()
     root = graph.add_client(client, node, io.permissions_for(request), permissions.ALL)
     try:

@@ -172,4 +172,5 @@ def _block_info(drive: Drive, sizes: AllocatedBytes, images: dict[Node, ImageInf
     info = BlockInfo(device=drive.name, type="unknown", removable=True, locked=False)
     if drive.node is not None:
         info.inserted = _device_info(drive.node, sizes, images, flat=False)
+        info.inserted.cache.writeback = drive.writeback
     return info
