@@ -71,8 +71,7 @@ def attach(transaction: Transaction, parent: Node | Client, role: str, child: No
         edge = RootEdge(parent, role, child)
     _link(edge)
     transaction.add(abort=lambda: _unlink(edge))
-    transaction.touched.add(child)
-    if isinstance(parent, Node):
+    if isinstance(parent, Node):  # a client changes nothing about how a node works
         transaction.touched.add(parent)
     return edge
 
@@ -82,7 +81,6 @@ def detach(transaction: Transaction, edge: Edge) -> None:
     _refuse_if_frozen(edge)
     _unlink(edge)
     transaction.add(abort=lambda: _link(edge))
-    transaction.touched.add(edge.child)
     if isinstance(edge.parent, Node):
         transaction.touched.add(edge.parent)
 
