@@ -47,15 +47,14 @@ class LayerDriver(MemoryDriver):
         return permissions.for_backing(taken, shared)
 
 
-def add(
-    graph: Graph, name: str, driver: Driver | None = None, *, read_only: bool = False
-) -> Node:
+def add(graph: Graph, name: str, driver: Driver | None = None, *, read_only: bool = False) -> Node:
     """An open node on a driver of memory (1 MiB unless given)."""
     driver = driver or LayerDriver(1 << 20)
     flags = OpenFlags(read_only=read_only)
     driver.open(OpenContext(OPTIONS, flags, name, {}))
     node = Node(name, driver, OPTIONS, flags)
     node.is_open = True
+    node.wire()
     node.monitor_owned = True
     graph.insert(node)
     return node
