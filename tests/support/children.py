@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from monitor.engine.drivers.base import Extent, ExtentKind
 
 SECTOR = 512
+_ZEROES = bytes(1 << 20)
 
 
 class MemoryChild:
@@ -32,7 +33,9 @@ class MemoryChild:
     def read(self, buffer: memoryview, offset: int) -> None:
         data = memoryview(self.content)[offset : offset + len(buffer)]
         buffer[: len(data)] = data
-        buffer[len(data) :] = bytes(len(buffer) - len(data))
+        for at in range(len(data), len(buffer), len(_ZEROES)):
+            rest = len(buffer) - at
+            buffer[at : at + len(_ZEROES)] = _ZEROES[:rest]
 
     def write(self, buffer: memoryview, offset: int) -> None:
         end = offset + len(buffer)

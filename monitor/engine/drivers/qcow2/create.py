@@ -16,6 +16,7 @@ from monitor.engine.drivers.qcow2.errors import (
     BadOption,
     ImageTooLarge,
     PreallocationUnsupported,
+    SizeOutOfRange,
 )
 from monitor.engine.drivers.qcow2.header import Extension, Header, feature_name_table
 from monitor.engine.errors import host_failure
@@ -98,7 +99,7 @@ def _header(options: CreateOptions) -> Header:
         return header.with_backing(name, fmt)
     except OSError as error:
         what = f"Could not assign backing file '{options.backing_file}' with format "
-        raise host_failure(what + f"'{options.backing_fmt}'", error) from error
+        raise host_failure(what + f"'{options.backing_fmt or '(null)'}'", error) from error
 
 
 def _check(options: CreateOptions) -> None:
@@ -138,6 +139,8 @@ def _plan(header: Header) -> _Layout:
     """How many clusters each part takes; fills in the header's table fields."""
     geometry = header.geometry
     bits = geometry.cluster_bits
+    if header.size > q.MAX_SIZE:
+        raise SizeOutOfRange(header.size, q.MAX_SIZE)
     header.l1_size = geometry.l1_entries(header.size)
     if header.l1_size * 8 > q.MAX_L1_BYTES:
         raise ImageTooLarge

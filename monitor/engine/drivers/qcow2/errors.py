@@ -98,9 +98,16 @@ class BadOption(RequestError):
 
 @dataclass(eq=False)
 class ImageTooLarge(RequestError):
-    template = (
-        "The image size is too large for file format 'qcow2' (try using a larger cluster size)"
-    )
+    """The clusters are too small for a disk of that size: the L1 table would pass its limit."""
+
+    template = "Could not resize image: Failed to grow the L1 table: File too large"
+
+
+@dataclass(eq=False)
+class SizeOutOfRange(RequestError):
+    template = "Could not resize image: offset({size}) exceeds maximum({maximum})"
+    size: int
+    maximum: int
 
 
 @dataclass(eq=False)

@@ -106,6 +106,7 @@ MAX_BACKING_FORMAT: Final = 15
 MAX_EXTENSIONS: Final = 4096
 MAX_HOST_OFFSET: Final = 1 << 56  # what an L2 entry can hold
 MAX_INT64: Final = (1 << 63) - 1
+MAX_SIZE: Final = (1 << 63) - (1 << 30)  # of a disk that is made, as in QEMU
 SECTOR: Final = 512  # sizes are multiples of it, and no write of it is ever torn
 
 PIECE: Final = 65_536

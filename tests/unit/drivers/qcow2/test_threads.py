@@ -1,0 +1,217 @@
+"""Requests from many threads at once: each sees whole clusters of its own, and no other's."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.children import MemoryChild
+from tests.support.edges import DriverEdge
+from tests.support.files import open_file
+from tests.support.qcow2 import Disk, new_image, open_qcow2, qemu_check, qemu_content, read, write
+from tests.support.tools import need
+
+CLUSTER = 4096
+
+
+def together(*bodies: Callable[[], None]) -> None:
+    """Runs all of them at once; the first exception comes out here."""
+    errors: list[BaseException] = []
+
+    def guarded(body: Callable[[], None]) -> None:
+        try:
+            body()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(body,)) for body in bodies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+def test_writers_in_the_same_clusters(tmp_path: Path) -> None:
+    """Each thread owns every fourth 512-byte piece of each cluster, so that allocations collide."""
+    size = 2 << 20
+    backing = MemoryChild(random.Random(0).randbytes(size))
+    path = tmp_path / "a.qcow2"
+    path.write_bytes(new_image(size, cluster_size=CLUSTER).content)
+    file = DriverEdge(open_file(path))
+    disk = Disk(file, backing)
+
+    def writer(index: int) -> Callable[[], None]:
+        def body() -> None:
+            chance = random.Random(index)
+            pieces = list(range(index, size // 512, 4))
+            chance.shuffle(pieces)
+            for piece in pieces[:600]:
+                data = chance.randbytes(512)
+                write(disk.driver, piece * 512, data)
+                disk.model[piece * 512 : piece * 512 + 512] = data
+                if piece % 97 == 0:
+                    disk.driver.flush()
+
+        return body
+
+    together(*(writer(index) for index in range(4)))
+    disk.check()
+    disk.driver.close()
+    file.driver.close()
+    need("qemu-img")
+    assert qemu_check(path) == {"leaks": 0, "corruptions": 0}
+
+
+def test_everything_at_once(tmp_path: Path) -> None:
+    """Writes, zeroes, discards, reads and flushes; each thread in a part of its own."""
+    size = 4 << 20
+    path = tmp_path / "a.qcow2"
+    path.write_bytes(new_image(size, cluster_size=CLUSTER).content)
+    file = DriverEdge(open_file(path))
+    disk = Disk(file)
+    part = size // 4
+
+    def worker(index: int) -> Callable[[], None]:
+        def body() -> None:
+            chance = random.Random(index)
+            base = index * part
+            for _ in range(250):
+                offset = base + chance.randrange(part - 30_000)
+                length = chance.randrange(1, 30_000)
+                kind = chance.choice("wwwzdrrf")
+                if kind == "w":
+                    disk.write(offset, chance.randbytes(length))
+                elif kind == "z":
+                    disk.write_zeroes(offset, length, chance.random() < 0.5)
+                elif kind == "d":
+                    disk.discard(offset, length)
+                elif kind == "f":
+                    disk.driver.flush()
+                else:
+                    seen = read(disk.driver, offset, length)
+                    assert seen == disk.model[offset : offset + length]
+
+        return body
+
+    together(*(worker(index) for index in range(4)))
+    disk.check()
+    disk.driver.close()
+    file.driver.close()
+    need("qemu-img")
+    assert qemu_check(path) == {"leaks": 0, "corruptions": 0}
+    assert qemu_content(path) == disk.model
+
+
+class SlowChild(MemoryChild):
+    """Reads of guest data stop at a gate."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.slow: threading.Thread | None = None
+        self.reached = threading.Event()
+        self.gate = threading.Event()
+
+    def read(self, buffer: memoryview, offset: int) -> None:
+        self._wait()
+        super().read(buffer, offset)
+
+    def write(self, buffer: memoryview, offset: int) -> None:
+        self._wait()
+        super().write(buffer, offset)
+
+    def _wait(self) -> None:
+        if threading.current_thread() is self.slow:
+            self.slow = None
+            self.reached.set()
+            assert self.gate.wait(30)
+
+
+def slowly(file: SlowChild, body: Callable[[], None]) -> threading.Thread:
+    """Starts ``body``, whose first access to the file stops at the gate; returns when it has."""
+    thread = threading.Thread(target=body)
+    file.slow = thread
+    thread.start()
+    assert file.reached.wait(30)
+    return thread
+
+
+@pytest.fixture
+def file() -> SlowChild:
+    child = SlowChild(bytes(new_image(1 << 20, cluster_size=CLUSTER).content))
+    disk = open_qcow2(child)
+    write(disk, 0, b"old!" * 1024)
+    disk.close()
+    return child
+
+
+def test_a_slow_reader_never_sees_the_next_owner(file: SlowChild) -> None:
+    disk = open_qcow2(file)
+    read(disk, 0, 1)  # the table is in memory now
+    seen: list[bytes] = []
+    reader = slowly(file, lambda: seen.append(read(disk, 0, CLUSTER)))
+    disk.discard(0, CLUSTER)
+    for offset in range(CLUSTER, 1 << 20, CLUSTER):
+        disk.flush()
+        write(disk, offset, b"NEW!" * 1024)
+    file.gate.set()
+    reader.join()
+    assert seen[0] in (b"old!" * 1024, bytes(CLUSTER))
+    assert read(disk, 0, CLUSTER) == bytes(CLUSTER)
+
+
+def test_a_slow_writer_never_hits_the_next_owner(file: SlowChild) -> None:
+    disk = open_qcow2(file)
+    read(disk, 0, 1)
+    write(disk, 8, b"warm")  # the image is open for writing now
+    writer = slowly(file, lambda: write(disk, 0, b"late" * 1024))
+    disk.discard(0, CLUSTER)
+    for offset in range(CLUSTER, 1 << 20, CLUSTER):
+        disk.flush()
+        write(disk, offset, b"NEW!" * 1024)
+    file.gate.set()
+    writer.join()
+    assert read(disk, CLUSTER) == b"NEW!" * ((1 << 20) // 4 - 1024)
+
+
+def test_a_cluster_is_reused_once_it_is_free(file: SlowChild) -> None:
+    disk = open_qcow2(file)
+    write(disk, CLUSTER, b"warm")
+    disk.flush()
+    length = file.length()
+    disk.discard(0, CLUSTER)
+    disk.flush()
+    write(disk, 2 * CLUSTER, b"next" * 1024)
+    disk.flush()
+    assert file.length() == length
+
+
+def test_an_allocating_write_makes_others_wait(file: SlowChild) -> None:
+    disk = open_qcow2(file)
+    write(disk, 20 * CLUSTER, b"warm")  # the refcounts are in memory now
+    first = slowly(file, lambda: write(disk, 8 * CLUSTER, b"A" * 100))
+    second = threading.Thread(target=lambda: write(disk, 8 * CLUSTER + 100, b"B" * 100))
+    second.start()
+    write(disk, 9 * CLUSTER, b"C" * CLUSTER)  # another cluster is not held up
+    assert second.is_alive()
+    file.gate.set()
+    first.join()
+    second.join()
+    assert read(disk, 8 * CLUSTER, 300) == b"A" * 100 + b"B" * 100 + bytes(100)
+
+
+def test_reads_go_on_while_a_flush_waits_for_the_disk(file: SlowChild) -> None:
+    disk = open_qcow2(file)
+    write(disk, 20 * CLUSTER, b"x" * CLUSTER)
+    flusher = slowly(file, disk.flush)
+    assert read(disk, 0, 4) == b"old!"
+    write(disk, 21 * CLUSTER, b"y" * CLUSTER)
+    file.gate.set()
+    flusher.join()
+    assert read(disk, 21 * CLUSTER, 1) == b"y"
