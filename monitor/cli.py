@@ -15,6 +15,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Until a loop runs, nothing is open and an interrupt may end the process as it ends any other.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _mend_standard_streams()
+    _log_what_nobody_catches()
     options = parse_arguments(arguments)
     from monitor.engine.errors import MonitorError
 
@@ -106,10 +108,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"blkmon: {error}", file=sys.stderr)
         return 1
     except Exception as error:
-        from monitor.shell.log import log_failure
-
-        print(f"blkmon: {log_failure(error)}", file=sys.stderr)
+        _report(error)
         return 1
+
+
+def _report(error: BaseException) -> None:
+    from monitor.shell.log import report_failure
+
+    report_failure(error)
+
+
+def _log_what_nobody_catches() -> None:
+    """No traceback on anybody's screen: also none of a thread, or of an object's last moments."""
+
+    def unhandled(failure: Any) -> None:
+        _report(failure.exc_value or RuntimeError("unknown"))
+
+    threading.excepthook = unhandled
+    sys.unraisablehook = unhandled
 
 
 def _mend_standard_streams() -> None:

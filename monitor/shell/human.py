@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from monitor.engine.api import Engine
 from monitor.engine.errors import MonitorError
 from monitor.shell.session import Dialogue, told
@@ -10,12 +12,18 @@ from monitor.shell.session import Dialogue, told
 class HumanLines(Dialogue):
     """Runs one line at a time; what it prints, errors included, is its answer.
 
-    Lines of the answer end as QEMU's monitor ends them, in CR LF.
+    Lines of the answer end as QEMU's monitor ends them, in CR LF. ``quit`` is called when a line
+    asks for the end of the process.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, quit: Callable[[], None]) -> None:
         super().__init__(engine)
         self._said: list[str] = []
+        self._quit = quit
+
+    def request_quit(self) -> None:
+        super().request_quit()
+        self._quit()
 
     async def __call__(self, line: str) -> str:
         self._said.clear()

@@ -7,6 +7,7 @@ grows past ``LIMIT``.
 from __future__ import annotations
 
 import os
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -33,6 +34,11 @@ def log_failure(error: BaseException) -> InternalError:
     except OSError:
         return _Unlogged(what)
     return InternalError(what)
+
+
+def report_failure(error: BaseException) -> None:
+    """Logs a mistake of ours that no command can report, with one line on stderr."""
+    print(f"blkmon: {log_failure(error)}", file=sys.stderr)
 
 
 class _Unlogged(InternalError):

@@ -51,7 +51,9 @@ def serve_qmp(options: argparse.Namespace) -> int:
         from monitor.wire.qmp import Version
 
         version = Version(*QEMU_VERSION, package())
-        return await serve_stdio(engine, version, HumanLines(engine), log_failure)
+        ending = Ending(engine)
+        human = HumanLines(engine, lambda: ending.tell(Status.OK))
+        return await ending.or_end_of(serve_stdio(engine, version, human, log_failure))
 
     return _run(_with_engine(options, front_end))
 
@@ -89,52 +91,62 @@ async def _script(
     if options.record:
         session.record(options.record, setup_lines(options.disks))
 
-    async def run() -> None:
+    async def run() -> int:
         if sources:
             await session.run_all(whole)
         else:
             await session.run_pipe(read_lines(0))
         await session.finish()
+        return session.status
 
     try:
-        ended_by = await _until_told_to_end(run(), session.request_quit, engine)
+        return await Ending(engine).or_end_of(run(), session.request_quit)
     except OutputClosed as closed:
         return _output_closed(closed)
     finally:
         session.close()
-    return session.status if ended_by is None else 128 + ended_by
 
 
-async def _until_told_to_end(
-    work: Coroutine[Any, Any, None], stop: Callable[[], None], engine: Engine
-) -> int | None:
-    """Waits for ``work``; the number of the signal that ended it before its end, else None.
+class Ending:
+    """What may end a session before its work is done: a signal, or ``tell``."""
 
-    A command that runs is never broken off, since the graph may be half changed: ``stop`` keeps
-    the next one from running, jobs are cancelled, and what still waits then waits for nothing that
-    matters. A second signal ends the process on the spot; images survive that by their write order.
-    """
-    loop = asyncio.get_running_loop()
-    told: asyncio.Future[int] = loop.create_future()
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._told: asyncio.Future[int] = self._loop.create_future()
+        for number in ENDING:
+            self._loop.add_signal_handler(number, self._signalled, number)
 
-    def end(number: int) -> None:
-        if told.done():
+    def tell(self, status: int) -> None:
+        """The session ends now, with ``status``."""
+        if not self._told.done():
+            self._told.set_result(status)
+
+    def _signalled(self, number: int) -> None:
+        if self._told.done():
+            # Asked twice: at once, then. Images survive that by the order of their writes.
             os._exit(128 + number)
-        stop()
-        told.set_result(number)
+        self.tell(128 + number)
 
-    for number in ENDING:
-        loop.add_signal_handler(number, end, number)
-    task = asyncio.ensure_future(work)
-    both: set[asyncio.Future[Any]] = {task, told}
-    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        task.result()
-        return None
-    await engine.shut_down()
-    task.cancel()
-    await asyncio.wait({task})
-    return told.result()
+    async def or_end_of(
+        self, work: Coroutine[Any, Any, int], stop: Callable[[], None] = lambda: None
+    ) -> int:
+        """Waits for ``work``; its status, or that with which the session was told to end.
+
+        A command that runs is never broken off, since the graph may be half changed: ``stop`` keeps
+        the next one from running, jobs are cancelled, images closed; what still waits then waits
+        for nothing that matters.
+        """
+        task = asyncio.ensure_future(work)
+        both: set[asyncio.Future[Any]] = {task, self._told}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        stop()
+        await self._engine.shut_down()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return self._told.result()
 
 
 def _output_closed(closed: OutputClosed) -> int:
@@ -156,6 +168,7 @@ async def _with_engine(
     """A fresh engine with the disks of the command line, for as long as ``front_end`` runs."""
     from monitor.engine.embedded import EmbeddedEngine
 
+    asyncio.get_running_loop().set_exception_handler(_unawaited)
     engine = EmbeddedEngine()
     try:
         await add_disks(engine, options.disks)
@@ -165,6 +178,13 @@ async def _with_engine(
         return Status.FAILED
     finally:
         await engine.shut_down()
+
+
+def _unawaited(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An exception that nobody waited for: a mistake of ours, told in one line as all of them."""
+    from monitor.shell.log import report_failure
+
+    report_failure(context.get("exception") or RuntimeError(context["message"]))
 
 
 def _run(main: Coroutine[Any, Any, int]) -> int:

@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from monitor.shell.session import PROMPT
+from tests.support.terminal import Terminal
+
 BLKMON = [sys.executable, "-m", "monitor"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -113,6 +116,48 @@ def test_files_run_before_commands(run: Run, tmp_path: Path) -> None:
 def test_a_dash_is_standard_input(run: Run) -> None:
     ended = run("-", typed="echo whole\n")
     assert ended.stdout == "whole\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--version"], {"asyncio", "msgspec", "lark", "numpy", "prompt_toolkit", "pygments"}),
+        (["-c", "echo x"], {"lark", "numpy", "prompt_toolkit", "pygments", "zstandard"}),
+    ],
+)
+def test_a_start_loads_only_what_it_needs(
+    tmp_path: Path, environment: dict[str, str], arguments: list[str], absent: set[str]
+) -> None:
+    words = [sys.executable, "-X", "importtime", "-m", "monitor", *arguments]
+    ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0
+    loaded = {line.split("|")[-1].strip() for line in ended.stderr.splitlines()}
+    assert "monitor.cli" in loaded
+    assert not loaded & absent
+
+
+def test_on_a_terminal_it_is_a_prompt_that_can_be_recorded(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    disk = "driver=null-co,node-name=n0,size=65536"
+    words = [*BLKMON, "--blockdev", disk, "--record", "r"]
+    terminal = Terminal(words, cwd=str(tmp_path), env=environment)
+    try:
+        terminal.until(PROMPT.rstrip())
+        terminal.send('qemu-io n0 "length"\r')
+        terminal.until("64 KiB")
+        terminal.send("drive_del d9\r")
+        terminal.until("Device 'd9' not found")
+        terminal.send("quit\r")
+        assert terminal.ended() == 0
+    finally:
+        terminal.kill()
+    assert (tmp_path / "r").read_text() == (
+        f"blockdev {disk}\n"
+        'blkmon> qemu-io n0 "length"\n64 KiB\n'
+        "blkmon> drive_del d9\nDevice 'd9' not found\n[failed]\n"
+        "blkmon> quit\n"
+    )
 
 
 # -- disks of the command line -------------------------------------------------------------------
@@ -346,6 +391,28 @@ def test_a_signal_closes_the_images(
     # Written back: what the cache held is in the file.
     check = [*BLKMON, "--drive", "if=none,id=d0,file=a.qcow2", "-c", 'qemu-io d0 "read -P 7 0 64k"']
     assert subprocess.run(check, cwd=tmp_path, capture_output=True).returncode == 0
+
+
+def test_qmp_on_pipes_ends_when_the_client_or_its_human_monitor_quits(
+    talk: Callable[..., Any],
+) -> None:
+    for last in (
+        {"execute": "quit"},
+        {"execute": "human-monitor-command", "arguments": {"command-line": "quit"}},
+        None,
+    ):
+        process = talk("--qmp", "stdio")
+        assert "QMP" in json.loads(process.stdout.readline())
+        process.stdin.write('{"execute": "qmp_capabilities"}')
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline()) == {"return": {}}
+        if last is None:
+            process.stdin.close()
+        else:
+            process.stdin.write(json.dumps(last))
+            process.stdin.flush()
+            assert "return" in json.loads(process.stdout.readline())
+        assert process.wait(30) == 0
 
 
 # -- jobs at the end -----------------------------------------------------------------------------
