@@ -95,7 +95,7 @@ def _in_string(text: str, position: int, name: Token, arguments: list[Token]) ->
     """The cursor in a string that is still open; None where the line is wrong before it."""
     start = position + len(text[position:]) - len(text[position:].lstrip(" \t\r\f\v"))
     key, quote, body = text[start:].partition('"')
-    if not quote or '"' in body.replace('\\"', "") or (key and key[-1] != "="):
+    if not quote or "\n" in body or '"' in body.replace('\\"', "") or (key and key[-1] != "="):
         return None
     value = scanner.unescape(body)
     return Cursor(name, arguments, value, len(text) - len(body), key[:-1], quoted=True)

@@ -322,8 +322,8 @@ def _expected(error: UnexpectedInput) -> str:
 
 _BAD_ESCAPE = re.compile(r"\\[^nr\\'\"]", re.DOTALL)
 _BAD_JSON_ESCAPE = re.compile(r"\\(?!u[0-9a-fA-F]{4})[^\"\\/bfnrt']", re.DOTALL)
-_ANY_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_ANY_JSON_STRING = re.compile(r'(["\'])((?:(?!\1)[^\\]|\\.)*)\1', re.DOTALL)
+_ANY_STRING = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
+_ANY_JSON_STRING = re.compile(r'(["\'])((?:(?!\1)[^\\\n]|\\.)*)\1')
 
 
 def _in_token(text: str, start: int) -> Mistake | None:
@@ -336,7 +336,7 @@ def _in_token(text: str, start: int) -> Mistake | None:
 
 
 def _open_at(text: str) -> tuple[str, int] | None:
-    """The innermost bracket or quote that is open at the end of ``text``."""
+    """The innermost bracket that is open at the end of ``text``."""
     reader = Assembler()
     for line in text.split("\n"):
         reader.feed(line)
@@ -346,12 +346,7 @@ def _open_at(text: str) -> tuple[str, int] | None:
 def _in_string(text: str, start: int) -> Mistake | None:
     match = _ANY_STRING.match(text, start)
     if match is None:
-        end = text.find("\n", start)
-        return Mistake(
-            (start, end if end >= 0 else len(text)),
-            "this string is never closed",
-            expected="a closing quote",
-        )
+        return _never_closed(start)
     bad = _BAD_ESCAPE.search(re.sub(r"\\\\", "..", match[1]))
     if bad is not None:
         at = start + 1 + bad.start()
@@ -366,26 +361,27 @@ def _in_string(text: str, start: int) -> Mistake | None:
     return Mistake((after, _token_end(text, after)), "a blank is missing after the closing quote")
 
 
+def _never_closed(start: int) -> Mistake:
+    return Mistake(
+        (start, start + 1), "this string is never closed", expected="a closing quote"
+    )
+
+
 def _in_json_string(text: str, start: int) -> Mistake | None:
     match = _ANY_JSON_STRING.match(text, start)
     if match is None:
-        end = text.find("\n", start)
-        return Mistake(
-            (start, end if end >= 0 else len(text)),
-            "this string is never closed",
-            expected="a closing quote",
-        )
+        return _never_closed(start)
     bad = _BAD_JSON_ESCAPE.search(re.sub(r"\\\\", "..", match[2]))
     if bad is not None:
         at = start + 1 + bad.start()
         return Mistake((at, at + 2), f"unsupported escape code '{bad[0]}'")
     if not re.search(r"[\x00-\x1f]", match[2]):
         return None
-    return Mistake(match.span(), "a string in JSON holds no control characters or ends of lines")
+    return Mistake(match.span(), "a string in JSON holds no control characters")
 
 
-_OPENED = {"(": "this group", "{": "this bracket", "[": "this bracket", '"': "this string"}
-_CLOSES = {"(": "')'", "{": "'}'", "[": "']'", '"': "a closing quote"}
+_OPENED = {"(": "this group", "{": "this bracket", "[": "this bracket"}
+_CLOSES = {"(": "')'", "{": "'}'", "[": "']'"}
 
 
 def _unclosed(text: str) -> Mistake | None:

@@ -97,7 +97,7 @@ def parse_script(text: str, source: str, line: int = 1) -> list[Invocation]:
 
 
 def is_complete(text: str) -> bool:
-    """Whether nothing is open at the end of ``text``: no bracket, group or quoted string."""
+    """Whether no bracket and no group is open at the end of ``text``."""
     reader = Assembler()
     complete = True
     for line in text.split("\n"):

@@ -20,7 +20,7 @@ from monitor.syntax import Kind, Statement, Token
 MAX_DEPTH = 100
 """Brackets inside each other in JSON; options nest a few levels, Python's stack is limited."""
 
-_STRING = r'"(?:[^"\\]|\\[nr\\\'"])*"(?!\S)'
+_STRING = r'"(?:[^"\\\n]|\\[nr\\\'"])*"(?!\S)'
 _KEY = r"[A-Za-z_][\w.-]*="
 LEXER = re.compile(
     rf"""[ \t\r\f\v]*(?:
@@ -176,7 +176,7 @@ _OUTSIDE = re.compile(
     re.ASCII,
 )
 _COMMAND_PLACE = re.compile(r"(?:.*(?<!\S);)?[\s!-]*\Z", re.ASCII)
-_STRING_END = re.compile(r'(?:[^"\\]|\\.)*?"', re.DOTALL)
+_STRING_END = re.compile(r'(?:[^"\\]|\\.)*"')
 _INSIDE_JSON = re.compile(
     r"""\s+|[{}\[\]:,]|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|-?\d[\d.eE+-]*"""
     r"""|(?:true|false|null)\b""",
@@ -193,9 +193,9 @@ def may_continue(line: str) -> bool:
 class Assembler:
     """Joins physical lines to whole commands: feed lines until ``feed`` answers True.
 
-    What is open (a group, JSON's brackets, a string) is kept from line to line, so that feeding
-    costs the length of the new line only. Brackets that can no longer be closed properly end the
-    command: there is an error to report, and nothing to wait for.
+    Open brackets (a group's, JSON's) are kept from line to line, so that feeding costs the length
+    of the new line only. A string ends on its line. What can no longer be closed properly, brackets
+    or a string, ends the command: there is an error to report, and nothing to wait for.
     """
 
     def __init__(self) -> None:
@@ -210,7 +210,7 @@ class Assembler:
 
     @property
     def unclosed(self) -> tuple[str, int] | None:
-        """The innermost of what is still open (one of ``( { [ "``) and its offset."""
+        """The innermost of what is still open (one of ``( { [``) and its offset."""
         return self._open[-1] if self._open else None
 
     def feed(self, line: str) -> bool:
@@ -227,9 +227,7 @@ class Assembler:
             return True
         position = 0
         while position < len(line):
-            if self._innermost == '"':
-                after = self._in_string(line, position)
-            elif self._innermost in _CLOSING:
+            if self._innermost in _CLOSING:
                 after = self._in_json(line, position)
             else:
                 after = self._outside(line, position)
@@ -246,6 +244,9 @@ class Assembler:
         match = _OUTSIDE.match(line, position)
         assert match is not None  # \s+ and \S+ leave nothing over
         what = match.lastgroup
+        if match["open"] == '"':
+            string = _STRING_END.match(line, match.end())
+            return string.end() if string is not None else None
         if what == "open":
             self._open.append((match["open"], self._offset + match.start("open")))
         elif what == "close":
@@ -254,13 +255,6 @@ class Assembler:
             self._open.pop()
         elif what == "group" and _COMMAND_PLACE.match(line, 0, position):
             self._open.append(("(", self._offset + match.end() - 1))
-        return match.end()
-
-    def _in_string(self, line: str, position: int) -> int | None:
-        match = _STRING_END.match(line, position)
-        if match is None:
-            return len(line)
-        self._open.pop()
         return match.end()
 
     def _in_json(self, line: str, position: int) -> int | None:

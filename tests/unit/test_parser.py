@@ -192,7 +192,10 @@ MISTAKES = [
      "did you mean 'full'?"),
     ("link n maybe", "'maybe' is neither on nor off: expected on or off", 8, 5, None),
     ("count 1x", "'1x' is no whole number: expected a whole number", 7, 2, None),
-    ('echo "a', "this string is never closed: expected a closing quote", 6, 2, None),
+    ('echo "a', "this string is never closed: expected a closing quote", 6, 1, None),
+    ('echo a x="b c', "this string is never closed: expected a closing quote", 10, 1, None),
+    ('set a={"b":"c}', "this string is never closed: expected a closing quote", 12, 1, None),
+    ("set a={'b:1}", "this string is never closed: expected a closing quote", 8, 1, None),
     (r'echo "a\q"', r"""unsupported escape code '\q': expected one of: \n, \r, \\, \", \'""", 8, 2,
      None),
     ('set a={"b" 1}', "a colon is missing", 12, 1, None),
@@ -258,6 +261,15 @@ def test_errors_do_not_drive_the_terminal() -> None:
     assert "\x1b" not in mistake("foo \x1b[2J ;").caret()
 
 
+def test_a_string_ends_on_its_line() -> None:
+    error = mistake('transaction(\n  echo "a\n  echo b"\n)')
+    assert (error.line, error.column, error.length) == (2, 8, 1)
+    assert error.expected == "a closing quote"
+    with pytest.raises(ScriptErrors) as caught:
+        LANGUAGE.parse_script('echo "a\nmode full\nmode ful', "f")
+    assert [error.place for error in caught.value.errors] == ["f:1:6", "f:3:6"]
+
+
 def test_a_mistake_in_a_later_line_shows_that_line() -> None:
     error = mistake('set a={\n  "b": 1\n  "c": 2\n}')
     assert (error.line, error.column, error.text_line) == (3, 3, '  "c": 2')
@@ -295,9 +307,10 @@ quit
         ("set a={", False),
         ('set a={"b": "}"', False),
         ('set a={"b": [1]}', True),
-        ('echo "a', False),
-        ('echo "a\nb"', True),
-        ('echo "a \\" b', False),
+        ('echo "a', True),  # a string ends on its line
+        ('echo "a \\" b', True),
+        ('set a={"b', True),
+        ('transaction(\necho "a', True),
         ("transaction(", False),
         ("transaction(\nquit", False),
         ("transaction(\nquit\n)", True),
