@@ -203,25 +203,25 @@ class ScriptSession(Session):
     async def run_pipe(self, lines: AsyncIterator[str]) -> None:
         """Runs commands as their lines arrive. A line that does not parse ends it with SYNTAX, as
         a failing command would; with ``keep_going`` only that line is lost."""
-        from monitor.parser import is_complete, parse_script
+        from monitor.parser import Assembler
 
-        text, first = "", 1
-        number = 0
+        reader, first, number = Assembler(), 1, 0
         async for line in lines:
             number += 1
-            text += line
-            if not is_complete(text):
+            if not reader.feed(line.removesuffix("\n")):
                 continue
-            await self._run_text(parse_script, text, first)
-            text, first = "", number + 1
+            await self._run_text(reader.text, first)
+            reader, first = Assembler(), number + 1
             if self.stopped:
                 return
-        if text:
-            await self._run_text(parse_script, text, first)
+        if number >= first:
+            await self._run_text(reader.text, first)
 
-    async def _run_text(self, parse: Any, text: str, line: int) -> None:
+    async def _run_text(self, text: str, line: int) -> None:
+        from monitor.parser import parse_script
+
         try:
-            invocations = parse(text.removesuffix("\n"), PIPE, line)
+            invocations = parse_script(text, PIPE, line)
         except MonitorError as error:
             self.fail_to_parse(error)
             return

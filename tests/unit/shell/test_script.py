@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from monitor.shell.script import ScriptOptions, ScriptSession, Source, Status, parse_sources
@@ -140,6 +141,40 @@ def test_lines_are_counted_over_continued_commands() -> None:
     status, _, err = run(work)
     assert status == Status.SYNTAX
     assert err.startswith("<stdin>:7: Error: unknown command: 'bogus'\n")
+
+
+def test_a_string_that_is_never_closed_waits_for_nothing() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        await session.run_pipe(lines('echo "a\necho on\n'))
+
+    status, out, err = run(work, keep_going=True)
+    assert (status, out) == (Status.SYNTAX, "on\n")
+    assert err == (
+        "<stdin>:1: Error: this string is never closed: expected a closing quote\n"
+        'echo "a\n'
+        "     ^\n"
+    )
+
+
+def test_a_group_that_is_never_closed_is_a_mistake_at_the_end() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        await session.run_pipe(lines("echo 1\n\ntransaction(\nquit\n"))
+
+    status, out, err = run(work)
+    assert (status, out) == (Status.SYNTAX, "1\n")
+    assert err.startswith("<stdin>:3: Error: this group is never closed: expected ')'\n")
+
+
+def test_a_command_of_many_lines_from_a_pipe_costs_its_length() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        listed = ",\n".join(["1"] * 20_000)
+        before = time.process_time()
+        await session.run_pipe(lines(f"blockdev-add x=[\n{listed}\n]\n"))
+        assert time.process_time() - before < 5
+
+    status, _, err = run(work)
+    assert status == Status.SYNTAX
+    assert err.startswith("<stdin>:")
 
 
 def test_mistakes_of_all_sources_are_told_together() -> None:
