@@ -29,6 +29,14 @@ class Piece:
     error: Exception | None = field(default=None, init=False)
     finished: bool = field(default=False, init=False)
 
+    def split(self, length: int) -> list[Piece]:
+        """The piece in parts of ``length`` bytes."""
+        end = self.offset + self.length
+        return [
+            Piece(offset, min(length, end - offset), self.copy, self.zero)
+            for offset in range(self.offset, end, length)
+        ]
+
 
 Work = Callable[[Piece, memoryview], None]
 
@@ -84,11 +92,12 @@ class Copiers:
         self._pieces.append(piece)
         self._begin(piece)
 
-    def retry(self, piece: Piece) -> None:
-        """Once more, for the piece that was taken back last: it is the first again."""
-        piece.error = None
-        self._pieces.appendleft(piece)
-        self._begin(piece)
+    def retry(self, *pieces: Piece) -> None:
+        """Once more, for the piece that was taken back last: it, or its parts, come first again."""
+        self._pieces.extendleft(reversed(pieces))
+        for piece in pieces:
+            piece.error = None
+            self._begin(piece)
 
     def oldest(self) -> Piece:
         """Waits for the first of the pieces under way and hands it back."""

@@ -12,8 +12,11 @@ from monitor.engine.graph.allocation import Run, merged, runs_of, runs_through
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.stages import is_zero
 
-WINDOW: Final = 16 << 20
-"""Bytes that are looked at ahead of the copying."""
+_WINDOW: Final = 64 << 20
+_WINDOW_CLUSTERS: Final = 4096
+"""How far the filler looks ahead: bytes, and clusters of the target."""
+_NARROW: Final = 512 << 10
+"""The same where looking failed, so that not much more than what is broken fails."""
 
 
 class Filler:
@@ -31,6 +34,7 @@ class Filler:
         self._ranges = ranges
         self._nothing_below = nothing_below
         self._unit = target.driver.cluster_size() or 1
+        self._window = min(_WINDOW, max(_WINDOW_CLUSTERS * self._unit, 1 << 20))
         self._length = target.length()
         self._ahead: list[Run] = []
 
@@ -43,11 +47,15 @@ class Filler:
         while self._ahead and self._ahead[0].offset + self._ahead[0].length <= offset:
             self._ahead.pop(0)
         if not self._ahead or self._ahead[0].offset > offset:
-            self._ahead = self._look(offset, min(WINDOW, self._length - offset))
+            try:
+                self._ahead = self._look(offset, self._window)
+            except OSError:
+                self._ahead = self._look(offset, _NARROW)
         run = self._ahead[0]
         return Run(run.kind, offset, run.offset + run.length - offset)
 
-    def _look(self, offset: int, length: int) -> list[Run]:
+    def _look(self, offset: int, window: int) -> list[Run]:
+        length = min(window, self._length - offset)
         found: list[Run] = []
         for run in merged(runs_of(self._target, offset, length)):
             if run.kind is ExtentKind.UNALLOCATED:
@@ -70,10 +78,19 @@ class Filler:
                         self._copy_run(run, view)
 
     def _copy_run(self, run: Run, view: memoryview) -> None:
-        driver = self._target.driver
-        driver.read(view, run.offset)
+        self._read_below(view, run.offset)
         if not is_zero(view) or not self._zero_run(run):
-            driver.write(view, run.offset)
+            self._target.driver.write(view, run.offset)
+
+    def _read_below(self, view: memoryview, offset: int) -> None:
+        """What the target shows of the images below it: zeroes where they end before it does."""
+        below = self._target.children["backing"]
+        inside = max(0, min(len(view), below.length() - offset))
+        if inside:
+            with view[:inside] as part:
+                below.read(part, offset)
+        if inside < len(view):
+            view[inside:] = bytes(len(view) - inside)
 
     def zero(self, offset: int, length: int, buffer: memoryview) -> None:
         """The same for a range that reads as zeroes; no data moves where the target can say so."""

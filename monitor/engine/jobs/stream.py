@@ -32,7 +32,10 @@ from monitor.engine.jobs.copying import Copiers, Piece
 from monitor.engine.jobs.filling import Filler
 
 CHUNK: Final = 512 << 10
-"""Bytes that are copied in one piece: QEMU's, so that offsets and errors fall where its do."""
+"""QEMU's chunk in bytes: what is copied in one piece while there is a speed limit or after an
+error, so that offsets, errors and pauses fall where QEMU's do."""
+_LARGE_CHUNK: Final = 1 << 20
+"""Bytes that are copied in one piece otherwise."""
 _ZERO_CHUNK: Final = 64 << 20
 """Bytes of zeroes in one piece; they move no data."""
 
@@ -183,18 +186,19 @@ class StreamJob(BlockJob):
         self._ignored: OSError | None = None
         self._lane = self.lane()
         length = plan.target.length()
-        chunk = max(CHUNK, plan.target.driver.cluster_size() or 0)
+        cluster = plan.target.driver.cluster_size() or 1
+        self._small, self._large = max(CHUNK, cluster), max(_LARGE_CHUNK, cluster)
         self.progress.set_remaining(length)
         try:
-            # A chunk may begin and end within clusters, which are copied whole.
-            with Copiers(self, self._fill, 3 * chunk) as copiers:
-                self._walk(length, chunk, copiers)
+            # A piece may begin and end within clusters, which are copied whole.
+            with Copiers(self, self._fill, self._large + 2 * cluster) as copiers:
+                self._walk(length, copiers)
         finally:
             self.drop_lane(self._lane)
         if self._ignored is not None:
             raise self._ignored
 
-    def _walk(self, length: int, chunk: int, copiers: Copiers) -> None:
+    def _walk(self, length: int, copiers: Copiers) -> None:
         offset = 0
         while offset < length or copiers.pending:
             self._rest(copiers)
@@ -203,13 +207,13 @@ class StreamJob(BlockJob):
                 self._take(copiers)
                 continue
             try:
-                piece = self._piece_at(offset, length, chunk)
+                piece = self._piece_at(offset, length)
             except OSError as error:
                 while copiers.pending:
                     self._take(copiers)
                 if self._judge(error, copiers):
                     continue
-                piece = Piece(offset, min(chunk, length - offset))
+                piece = Piece(offset, min(self._small, length - offset))
             copiers.submit(piece)
             offset += piece.length
 
@@ -220,11 +224,12 @@ class StreamJob(BlockJob):
                 self._take(copiers)
         self.sleep(self.limit.delay)
 
-    def _piece_at(self, offset: int, length: int, chunk: int) -> Piece:
+    def _piece_at(self, offset: int, length: int) -> Piece:
         with self._lane:
             run = self._filler.missing_at(offset)
         match run.kind:
             case ExtentKind.DATA:
+                chunk = self._small if self.speed else self._large
                 return Piece(offset, min(run.length, chunk), copy=True)
             case ExtentKind.ZERO:
                 return Piece(offset, min(run.length, _ZERO_CHUNK), zero=True)
@@ -236,6 +241,9 @@ class StreamJob(BlockJob):
         if piece.error is not None:
             if not isinstance(piece.error, OSError):
                 raise piece.error
+            if piece.length > self._small:
+                copiers.retry(*piece.split(self._small))
+                return
             if self._judge(piece.error, copiers):
                 copiers.retry(piece)
                 return

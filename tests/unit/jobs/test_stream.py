@@ -95,16 +95,16 @@ class Bench:
         return refusal.value.text
 
 
-class FailOnce:
-    """Fails one operation on one offset, as often as ``times`` says."""
+class BadPlace:
+    """Fails one operation on one offset, until it is mended."""
 
-    def __init__(self, operation: str, offset: int, code: int, times: int = 1) -> None:
-        self.operation, self.offset, self.code, self.times = operation, offset, code, times
+    def __init__(self, operation: str, offset: int, code: int) -> None:
+        self.operation, self.offset, self.code = operation, offset, code
+        self.mended = False
 
     def __call__(self, operation: str, offset: int, length: int) -> None:
         hit = offset <= self.offset < offset + length
-        if operation == self.operation and hit and self.times:
-            self.times -= 1
+        if operation == self.operation and hit and not self.mended:
             raise OSError(self.code, "injected")
 
 
@@ -375,6 +375,8 @@ def test_a_write_between_looking_and_filling_waits() -> None:
         busy = loop.run_in_executor(None, write)
         with lane_of_another(guest) as other:
             other.write(memoryview(b"far away"), MIB - 100)  # which does not wait
+        assert top.overlap is not None
+        await until(lambda: top.overlap is not None and top.overlap.in_flight == 2)
         assert written == []
         go_on.set()
         await busy
@@ -403,14 +405,16 @@ class lane_of_another:
 # Errors
 
 
-@pytest.mark.parametrize("operation", ["read", "map"])
-@pytest.mark.parametrize("where", ["mid", "top"])
+@pytest.mark.parametrize(
+    ("where", "operation"), [("mid", "read"), ("mid", "map"), ("top", "map"), ("top", "write")]
+)
 def test_report_fails_the_job(operation: str, where: str) -> None:
     async def main() -> None:
         bench = Bench()
         _base, mid, top = bench.chain(4 * MIB)
         seen = overlay(top).contents()
-        overlay({"mid": mid, "top": top}[where]).before = FailOnce(operation, MIB, errno.EIO)
+        bad = BadPlace(operation, MIB, errno.EIO)
+        overlay({"mid": mid, "top": top}[where]).before = bad
         snapshot = await bench.streamed(auto_dismiss=False)
         assert snapshot.error == "Input/output error"
         assert bench.named("BLOCK_JOB_ERROR") == [
@@ -418,8 +422,9 @@ def test_report_fails_the_job(operation: str, where: str) -> None:
         ]
         (done,) = bench.named("BLOCK_JOB_COMPLETED")
         assert done["error"] == "Input/output error"
-        assert done["offset"] <= MIB
+        assert done["offset"] == MIB
         assert top.backing is mid
+        bad.mended = True
         assert overlay(top).contents() == seen
         await bench.engine.execute(JobDismiss(id="s0"))
         assert not top.blockers
@@ -434,7 +439,7 @@ def test_ignore_goes_on_and_fails_in_the_end() -> None:
     async def main() -> None:
         bench = Bench()
         _base, mid, top = bench.chain(4 * MIB)
-        overlay(mid).before = FailOnce("read", MIB, errno.EIO)
+        overlay(mid).before = BadPlace("read", MIB, errno.EIO)
         snapshot = await bench.streamed(on_error="ignore", auto_dismiss=False)
         assert (snapshot.current, snapshot.total) == (4 * MIB, 4 * MIB)
         assert snapshot.error == "Input/output error"
@@ -458,16 +463,19 @@ def test_stop_waits_and_tries_again(policy: str, code: int, io_status: str) -> N
         bench = Bench()
         _base, mid, top = bench.chain(4 * MIB)
         seen = overlay(top).contents()
-        overlay(mid).before = FailOnce("read", MIB, code)
+        overlay(mid).before = bad = BadPlace("read", MIB, code)
         assert (await bench.streamed(on_error=policy)).status == "paused"
         (info,) = await bench.engine.execute(QueryBlockJobs())
         assert (info.io_status, info.paused, info.status) == (io_status, True, "paused")
-        assert info.offset <= MIB
+        assert info.offset == MIB
+        await bench.engine.execute(BlockJobResume(device="s0"))
+        assert (await bench.engine.job_ended("s0")).status == "paused"  # it is still broken
+        bad.mended = True
         await bench.engine.execute(BlockJobResume(device="s0"))
         assert (await bench.engine.job_ended("s0")).error is None
         assert top.backing is None
         assert overlay(top).contents() == seen
-        assert [data["action"] for data in bench.named("BLOCK_JOB_ERROR")] == ["stop"]
+        assert [data["action"] for data in bench.named("BLOCK_JOB_ERROR")] == ["stop"] * 2
 
     run(main())
 
@@ -477,7 +485,7 @@ def test_other_errors_than_a_full_disk_are_reported(policy: str) -> None:
     async def main() -> None:
         bench = Bench()
         _base, mid, _top = bench.chain(MIB)
-        overlay(mid).before = FailOnce("read", MIB // 4, errno.EIO)
+        overlay(mid).before = BadPlace("read", MIB // 4, errno.EIO)
         await bench.streamed(on_error=policy)
         assert bench.named("BLOCK_JOB_ERROR")[0]["action"] == "report"
 
@@ -535,7 +543,7 @@ def test_speed_is_kept_on_the_clock() -> None:
             await idle()
         await bench.engine.execute(BlockJobSetSpeed(device="s0", speed=0))
         assert (await bench.engine.job_ended("s0")).current == 4 * MIB
-        assert {at // CHUNK for at in copied} == set(range(8))
+        assert sorted(at // CHUNK for at in copied if at % CHUNK == 0) == [0, 1, 2, 3, 4, 6]
 
     run(main())
 
