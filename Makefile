@@ -33,12 +33,12 @@ clean:
 # Stdout belongs to the monitor's results, from the very first run on.
 $(RUN_READY): pyproject.toml
 	@$(PYTHON) -m venv $(VENV) >&2
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable . >&2
+	@$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable . >&2
 	@touch $@
 
 $(DEV_READY): pyproject.toml
 	@$(PYTHON) -m venv $(VENV) >&2
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' >&2
+	@$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]' >&2
 	@touch $@ $(RUN_READY)
 
 # An overlay on a base with data, made by the monitor itself, whole or not at all.

@@ -112,9 +112,10 @@ def _from_strings(image: NewImage) -> BlockdevCreateOptionsQcow2:
     if image.backing_format is not None:
         tree["backing-fmt"] = image.backing_format
     try:
-        return decode(BlockdevCreateOptionsQcow2, tree, keyval=True)
+        settled: BlockdevCreateOptionsQcow2 = decode(BlockdevCreateOptionsQcow2, tree, keyval=True)
     except UnexpectedParameter as error:
         raise OptionNotSupported(error.parameter.replace("-", "_")) from error
+    return settled
 
 
 def qcow2_options(wanted: BlockdevCreateOptionsQcow2) -> CreateOptions:

@@ -122,8 +122,11 @@ _GENERAL = (
 def _settle_general(tree: dict[str, Any]) -> blockdev.BlockdevOptions:
     """The members every driver has, to know what the file inherits before the format is known."""
     general = {key: tree[key] for key in _GENERAL if key in tree}
-    struct = blockdev.BlockdevOptionsNullCo
-    return decode(struct, {"driver": "null-co", **general}, keyval=True)
+    any_driver = blockdev.BlockdevOptionsNullCo
+    settled: blockdev.BlockdevOptions = decode(
+        any_driver, {"driver": "null-co", **general}, keyval=True
+    )
+    return settled
 
 
 def _settle(driver: str, tree: dict[str, Any]) -> Any:

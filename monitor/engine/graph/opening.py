@@ -190,7 +190,7 @@ class Opening:
         name = overlay.driver.backing_filename
         if not name:
             return None, True
-        path = self._policy.resolve(name, _own_file(overlay))
+        path = self._policy.resolve(name, own_file(overlay))
         node = await self._open_named(path, overlay, flags)
         node.inherits_from = overlay
         return node, False
@@ -209,7 +209,7 @@ class Opening:
         if not name:
             return ""
         try:
-            return OpenPolicy().resolve(name, _own_file(node))
+            return OpenPolicy().resolve(name, own_file(node))
         except RequestError:
             return name
 
@@ -302,7 +302,7 @@ def for_file(flags: OpenFlags) -> OpenFlags:
     )
 
 
-def _own_file(node: Node) -> str:
+def own_file(node: Node) -> str:
     """The file that an image lies in. Relative backing names are beside it, also while the node
     itself is called by a ``json:`` name."""
     while (child := node.data_child) is not None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Any
 
 from msgspec import UNSET
 
 from monitor.engine import permissions
+from monitor.engine.drivers.registry import has_protocol
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.graph.graph import Drive
 from monitor.engine.graph.node import Node
+from monitor.engine.graph.opening import own_file
 from monitor.engine.handlers import handles
 from monitor.engine.schema.query import (
     BlockDeviceInfo,
@@ -159,13 +162,9 @@ def _one_image(node: Node, sizes: AllocatedBytes) -> ImageInfo:
 
 
 def _full_backing_name(node: Node, name: str) -> str:
-    import os
-
-    from monitor.engine.drivers.registry import has_protocol
-
     if os.path.isabs(name) or has_protocol(name):
         return name
-    return os.path.join(os.path.dirname(node.filename), name)
+    return os.path.join(os.path.dirname(own_file(node)), name)
 
 
 def _block_info(drive: Drive, sizes: AllocatedBytes, images: dict[Node, ImageInfo]) -> BlockInfo:

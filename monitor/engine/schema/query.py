@@ -36,7 +36,7 @@ class CacheInfo(Result, kw_only=True):
 
 
 class BlockDeviceInfo(msgspec.Struct, kw_only=True):
-    """One node. ``backing_file_depth`` is 0 or 1 (QEMU counts the first layer only here)."""
+    """One node. ``backing_file_depth`` counts the layers below, and is 0 in a flat answer."""
 
     file: str
     node_name: str | UnsetType = msgspec.field(default=UNSET, name="node-name")
