@@ -104,3 +104,8 @@ def host_clusters(entries: Entries, geometry: q.Geometry) -> Entries:
 def bytes_view(array: NDArray[Any]) -> memoryview:
     """A contiguous array's bytes, writable when the array is."""
     return array.view(np.uint8).data
+
+
+def c_hex(number: int) -> str:
+    """As C's ``%#x`` prints it, hence QEMU's messages: zero has no prefix."""
+    return f"{number:#x}" if number else "0"

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from monitor.engine.drivers.base import Child
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import refblock
-from monitor.engine.drivers.qcow2.mapping import bytes_view
+from monitor.engine.drivers.qcow2.mapping import bytes_view, c_hex
 from monitor.engine.drivers.qcow2.overlap import MetadataMap
 from monitor.engine.drivers.qcow2.refblock import RefBlock
 
@@ -100,11 +100,11 @@ class Refcounts:
         if offset == 0:
             return None
         if offset & (self.geometry.cluster_size - 1):
-            message = f"Refblock offset {offset:#x} unaligned (reftable index: {index:#x})"
+            message = f"Refblock offset {offset:#x} unaligned (reftable index: {c_hex(index)})"
             self._corrupt(message)
         if offset >= self.file.length():
             message = (
-                f"Refblock offset {offset:#x} outside of the file (reftable index: {index:#x})"
+                f"Refblock offset {offset:#x} outside of the file (reftable index: {c_hex(index)})"
             )
             self._corrupt(message, offset, self.geometry.cluster_size)
         raw = np.empty(self.geometry.cluster_size, np.uint8)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from monitor.engine.drivers.base import Child
 from monitor.engine.drivers.qcow2 import layout as q
-from monitor.engine.drivers.qcow2.mapping import Entries, bytes_view, first_invalid
+from monitor.engine.drivers.qcow2.mapping import Entries, bytes_view, c_hex, first_invalid
 from monitor.engine.drivers.qcow2.overlap import MetadataMap
 from monitor.engine.drivers.qcow2.refcount import Corrupt, Refcounts
 
@@ -102,9 +102,9 @@ class Tables:
         if offset == 0:
             return None
         if offset & (self.geometry.cluster_size - 1):
-            self._corrupt(f"L2 table offset {offset:#x} unaligned (L1 index: {index:#x})")
+            self._corrupt(f"L2 table offset {offset:#x} unaligned (L1 index: {c_hex(index)})")
         if offset >= self.file.length():
-            message = f"L2 table offset {offset:#x} outside of the file (L1 index: {index:#x})"
+            message = f"L2 table offset {offset:#x} outside of the file (L1 index: {c_hex(index)})"
             self._corrupt(message, offset, self.geometry.cluster_size)
         entries = np.empty(1 << self.geometry.l2_bits, np.uint64)
         self.file.read(bytes_view(entries), offset)
@@ -261,7 +261,7 @@ class Tables:
         bits = self.geometry.l2_bits
         index = cluster & ((1 << bits) - 1)
         table_offset = int(self.l1[cluster >> bits]) & q.OFFSET_MASK
-        where = f"(L2 offset: {table_offset:#x}, L2 index: {index:#x})"
+        where = f"(L2 offset: {table_offset:#x}, L2 index: {c_hex(index)})"
         offset = int(entries[bad]) & q.OFFSET_MASK
         if offset & (self.geometry.cluster_size - 1):
             self._corrupt(f"Cluster allocation offset {offset:#x} unaligned {where}")

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.engine.drivers.qcow2 import layout as q
-from monitor.engine.drivers.qcow2 import mapping, writeback
+from monitor.engine.drivers.qcow2 import mapping, single, writeback
+from monitor.engine.drivers.qcow2.cow import old_data
 from monitor.engine.drivers.qcow2.image import Image, fill_zeroes
 from monitor.engine.drivers.qcow2.mapping import Entries
 
@@ -49,8 +50,17 @@ def write(image: Image, buffer: memoryview, offset: int) -> None:
         image.begin_changes()
     bits = image.bits
     first, last = offset >> bits, (offset + length - 1) >> bits
-    if first == last and _write_plain(image, buffer, offset):
+    if first == last and single.write_in_place(image, buffer, offset):
         return
+    if first != last or not single.write_allocating(image, buffer, offset):
+        _write_pieces(image, buffer, offset, first, last)
+    if image.crowded():
+        writeback.write_back(image)
+
+
+def _write_pieces(image: Image, buffer: memoryview, offset: int, first: int, last: int) -> None:
+    length = len(buffer)
+    bits = image.bits
     done = 0
     while first <= last:
         count = min(q.PIECE, last - first + 1)
@@ -58,34 +68,6 @@ def write(image: Image, buffer: memoryview, offset: int) -> None:
         _write_piece(image, buffer[done:end], offset + done, first, count)
         done = end
         first += count
-    if image.crowded():
-        writeback.write_back(image)
-
-
-def _write_plain(image: Image, buffer: memoryview, offset: int) -> bool:
-    """A write in place within one cluster whose table is in memory; False when it is not that."""
-    cluster = offset >> image.bits
-    in_cluster = image.in_cluster
-    with image.lock:
-        table = image.tables.cache.get(cluster >> image.l2_bits)
-        if table is None or not table.copied or image.broken or image.read_only:
-            return False
-        table.used = True
-        entry = table.view[cluster & image.in_table]
-        if entry & (q.COPIED | q.COMPRESSED | q.ZERO) != q.COPIED:
-            return False
-        host = entry & q.OFFSET_MASK
-        if not host or host & in_cluster:
-            return False
-        host += offset & in_cluster
-        if image.metadata.hits(host, len(buffer)):
-            return False
-        epoch = image.enter()
-    try:
-        image.file.write(buffer, host)
-    finally:
-        image.leave(epoch)
-    return True
 
 
 def _write_piece(image: Image, buffer: memoryview, offset: int, first: int, count: int) -> None:
@@ -169,7 +151,7 @@ def _keep_head(
 ) -> list[tuple[memoryview, int]]:
     data, host = part
     offset = plan.first << image.bits
-    kept = _old_data(image, plan, 0, offset, size)
+    kept = old_data(image, int(plan.old[0]), offset, size, fresh=plan.fresh)
     if kept is None:
         return [part]
     if len(data) <= _JOIN_LIMIT:
@@ -182,7 +164,7 @@ def _keep_tail(
 ) -> list[tuple[memoryview, int]]:
     data, host = part
     end = (plan.first + len(plan.old)) << image.bits
-    kept = _old_data(image, plan, len(plan.old) - 1, end - size, size)
+    kept = old_data(image, int(plan.old[-1]), end - size, size, fresh=plan.fresh)
     if kept is None:
         return [part]
     if len(data) <= _JOIN_LIMIT:
@@ -195,26 +177,6 @@ def _join(first: memoryview, second: memoryview) -> memoryview:
     joined[: len(first)] = first
     joined[len(first) :] = second
     return memoryview(joined)
-
-
-def _old_data(image: Image, plan: _Plan, index: int, offset: int, size: int) -> memoryview | None:
-    """What the guest sees in [offset, offset + size) of a cluster that is being replaced.
-
-    None when that is zeroes and the new cluster holds zeroes already.
-    """
-    entry = int(plan.old[index])
-    in_cluster = offset & (image.geometry.cluster_size - 1)
-    if entry & q.COMPRESSED:
-        return memoryview(image.read_compressed(entry))[in_cluster : in_cluster + size]
-    host = entry & q.OFFSET_MASK
-    buffer = memoryview(bytearray(size))
-    if entry & q.ZERO or not (host or image.backing_covers(offset)):
-        return None if plan.fresh and not host else buffer
-    if host:
-        image.file.read(buffer, host + in_cluster)
-    else:
-        image.read_backing(buffer, offset)
-    return buffer
 
 
 def _link(image: Image, plan: _Plan) -> None:

@@ -90,7 +90,7 @@ def test_an_unaligned_l2_table(file: MemoryChild) -> None:
     disk, reports = opened(file)
     with pytest.raises(OSError, match="L2 table offset"):
         read(disk, 0, 10)
-    text = f"L2 table offset {l2_table(file):#x} unaligned (L1 index: 0x0)"
+    text = f"L2 table offset {l2_table(file):#x} unaligned (L1 index: 0)"
     assert reports[0][3] == text
 
 
@@ -181,7 +181,7 @@ def test_an_unaligned_refcount_block(file: MemoryChild) -> None:
     disk, reports = opened(file)
     with pytest.raises(OSError, match="Refblock offset"):
         write(disk, 900 << 20, b"x")
-    assert reports[0][3].startswith("Refblock offset 0x20200 unaligned (reftable index: 0x0)")
+    assert reports[0][3].startswith("Refblock offset 0x20200 unaligned (reftable index: 0)")
 
 
 def test_a_refcount_block_outside_of_the_file(file: MemoryChild) -> None:
