@@ -33,6 +33,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "monitor.shell": frozenset({"monitor"}),
     "monitor.cli": frozenset({"monitor"}),
     "monitor.__main__": frozenset({"monitor.cli"}),
+    "monitor.pytest_plugin": frozenset({"monitor"}),
     "monitor.version": STDLIB_ONLY,
     # The language, in files beside each other: parser, completion and their parts.
     "monitor": DOOR | {"monitor.commands"},
@@ -50,6 +51,7 @@ THIRD_PARTY = {
     "prompt_toolkit": {"monitor.shell"},
     "pygments": {"monitor.shell"},
     "numpy": {"monitor.engine"},
+    "pytest": {"monitor.pytest_plugin"},
     "zstandard": {"monitor.engine.drivers"},
 }
 """A package -> the parts that may import it. msgspec is the schema's and everybody's."""
