@@ -5,7 +5,7 @@ Requests are typed as users of qmp-shell know them: dotted keys for nested optio
 ``[``, or all arguments as one JSON object. Integers take units here (``speed=1M``).
 
 The words become a tree of nested keys; integers are read where the schema has them; the schema's
-decoder does the rest and names mistakes in QEMU's words, for which the tree knows the place.
+decoder does the rest. What it refuses, ``diagnosis`` explains.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 from monitor import sizes
-from monitor.engine.schema import decode as decoding
 from monitor.engine.schema.base import Field, Request, describe, fields_of
 from monitor.engine.schema.decode import ParameterError, decode
 from monitor.engine.schema.scalars import parse_int64
-from monitor.nearest import nearest, suggestion
+from monitor.scanner import MAX_DEPTH
 from monitor.syntax import Kind, Mistake, Span, Statement, Token, one_of
 
 
@@ -75,6 +74,8 @@ def _split(token: Token) -> tuple[str, Token]:
 
 
 def _plant(root: Tree, key: str, value: Token, token: Token) -> None:
+    if key.count(".") >= MAX_DEPTH:
+        raise Mistake((token.start, token.start + len(key)), "this is nested too deeply")
     if "." not in key and key not in root.branches and key:  # nearly always
         root.branches[key] = Tree(value, (token.start, token.start + len(key)))
         return
@@ -112,12 +113,12 @@ def read_request(
     if len(tokens) == 1 and tokens[0].kind is Kind.JSON and not tokens[0].key:
         return _from_json(request_type, tokens[0], statement)
     tree = collect(tokens)
+    spans = tree.spans()
+    _read_integers(arguments_type(request_type), tree)
     try:
-        _read_integers(arguments_type(request_type), tree, "")
-        made = decode(request_type, tree.values(), keyval=True)
+        return decode(request_type, tree.values(), keyval=True), spans
     except ParameterError as error:
-        raise _mistake(error, tree, statement) from None
-    return made, tree.spans()
+        raise _diagnosis(error, request_type, tree, statement) from None
 
 
 def _from_json(
@@ -128,7 +129,15 @@ def _from_json(
     try:
         return decode(request_type, token.data), {}
     except ParameterError as error:
-        raise _mistake(error, Tree(token), statement) from None
+        raise _diagnosis(error, request_type, Tree(token), statement) from None
+
+
+def _diagnosis(
+    error: ParameterError, request_type: type[Request], tree: Tree, statement: Statement
+) -> Mistake:
+    from monitor.diagnosis import diagnose
+
+    return diagnose(error, arguments_type(request_type), tree, statement)
 
 
 # Integers with units
@@ -142,8 +151,9 @@ def arguments_type(request_type: type[Request]) -> Any:
     return request_type
 
 
-def _read_integers(kind: Any, tree: Tree, path: str) -> None:
-    """Replaces texts by numbers wherever the schema has an integer. Raises ``Mistake``."""
+def _read_integers(kind: Any, tree: Tree) -> None:
+    """Replaces texts by numbers wherever the schema has an integer. What is none stays text, which
+    the decoder refuses."""
     struct = struct_for(kind, tree)
     if struct is None:
         return
@@ -154,37 +164,17 @@ def _read_integers(kind: Any, tree: Tree, path: str) -> None:
             continue
         token = branch.token
         if token is None:
-            _read_integers(member.type, branch, f"{path}{name}.")
+            _read_integers(member.type, branch)
         elif member.integer is not None and token.kind is Kind.WORD:
             number = read_integer(member, token.text)
-            if number is None:
-                raise _no_integer(member, token, path + name)
-            branch.token = token._replace(kind=Kind.JSON, data=number)
+            if number is not None:
+                branch.token = token._replace(kind=Kind.JSON, data=number)
 
 
 def read_integer(member: Field, text: str) -> int | None:
     """The value of an integer field as typed: a number, perhaps with a unit."""
     number = parse_int64(text)
     return number if number is not None else sizes.read_size(text)
-
-
-def _no_integer(member: Field, token: Token, path: str) -> Mistake:
-    at = sizes.bad_unit(token.text)
-    if at is not None:
-        return Mistake(
-            (token.start + at, token.end),
-            f"unknown unit '{token.text[at:]}' in '{path}'",
-            expected=sizes.EXPECTED,
-            hint="units are b, k, M, G, T, P and E",
-        )
-    return Mistake(
-        _visible(token), f"'{token.text}' is no number for '{path}'", expected=expected(member)
-    )
-
-
-def _visible(token: Token) -> Span:
-    """The place of a value; of an empty one, the ``=`` before it."""
-    return (token.start, token.end) if token.end > token.start else (token.start - 1, token.start)
 
 
 @functools.cache
@@ -264,21 +254,6 @@ def branches_of(
     return {str(struct.__struct_config__.tag): struct for struct in structs}
 
 
-# Mistakes
-
-_TYPES = {
-    "string": "text",
-    "boolean": "on or off",
-    "integer": "a whole number",
-    "number": "a number",
-    "object": "options: nested keys, or JSON in {…}",
-    "array": "a list: JSON in […]",
-    "null": "null",
-    "'on' or 'off'": "on or off",
-    "size": sizes.EXPECTED,
-}
-
-
 def expected(member: Field) -> str:
     """In words, what a field takes."""
     if member.choices:
@@ -294,79 +269,6 @@ def expected(member: Field) -> str:
             "file": "a file name",
             "new": "a new name",
         }[member.names.kind]
-    return "options" if structs_of(member.type) else "text"
-
-
-def _mistake(error: ParameterError, tree: Tree, statement: Statement) -> Mistake:
-    """The decoder's error at its place in the line."""
-    spot = _find(tree, error.path, statement)
-    last = error.path.rpartition(".")[2]
-    match error:
-        case decoding.MissingParameter():
-            # A neighbour that may have been meant to be what is missing is the place.
-            slip = nearest(last, spot.neighbours)
-            if slip is not None:
-                hint = f"did you mean '{last}'?"
-                return Mistake(spot.neighbours[slip], error.text, hint=hint)
-            return Mistake(spot.end, error.text, expected=f"{error.path}=")
-        case decoding.UnexpectedParameter():
-            known = one_of(error.known) if error.known else ""
-            meant = suggestion(last, error.known)
-            return Mistake(spot.key, error.text, expected=known, hint=meant)
-        case decoding.UnacceptedValue():
-            meant = suggestion(error.value, error.choices)
-            return Mistake(spot.value, error.text, expected=one_of(error.choices), hint=meant)
-        case decoding.WrongParameterType() | decoding.WrongParameterValue():
-            return Mistake(spot.value, error.text, expected=_TYPES.get(error.expected, ""))
-        case _:
-            return Mistake(spot.value, error.text)
-
-
-@dataclass(slots=True)
-class _Spot:
-    """Places around a parameter: its key, its value, where more can be typed beside it."""
-
-    key: Span
-    value: Span
-    end: Span
-    neighbours: dict[str, Span]
-
-
-def _find(tree: Tree, path: str, statement: Statement) -> _Spot:
-    """The spot of the parameter ``path``, or of the innermost thing around it that was typed."""
-    here = tree
-    parts = path.replace("[", ".").replace("]", "").split(".")
-    while parts and parts[0] in here.branches:
-        here = here.branches[parts.pop(0)]
-    if here.token is not None and here.token.kind is Kind.JSON and parts:
-        return _find_in_json(here.token, parts)
-    end = (statement.end, statement.end + 1)
-    neighbours = {name: branch.key for name, branch in here.branches.items()}
-    if here.token is not None:
-        value = _visible(here.token)
-        return _Spot(here.key if here.key[1] else value, value, end, neighbours)
-    around = here.key if here.key[1] else statement.name.span
-    return _Spot(around, around, end, neighbours)
-
-
-def _find_in_json(token: Token, parts: list[str]) -> _Spot:
-    from monitor import grammar
-
-    def moved(span: Span) -> Span:
-        return span[0] + token.start, span[1] + token.start
-
-    places = grammar.places(token.text)
-    path = ""
-    for part in parts:
-        inner = f"{path}.{part}" if path else part
-        if inner not in places:
-            break
-        path = inner
-    prefix = f"{path}." if path else ""
-    neighbours = {
-        name.removeprefix(prefix): moved(key)
-        for name, (key, _) in places.items()
-        if name and name.startswith(prefix) and "." not in name.removeprefix(prefix)
-    }
-    key, value = map(moved, places[path])
-    return _Spot(key, value, (value[1] - 1, value[1]), neighbours)
+    if structs_of(member.type):
+        return member.doc if member.alternate is not None and member.doc else "options"
+    return "text"

@@ -92,7 +92,8 @@ def parse_line(text: str, source: str = "<stdin>", line: int = 1) -> Invocation 
 
 
 def parse_script(text: str, source: str, line: int = 1) -> list[Invocation]:
-    """Every command of ``text``. Raises ``ScriptErrors`` with all mistakes, in order of place."""
+    """Every command of ``text``. Raises ``ScriptErrors`` with all mistakes, in order of their
+    lines."""
     return Language().parse_script(text, source, line)
 
 
@@ -124,7 +125,12 @@ class Language:
         if len(statements) > 1:
             second = statements[1]
             raise origin.error((second.start, second.end), "one command at a time is expected here")
-        return self._invocation(statements[0], origin) if statements else None
+        if not statements:
+            return None
+        try:
+            return self._invocation(statements[0], origin)
+        except Mistake as mistake:
+            raise mistake.placed(origin) from None
 
     def parse_script(self, text: str, source: str, line: int = 1) -> list[Invocation]:
         """As the function of the same name."""
@@ -134,10 +140,10 @@ class Language:
             for statement in statements:
                 try:
                     found.append(self._invocation(statement, origin))
-                except ParseError as error:
-                    errors.append(error)
+                except Mistake as mistake:
+                    errors += (each.placed(origin) for each in (mistake, *mistake.others))
         if errors:
-            errors.sort(key=lambda error: (error.line, error.column))
+            errors.sort(key=lambda error: error.line)
             raise ScriptErrors(errors)
         return found
 
@@ -187,12 +193,6 @@ class Language:
     # From statements to invocations
 
     def _invocation(self, statement: Statement, origin: SourceText) -> Invocation:
-        try:
-            return self._typed(statement, origin)
-        except Mistake as mistake:
-            raise mistake.placed(origin) from None
-
-    def _typed(self, statement: Statement, origin: SourceText) -> Invocation:
         name = statement.name
         if statement.body is not None:
             raise Mistake(name.span, f"'{name.text}' takes no commands in brackets")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from monitor.engine.errors import MonitorError, RequestError
 
@@ -169,10 +169,8 @@ class Mistake(Exception):
         self.span = span
         self.details: dict[str, Any] = {"expected": expected, "hint": hint, "hmp_text": hmp_text}
         self.message = message
-
-    def moved(self, by: int) -> Self:
-        self.span = (self.span[0] + by, self.span[1] + by)
-        return self
+        self.others: list[Mistake] = []
+        """Further mistakes in the same command, in the order in which they are told."""
 
     def placed(self, text: SourceText) -> ParseError:
         return text.error(self.span, self.message, **self.details)

@@ -214,22 +214,50 @@ MISTAKES = [
     (")", "')' closes nothing: expected a command or the end of the command", 1, 1, None),
     ("transaction(\nquit", "this group is never closed: expected ')'", 12, 1, None),
     ("quit ; ; quit", "a command is missing", 8, 1, None),
-    ("blockdev-add driver=qcow", "Parameter 'driver' does not accept value 'qcow': "
+    ("blockdev-add driver=qcow", "'qcow' is no value for 'driver': "
      "expected one of: file, null-aio, null-co, qcow2, raw", 21, 4, "did you mean 'qcow2'?"),
     ("blockdev-add driver=raw file.driver=file file.filenme=a",
-     "Parameter 'file.filename' is missing", 47, 7, "did you mean 'filename'?"),
-    ("blockdev-add driver=raw node-name=a", "Parameter 'file' is missing: expected file=",
+     "unknown option 'file.filenme'", 47, 7, "did you mean 'filename'?"),
+    ("blockdev-add driver=qcow2 nod-name=x", "unknown option 'nod-name'", 27, 8,
+     "did you mean 'node-name'?"),
+    ("blockdev-add nod-name=x drivr=raw", "unknown option 'nod-name'", 14, 8,
+     "did you mean 'node-name'?"),
+    ("blockdev-add driver=qcow2 filename=a.img", "unknown option 'filename'", 27, 8,
+     "did you mean 'file.filename'?"),
+    ("blockdev-add driver=raw cache.dirct=on", "unknown option 'cache.dirct': expected one of: "
+     "direct, no-flush", 31, 5, "did you mean 'direct'?"),
+    ("blockdev-add driver=raw cache=on", "'cache' takes no value of its own: expected options, "
+     "such as cache.direct=", 31, 2, None),
+    ("blockdev-add driver=raw read-only.a=on", "'read-only' has no options of its own: "
+     "expected one of: on, off", 25, 9, None),
+    ("blockdev-add driver=raw discard=unmpa size=x file=a",
+     "'unmpa' is no value for 'discard': expected one of: ignore, unmap", 33, 5,
+     "did you mean 'unmap'?"),
+    ("blockdev-add driver=qcow2 file=a overlap-check=al", "'al' is no value for 'overlap-check': "
+     "expected one of: none, constant, cached, all", 48, 2, "did you mean 'all'?"),
+    ("blockdev-add driver=qcow2 xyzzy=1", None, 27, 5, None),
+    ('blockdev-add {"driver":"raw","fiel":{}}', "unknown option 'fiel'", 30, 6,
+     "did you mean 'file'?"),
+    ('blockdev-add driver=raw file={"driver":"file","filenam":"a"}',
+     "unknown option 'file.filenam'", 47, 9, "did you mean 'filename'?"),
+    ('blockdev-add {"driver":"raw","file":{"driver":"file"}}', "'file.filename' is missing: "
+     """expected "filename": with a file name""", 53, 1, None),
+    ("block-stream device=d0 on-error=stpo", "'stpo' is no value for 'on-error': expected one of: "
+     "report, ignore, enospc, stop, auto", 33, 4, "did you mean 'stop'?"),
+    ("blockdev-add driver=raw " + "file." * 120 + "size=1", "this is nested too deeply", 25, 604,
+     None),
+    ("blockdev-add driver=raw node-name=a", "'file' is missing: expected file= with a node, or its options",
      36, 1, None),
     ("blockdev-add driver=null-co sise=1", None, 29, 4, "did you mean 'size'?"),
     ("blockdev-add driver=null-co size=1Q",
      "unknown unit 'Q' in 'size': expected a size, such as 64k or 1.5G", 35, 1,
      "units are b, k, M, G, T, P and E"),
     ("blockdev-add driver=null-co read-only=x",
-     "Parameter 'read-only' expects 'on' or 'off': expected on or off", 39, 1, None),
+     "'x' is no value for 'read-only': expected on or off", 39, 1, None),
     ('blockdev-add {"driver":"raw","file":{"driver":"fil"}}', None, 47, 5, "did you mean 'file'?"),
     ('blockdev-add {"driver":"raw","file":{"driver":"file","filename":1}}',
      "Invalid parameter type for 'file.filename', expected: string: expected text", 65, 1, None),
-    ("job-cancel", "Parameter 'id' is missing: expected id=", 11, 1, None),
+    ("job-cancel", "'id' is missing: expected id= with a job", 11, 1, None),
 ]  # fmt: skip
 
 
@@ -259,6 +287,28 @@ def test_the_caret_fits_into_a_narrow_window() -> None:
 
 def test_errors_do_not_drive_the_terminal() -> None:
     assert "\x1b" not in mistake("foo \x1b[2J ;").caret()
+
+
+def all_mistakes(text: str) -> list[str]:
+    with pytest.raises(ScriptErrors) as caught:
+        LANGUAGE.parse_script(text, "f")
+    return [f"{error.column}: {error.message.split(':')[0]}" for error in caught.value.errors]
+
+
+def test_all_mistakes_of_a_request_are_told_what_is_missing_last() -> None:
+    assert all_mistakes("blockdev-add driver=raw sise=1 read-only=x") == [
+        "25: unknown option 'sise'",
+        "42: 'x' is no value for 'read-only'",
+        "43: 'file' is missing",
+    ]
+    assert all_mistakes("blockdev-add driver=raw file.driver=file") == [
+        "41: 'file.filename' is missing"
+    ]
+
+
+def test_what_was_mistyped_is_not_missing_too() -> None:
+    assert all_mistakes("blockdev-add drivr=raw") == ["14: unknown option 'drivr'"]
+    assert all_mistakes('job-cancel {"ID": "a"}') == ["13: unknown option 'ID'"]
 
 
 def test_a_string_ends_on_its_line() -> None:
