@@ -1,0 +1,82 @@
+"""A process to be killed: streams a chain while a guest writes and flushes.
+
+    python -m tests.support.stream_child FOLDER SEED SPEED
+
+Says on standard output, a line each, what a parent may rely on:
+
+    begin OFFSET LENGTH BYTE     a write is about to be made
+    done                         it is flushed: from here on it must never be lost
+    at PERCENT                   progress of the stream
+    completed                    the event that tells of the end
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import threading
+
+from monitor.engine import permissions
+from monitor.engine.api import Event
+from monitor.engine.embedded import EmbeddedEngine
+from monitor.engine.graph.graph import Drive
+from monitor.engine.schema.blockdev import BlockdevOptionsFile, BlockdevOptionsQcow2
+from monitor.engine.schema.graph import BlockdevAdd
+from monitor.engine.schema.stream import BlockStream
+
+
+def say(*words: object) -> None:
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+def write_on_and_on(drive: Drive, seed: int, stop: threading.Event) -> None:
+    chance = random.Random(seed)
+    lane, root = drive.lane(), drive.roots[0]
+    while not stop.is_set():
+        offset = chance.randrange(root.length() // 512) * 512
+        length = min(chance.choice([512, 4096, 65536, 200_000]), root.length() - offset)
+        byte = chance.randrange(256)
+        say("begin", offset, length, byte)
+        with lane:
+            if byte:
+                root.write(memoryview(bytes([byte]) * length), offset)
+            else:
+                root.write_zeroes(offset, length, True, False)
+            root.flush()
+        say("done")
+        stop.wait(0.01)
+
+
+async def main(folder: str, seed: int, speed: int) -> None:
+    engine = EmbeddedEngine()
+    file = BlockdevOptionsFile(filename=os.path.join(folder, "top"))
+    await engine.execute(BlockdevAdd(options=BlockdevOptionsQcow2(node_name="top", file=file)))
+    drive = Drive("guest")
+    taken = permissions.CONSISTENT_READ | permissions.WRITE
+    engine.graph.add_client(drive, engine.graph.nodes["top"], taken, permissions.ALL)
+    ended = asyncio.Event()
+
+    def listen(event: Event) -> None:
+        if event.name == "BLOCK_JOB_COMPLETED":
+            say("completed", event.data.get("error", ""))
+            ended.set()
+
+    engine.subscribe(listen)
+    stop = threading.Event()
+    guest = threading.Thread(target=write_on_and_on, args=(drive, seed, stop))
+    guest.start()
+    await engine.execute(BlockStream(job_id="s0", device="top", speed=speed))
+    while not ended.is_set():
+        for job in engine.jobs():
+            say("at", int(job.fraction * 100))
+        await asyncio.wait([asyncio.ensure_future(ended.wait())], timeout=0.005)
+    await asyncio.sleep(0.1)
+    stop.set()
+    guest.join()
+    await engine.shut_down()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
