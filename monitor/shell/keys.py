@@ -85,7 +85,10 @@ def line_keys(owner: Screen) -> KeyBindingsBase:
     async def _(event: KeyPressEvent) -> None:
         """The line in $EDITOR; an editor that fails changes nothing."""
         with owner.held():
-            await owner.line.open_in_editor()
+            try:
+                await owner.line.open_in_editor()
+            except ValueError as error:  # $EDITOR has a quote too few
+                owner.print(f"Error: cannot run the editor: {error}", "class:error")
 
     @bindings.add("c-z")
     async def _(event: KeyPressEvent) -> None:

@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import os
 import sys
-from typing import cast
+from typing import Any, cast
 
 from monitor.commands.registry import Session, command
 from monitor.shell.repl import run_prompt
@@ -33,13 +33,20 @@ async def fake(session: Session, action: str, words: list[str]) -> None:
         case "fail":
             engine.end(name, error="No space left on device")
         case "storm":
-            engine.storm = asyncio.create_task(_storm(engine, int(words[0])))  # type: ignore[attr-defined]
+            cast(Any, engine).storm = asyncio.create_task(_storm(engine, int(words[0])))
         case "hang":
             await asyncio.Event().wait()
         case "later":
             asyncio.get_running_loop().call_later(float(words[1]), engine.end, name)
         case "print":
             print("from print", file=sys.stderr)
+        case "stuck":
+            # A disk that does not answer when everything is closed.
+            engine.disk = asyncio.Event()
+        case "spoil":
+            # From now on drawing fails, as a mistake in the toolbar would make it fail.
+            cast(Any, session)._screen.jobs.rows = lambda *_: 1 // 0
+            engine.start(job(name))
         case "bug":
             raise ZeroDivisionError("a bug")
 

@@ -325,6 +325,41 @@ def test_terminal_is_as_before_after_quit(start: Start) -> None:
     assert b"\x1b[?25h" in t.written, "cursor shown"
 
 
+def test_second_signal_ends_at_once_and_restores_the_terminal(start: Start) -> None:
+    t = start()
+    t.send("fake stuck\rfake start s0\r")
+    t.until("s0  stream")
+    os.kill(t.pid, signal.SIGTERM)
+    t.until("'s0' (stream) was cancelled")
+    t.control("c")
+    t.until("Closing: waiting for disks")
+    os.kill(t.pid, signal.SIGTERM)
+    t.until(lambda t: t.echoes())
+    assert t.ended() == 128 + signal.SIGTERM
+
+
+def test_drawing_that_fails_ends_in_order(start: Start) -> None:
+    t = start()
+    t.send("fake spoil s0\r")
+    t.until("shut down")
+    assert t.echoes()
+    assert "ZeroDivisionError" in t.text
+    assert t.ended() == 1
+
+
+@pytest.mark.parametrize(("status", "line"), [(0, "echo edited"), (1, "ec")])
+def test_line_in_the_editor(start: Start, tmp_path: Path, status: int, line: str) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text(f'#!/bin/sh\necho "echo edited" > "$1"\nexit {status}\n')
+    editor.chmod(0o755)
+    t = start(env={"EDITOR": str(editor), "VISUAL": str(editor)})
+    t.send("ec")
+    t.until(at_prompt("ec"))
+    t.control("x")
+    t.control("e")
+    t.until(lambda t: t.written.count(b"blkmon>") >= 2 and at_prompt(line)(t))
+
+
 def test_no_color(start: Start) -> None:
     t = start(env={"NO_COLOR": "1"})
     t.send("fake start s0\rinfo blok\r")

@@ -46,6 +46,8 @@ class FakeEngine(Engine):
         self.requests: list[Request] = []
         self.nodes: dict[str, str] = {}
         self.was_shut_down = False
+        self.disk: asyncio.Event | None = None
+        """Set before a slow disk lets ``shut_down`` go on."""
         self._jobs: dict[str, JobSnapshot] = {}
         self._callbacks: list[Callable[[Event], None]] = []
         self._changed = asyncio.Event()
@@ -95,6 +97,8 @@ class FakeEngine(Engine):
     async def shut_down(self) -> None:
         for job_id in list(self._jobs):
             self.end(job_id, cancelled=True)
+        if self.disk is not None:
+            await self.disk.wait()
         self.was_shut_down = True
 
     # -- what a test does ----------------------------------------------------------------------

@@ -76,11 +76,13 @@ class Terminal:
     def until(self, wanted: str | Callable[[Terminal], object], deadline: float = DEADLINE) -> None:
         """Reads until ``wanted`` (a text anywhere, or a condition) holds; fails with the screen."""
         end = time.monotonic() + deadline
+        more = True
         while not (wanted in self.text if isinstance(wanted, str) else wanted(self)):
             left = end - time.monotonic()
-            if left <= 0 or not self._read(left):
+            if left <= 0 or not more:
                 what = repr(wanted) if isinstance(wanted, str) else "the condition"
                 raise AssertionError(f"{what} did not come; the screen:\n{self.text}")
+            more = self._read(left)
 
     def ended(self, deadline: float = DEADLINE) -> int:
         """Reads to the end; the exit status, negative for a signal as subprocess has it."""
