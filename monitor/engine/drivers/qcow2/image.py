@@ -287,7 +287,7 @@ class Image:
         found = [
             region("qcow2_header", 0, cluster),
             region("active L1 table", self.tables.l1_offset, whole(len(self.tables.l1) * 8)),
-            Region("active L2 table", np.unique(l2[(l2 != 0) & (l2 & aligned == 0)]), cluster),
+            Region("active L2 table", _distinct(l2[(l2 != 0) & (l2 & aligned == 0)]), cluster),
             region("refcount table", self.refcounts.table_offset, len(self.refcounts.table) * 8),
             Region("refcount block", blocks[(blocks != 0) & (blocks & aligned == 0)], cluster),
             region("snapshot table", self.header.snapshots_offset, whole(self.snapshot_bytes)),
@@ -324,6 +324,14 @@ class Image:
         return decompress(
             self.header.compression_type, memoryview(data), self.geometry.cluster_size
         )
+
+
+def _distinct(offsets: Entries) -> Entries:
+    """Each offset once, ascending. (Much faster here than ``np.unique``, which hashes.)"""
+    ordered = np.sort(offsets)
+    keep = np.ones(len(ordered), bool)
+    keep[1:] = ordered[1:] != ordered[:-1]
+    return ordered[keep]
 
 
 def fill_zeroes(buffer: memoryview) -> None:

@@ -60,6 +60,14 @@ class MetadataMap:
         self._starts.insert(at, offset)
         self._ends.insert(at, max(before, offset + size))
 
+    def remove(self, offset: int) -> None:
+        """The structure that began at ``offset`` is no more."""
+        if self._starts is None:
+            return
+        at = bisect_left(self._starts, offset)
+        if at < len(self._starts) and self._starts[at] == offset:
+            del self._starts[at], self._ends[at]
+
     def hits(self, offset: int, length: int) -> bool:
         """Whether [offset, offset + length) touches metadata."""
         starts = self._starts
@@ -80,26 +88,23 @@ class MetadataMap:
 
     def collision(self) -> tuple[str, int] | None:
         """A structure that lies on another, and its offset; None in a sound image."""
-        regions = self._regions()
-        starts = np.concatenate([r.offsets for r in regions])
-        sizes = np.repeat([r.size for r in regions], [len(r.offsets) for r in regions])
-        kinds = np.repeat(np.arange(len(regions)), [len(r.offsets) for r in regions])
-        order = np.argsort(starts, kind="stable")
-        ends = np.maximum.accumulate((starts + sizes.astype(np.uint64))[order])
-        clash = np.flatnonzero(starts[order][1:] < ends[:-1])
+        starts = np.frombuffer(self._starts or self._build(), np.uint64)
+        ends = np.frombuffer(self._ends, np.uint64)
+        clash = np.flatnonzero(starts[1:] < ends[:-1])
         if not len(clash):
             return None
-        at = order[int(clash[0]) + 1]
-        return regions[int(kinds[at])].name, int(starts[at])
+        offset = int(starts[int(clash[0]) + 1])
+        return self.name_at(offset, 1), offset
 
     def _build(self) -> array[int]:
         regions = [r for r in self._regions() if len(r.offsets)]
         starts = np.concatenate([r.offsets for r in regions])
         ends = np.concatenate([r.offsets + np.uint64(r.size) for r in regions])
-        order = np.argsort(starts, kind="stable")
-        ends = np.maximum.accumulate(ends[order])
-        self._starts = _array(starts[order])
-        self._ends = _array(ends)
+        order = np.argsort(starts, kind="stable")  # quick on what is sorted in part
+        starts = starts[order]
+        ends = ends[order]
+        self._starts = _array(starts)
+        self._ends = _array(np.maximum.accumulate(ends))
         return self._starts
 
 

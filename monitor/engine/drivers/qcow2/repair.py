@@ -37,6 +37,13 @@ def repair_if_dirty(image: Image) -> None:
         return
     if image.header.autoclear & q.AUTOCLEAR_BITMAPS:
         raise UnrepairableBitmaps
+    if (
+        image.geometry.clusters(image.file.length()) > _MAX_CLUSTERS
+        or np.count_nonzero(image.tables.l1) > _MAX_TABLES
+        or np.count_nonzero(image.refcounts.table) > _MAX_TABLES
+        or sum(snapshot.l1_size for snapshot in image.snapshots) * 8 > _MAX_TABLE_BYTES
+    ):
+        raise TooLargeToRepair
     try:
         with image.lock:
             found = image.metadata.collision()
@@ -59,19 +66,15 @@ def _count(image: Image) -> NDArray[np.uint32]:
     """The references to each host cluster, from every structure of the image."""
     bits = image.bits
     clusters = image.geometry.clusters(image.file.length())
-    active = _l2_offsets(image, image.tables.l1)
-    tables = Counter(active)
+    tables = Counter(_l2_offsets(image, image.tables.l1))
     for snapshot in image.snapshots:
         if snapshot.l1_size * 8 > q.MAX_L1_BYTES:
             raise OSError(EIO, f"L1 table of snapshot '{snapshot.id}' is too large")
         l1 = load_table(image.file, snapshot.l1_table_offset, snapshot.l1_size)
         tables.update(_l2_offsets(image, l1))
-    if (
-        clusters > _MAX_CLUSTERS
-        or len(tables) > _MAX_TABLES
-        or len(tables) << bits > _MAX_TABLE_BYTES
-        or np.count_nonzero(image.refcounts.table) > _MAX_TABLES
-    ):
+        if len(tables) > _MAX_TABLES:
+            raise TooLargeToRepair
+    if len(tables) << bits > _MAX_TABLE_BYTES:
         raise TooLargeToRepair
     counts = np.zeros(clusters, np.uint32)
     for offset, size in _plain_regions(image):
@@ -99,7 +102,7 @@ def _l2_offsets(image: Image, l1: Entries) -> list[int]:
     offsets = (l1 & q.OFFSET_MASK)[(l1 & q.OFFSET_MASK) != 0]
     if (offsets & np.uint64(image.in_cluster)).any():
         raise OSError(EIO, "L2 table offset unaligned")
-    if len(offsets) > 4 * _MAX_TABLES:
+    if len(offsets) > _MAX_TABLES:
         raise TooLargeToRepair
     return [int(offset) for offset in offsets]
 

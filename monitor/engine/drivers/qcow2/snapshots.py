@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from monitor.engine.drivers.base import Child
 from monitor.engine.drivers.qcow2 import layout as q
@@ -16,8 +15,7 @@ _CHUNK: Final = 256 << 10
 _EXTRA: Final = Struct(">QQQ")  # vm_state_size_large, disk_size, icount; later ones are optional
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """One entry. ``vm_clock_nsec`` is the guest's time; ``disk_size`` None means the image's."""
 
     id: str

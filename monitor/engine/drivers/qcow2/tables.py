@@ -227,7 +227,7 @@ class Tables:
             else:
                 entries = shared.entries
                 old.append(shared.offset >> bits)
-                self._metadata.forget()
+                self._metadata.remove(shared.offset)
             table = L2Table(cluster << bits, entries, copied=True)
             table.touch(0, len(entries))
             self.cache.pop(index, None)
