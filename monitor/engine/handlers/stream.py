@@ -56,31 +56,21 @@ class NoBackingFileLeft(RequestError):
 
 @handles(BlockStream)
 async def block_stream(engine: EmbeddedEngine, request: BlockStream) -> None:
-    graph, table = engine.graph, engine.job_table
-    async with graph.turn:
-        plan = _plan(graph, request)
+    async with engine.graph.turn:
+        plan = _plan(engine.graph, request)
         job_id = plan.top.device_name() if request.job_id is UNSET else str(request.job_id)
-        table.check_id(job_id)
-        job = StreamJob(
-            job_id,
-            graph,
-            engine.clock,
-            on_error="report" if request.on_error is UNSET else str(request.on_error),
-            auto_finalize=request.auto_finalize is not False,
-            auto_dismiss=request.auto_dismiss is not False,
-        )
-        table.add(job)
         try:
-            if request.speed is not UNSET:
-                job.set_speed(request.speed)
-            await job.take(plan)
+            await StreamJob.begin(
+                engine.job_table,
+                job_id,
+                plan,
+                speed=0 if request.speed is UNSET else int(request.speed),
+                on_error="report" if request.on_error is UNSET else str(request.on_error),
+                auto_finalize=request.auto_finalize is not False,
+                auto_dismiss=request.auto_dismiss is not False,
+            )
         except OSError as error:
-            await table.discard(job)
             raise host_failure("Could not reopen file", error) from error
-        except RequestError:
-            await table.discard(job)
-            raise
-        job.start()
 
 
 def _plan(graph: Graph, request: BlockStream) -> StreamPlan:

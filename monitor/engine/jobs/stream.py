@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from monitor.engine import permissions
 from monitor.engine.drivers.base import ExtentKind
@@ -30,6 +30,7 @@ from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.block import BlockJob
 from monitor.engine.jobs.copying import Copiers, Piece
 from monitor.engine.jobs.filling import Filler
+from monitor.engine.jobs.manager import Jobs
 
 CHUNK: Final = 512 << 10
 """QEMU's chunk in bytes: what is copied in one piece while there is a speed limit or after an
@@ -88,29 +89,49 @@ class StreamJob(BlockJob):
 
     # -- life --------------------------------------------------------------------------------
 
-    async def take(self, plan: StreamPlan) -> None:
-        """Takes hold of the chain. Raises RequestError or OSError and changes nothing then."""
+    @classmethod
+    async def begin(
+        cls, table: Jobs, job_id: str, plan: StreamPlan, *, speed: int, **settings: Any
+    ) -> None:
+        """Takes hold of the chain and starts. Raises RequestError or OSError and changes nothing
+        then. ``settings`` go to the job's constructor. The caller has the turn."""
+        graph, target = table.graph, plan.target
+        job = None
+        try:
+            async with graph.drained(target):
+                with Transaction() as transaction:
+                    edit.freeze(transaction, plan.links)
+                    was_read_only = target.read_only
+                    if was_read_only:
+                        await graph.reopen_read_only(transaction, target, False)
+                        edit.refresh(transaction, [target])
+                    table.check_id(job_id)
+                    job = table.add(cls(job_id, graph, table.clock, **settings))
+                    job.set_speed(speed)
+                    job._hold(transaction, plan, was_read_only)
+                    graph.commit(transaction)
+        except BaseException:
+            if job is not None:
+                await table.discard(job)
+            raise
+        graph.clients.add(job)
+        job.block(target, *plan.between)
+        job.start()
+
+    def _hold(self, transaction: Transaction, plan: StreamPlan, was_read_only: bool) -> None:
+        """The job's edges, and its say in what changes the target."""
         self.plan = plan
-        self._was_read_only = plan.target.read_only
+        self._was_read_only = was_read_only
         self._had_backing = plan.target.backing is not None
         self._links = plan.links
         self._ranges = RangeLocks()
-        graph = self.graph
-        async with graph.drained(plan.target):
-            with Transaction() as transaction:
-                edit.freeze(transaction, self._links)
-                if self._was_read_only:
-                    await graph.reopen_read_only(transaction, plan.target, False)
-                edit.set_overlap(transaction, plan.target, self._ranges)
-                main = edit.attach(transaction, self, "main node", plan.target)
-                edit.set_permissions(transaction, main, _BASIC, _BASIC | permissions.WRITE)
-                for node in plan.between:
-                    edge = edit.attach(transaction, self, "intermediate node", node)
-                    edit.set_permissions(transaction, edge, 0, _BASIC)
-                edit.refresh(transaction, [plan.target, *plan.between])
-                graph.commit(transaction)
-        graph.clients.add(self)
-        self.block(plan.target, *plan.between)
+        edit.set_overlap(transaction, plan.target, self._ranges)
+        main = edit.attach(transaction, self, "main node", plan.target)
+        edit.set_permissions(transaction, main, _BASIC, _BASIC | permissions.WRITE)
+        for node in plan.between:
+            edge = edit.attach(transaction, self, "intermediate node", node)
+            edit.set_permissions(transaction, edge, 0, _BASIC)
+        edit.refresh(transaction, [plan.target, *plan.between])
 
     def drains_for_end(self) -> Iterable[Node]:
         return [self.plan.target]
