@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from monitor import fields
 from monitor.cursor import Cursor
+from monitor.engine.schema import imageopts
+from monitor.engine.schema.base import Field
 from monitor.engine.schema.blockdev import AnyBlockdevOptions
+from monitor.engine.schema.drive import DriveOptions
 from monitor.fields import Tree
-from monitor.slots import Place, Slot, Word, keys_slots, value_slots
+from monitor.slots import Place, Slot, Word, keys_slots, slots_of, value_slots
 from monitor.syntax import Kind, Token
-
-_SWITCH = ("on", "off")
-_ERRORS = ("ignore", "report", "stop", "enospc")
-_DRIVE: dict[str, tuple[str, tuple[str, ...]]] = {
-    "if": ("the bus; none for a drive without a device", ("none",)),
-    "id": ("the drive's name", ()),
-    "file": ("the image's file", ()),
-    "format": ("the image's format (guessed if not given)", ()),
-    "cache": ("cache mode", ("writeback", "none", "writethrough", "directsync", "unsafe")),
-    "aio": ("how requests reach the host", ("threads", "native", "io_uring")),
-    "media": ("what the guest sees", ("disk", "cdrom")),
-    "snapshot": ("write to a temporary overlay", _SWITCH),
-    "readonly": ("open without writing", _SWITCH),
-    "copy-on-read": ("keep what is read from the backing file", _SWITCH),
-    "werror": ("what a failing write does", _ERRORS),
-    "rerror": ("what a failing read does", _ERRORS),
-}
-
-
-_CREATE: dict[str, tuple[str, tuple[str, ...]]] = {
-    "cluster_size": ("bytes in a cluster", ("64k", "128k", "256k", "512k", "1M", "2M")),
-    "compat": ("the version of the format", ("0.10", "1.1")),
-    "compression_type": ("how clusters are compressed", ("zlib", "zstd")),
-    "data_file": ("a file for the guest's data", ()),
-    "data_file_raw": ("the data file is a raw image by itself", _SWITCH),
-    "extended_l2": ("subclusters", _SWITCH),
-    "lazy_refcounts": ("put off updates of reference counts", _SWITCH),
-    "preallocation": ("what is allocated at once", ("off", "metadata", "falloc", "full")),
-    "refcount_bits": ("width of a reference count", ("1", "2", "4", "8", "16", "32", "64")),
-}
 
 
 def in_option_string(cursor: Cursor, *, creating: bool = False) -> Place:
@@ -58,23 +33,36 @@ def in_option_string(cursor: Cursor, *, creating: bool = False) -> Place:
 
 
 def _in_create_options(cursor: Cursor, items: list[str]) -> Place:
+    known = imageopts.image_options(_format(cursor))
     item = items[-1]
     start = cursor.start + len(cursor.text) - len(item)
     key, equals, value = item.partition("=")
     if equals:
-        slots = _choices(*_CREATE.get(key, ("", ())))
+        slots = _create_value(key, known)
         start += len(key) + 1
         return Place(value.replace(",,", ","), start, slots, commas=True, quoted=cursor.quoted)
     given = {other.partition("=")[0] for other in items[:-1]}
-    words = tuple(Word(f"{k}=", meta) for k, (meta, _) in _CREATE.items() if k not in given)
+    words = tuple(
+        Word(f"{name}=", member.doc) for name, member in known.items() if name not in given
+    )
     slots = (Slot("key", "an option of the new image", words),)
     return Place(item, start, slots, commas=True, quoted=cursor.quoted)
 
 
-def _choices(meta: str, choices: tuple[str, ...]) -> tuple[Slot, ...]:
-    if not choices:
-        return (Slot("free", meta),)
-    return (Slot("value", meta, tuple(Word(choice) for choice in choices)),)
+def _format(cursor: Cursor) -> str:
+    """The format that ``-f`` before the options names; until one does, that with most options."""
+    words = [token.text for token in cursor.arguments]
+    after = dict(pairwise(words)).get("-f")
+    return after if after is not None else "qcow2"
+
+
+def _create_value(key: str, known: dict[str, Field]) -> tuple[Slot, ...]:
+    if key not in known:
+        return ()
+    usual = imageopts.USUAL.get(key)
+    if usual is None:
+        return slots_of(known[key])
+    return (Slot("value", known[key].doc, tuple(Word(value) for value in usual)),)
 
 
 def split_items(text: str) -> list[str]:
@@ -107,8 +95,8 @@ def _tree(items: list[str]) -> Tree:
 
 def _keys(tree: Tree, typed: str) -> tuple[Slot, ...]:
     words = {
-        f"{key}=": meta
-        for key, (meta, _) in _DRIVE.items()
+        f"{key}=": member.doc
+        for key, member in fields.members(DriveOptions).items()
         if (key if key != "format" else "driver") not in tree.branches
     }
     named = tree.branches.get("file")
@@ -120,11 +108,9 @@ def _keys(tree: Tree, typed: str) -> tuple[Slot, ...]:
 
 
 def _values(tree: Tree, key: str) -> tuple[Slot, ...]:
-    if key == "file":
-        return (Slot("file", "the image's file"),)
     if key == "format":
         tags = fields.branches_of(fields.structs_of(AnyBlockdevOptions))
         return (Slot("value", "the image's format", tuple(Word(tag) for tag in tags)),)
-    if key in _DRIVE:
-        return _choices(*_DRIVE[key])
+    if key in fields.members(DriveOptions):
+        return slots_of(fields.members(DriveOptions)[key])
     return value_slots(AnyBlockdevOptions, tree, key.split("."))

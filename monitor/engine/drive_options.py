@@ -12,24 +12,9 @@ from typing import Any
 
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.decode import WrongParameterValue
+from monitor.engine.schema.drive import CACHE_MODES, IGNORED, INTERFACES, LATER, choices
 from monitor.engine.schema.keyval import parse_opts
 from monitor.engine.schema.scalars import parse_bool
-
-CACHE_MODES = {
-    "none": (True, False, True),
-    "off": (True, False, True),
-    "directsync": (True, False, False),
-    "writeback": (False, False, True),
-    "unsafe": (False, True, True),
-    "writethrough": (False, False, False),
-}
-"""cache=MODE -> (cache.direct, cache.no-flush, cache.writeback)."""
-
-INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
-"""In QEMU's order: the number of an interface is printed when it cannot be hot-added."""
-
-LATER = ("snapshot", "copy-on-read")
-"""Known to QEMU; refused here by name until there is a driver behind them."""
 
 
 @dataclass(eq=False)
@@ -135,7 +120,7 @@ def parse_drive(text: str, taken: Collection[str]) -> DriveSpec:
     if identifier in taken:
         raise DuplicateDrive(identifier)
     _interface(flat.pop("if", "none"))
-    for ignored in ("bus", "unit", "index", "addr"):
+    for ignored in IGNORED:
         flat.pop(ignored, None)
     _aliases(flat)
     for option in LATER:
@@ -173,7 +158,7 @@ def _free_id(taken: Collection[str]) -> str:
 
 def _media(spec: DriveSpec, flat: dict[str, Any]) -> None:
     media = flat.pop("media", "disk")
-    if media not in ("disk", "cdrom"):
+    if media not in choices("media"):
         raise InvalidMedia(media)
     spec.media = media
     spec.read_only = _switch(flat, "read-only") or media == "cdrom"
@@ -182,16 +167,7 @@ def _media(spec: DriveSpec, flat: dict[str, Any]) -> None:
 def _actions(flat: dict[str, Any]) -> None:
     for option, direction in (("werror", "write"), ("rerror", "read")):
         value = flat.pop(option, None)
-        allowed = (
-            ("ignore", "enospc", "stop", "report")
-            if direction == "write"
-            else (
-                "ignore",
-                "stop",
-                "report",
-            )
-        )
-        if value is not None and value not in allowed:
+        if value is not None and value not in choices(option):
             raise InvalidErrorAction(value, direction)
 
 
@@ -216,7 +192,7 @@ def _image_options(spec: DriveSpec, flat: dict[str, Any]) -> None:
     spec.writeback = _switch(flat, "cache.writeback")
     discard = flat.pop("discard", None)
     if discard is not None:
-        if discard not in ("ignore", "off", "unmap", "on"):
+        if discard not in choices("discard"):
             raise InvalidDiscardOption(discard)
         flat["discard"] = "unmap" if discard in ("unmap", "on") else "ignore"
     tree = nest(flat)

@@ -13,6 +13,7 @@ from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.opening import Opening
+from monitor.engine.schema import imageopts
 from monitor.engine.schema.blockdev import BlockdevCreateOptionsQcow2, BlockdevOptionsFile
 from monitor.engine.schema.decode import UnexpectedParameter, decode
 
@@ -94,19 +95,15 @@ def _make_file(path: str, size: int, preallocation: str) -> None:
     create_file(path, size, preallocation)
 
 
-_SPELLINGS = {"compat": "version"}
-_VERSIONS = {"0.10": "v2", "v2": "v2", "1.1": "v3", "v3": "v3"}
-
-
 def _from_strings(image: NewImage) -> BlockdevCreateOptionsQcow2:
     """``-o`` options (``cluster_size=4k,compat=0.10``) as QMP's struct."""
     tree: dict[str, Any] = {"driver": "qcow2", "file": "", "size": str(image.size)}
     for option, value in image.options.items():
-        if option in ("backing_file", "backing_fmt", "size"):
+        if option in imageopts.ELSEWHERE:
             raise OptionNotSupported(option)
-        tree[_SPELLINGS.get(option, option.replace("_", "-"))] = value
+        tree[imageopts.member_name(option)] = value
     if "version" in tree:
-        tree["version"] = _VERSIONS.get(tree["version"], tree["version"])
+        tree["version"] = imageopts.VERSIONS.get(tree["version"], tree["version"])
     if image.backing_file is not None:
         tree["backing-file"] = image.backing_file
     if image.backing_format is not None:
@@ -122,7 +119,7 @@ def qcow2_options(wanted: BlockdevCreateOptionsQcow2) -> CreateOptions:
     """QMP's struct as the driver's own. Raises OptionNotSupported for what is not there yet."""
     from monitor.engine.drivers.qcow2.create import CreateOptions
 
-    for option in ("data_file", "data_file_raw", "extended_l2"):
+    for option in imageopts.LATER:
         if getattr(wanted, option) not in (UNSET, False):
             raise OptionNotSupported(option)
     given = {

@@ -140,7 +140,7 @@ class BlockdevCreateOptions(Options, tag_field="driver", kw_only=True):
 class BlockdevCreateOptionsFile(BlockdevCreateOptions, tag="file", kw_only=True):
     filename: FileName
     size: Annotated[Size, "bytes"]
-    preallocation: Preallocation | UnsetType = UNSET
+    preallocation: Annotated[Preallocation, "what is allocated at once"] | UnsetType = UNSET
     nocow: bool | UnsetType = UNSET
     extent_size_hint: Size | UnsetType = UNSET
 
@@ -163,14 +163,16 @@ class BlockdevCreateOptionsQcow2(BlockdevCreateOptions, tag="qcow2", kw_only=Tru
     data_file_raw: bool | UnsetType = UNSET
     extended_l2: bool | UnsetType = UNSET
     size: Annotated[Size, "bytes"]
-    version: Literal["v2", "v3"] | UnsetType = UNSET
+    version: Annotated[Literal["v2", "v3"], "the version of the format"] | UnsetType = UNSET
     backing_file: FileName | UnsetType = UNSET
     backing_fmt: str | UnsetType = UNSET
-    cluster_size: Size | UnsetType = UNSET
-    preallocation: Preallocation | UnsetType = UNSET
-    lazy_refcounts: bool | UnsetType = UNSET
-    refcount_bits: QInt | UnsetType = UNSET
-    compression_type: Literal["zlib", "zstd"] | UnsetType = UNSET
+    cluster_size: Annotated[Size, "bytes in a cluster"] | UnsetType = UNSET
+    preallocation: Annotated[Preallocation, "what is allocated at once"] | UnsetType = UNSET
+    lazy_refcounts: Annotated[bool, "put off updates of reference counts"] | UnsetType = UNSET
+    refcount_bits: Annotated[QInt, "width of a reference count"] | UnsetType = UNSET
+    compression_type: (
+        Annotated[Literal["zlib", "zstd"], "how clusters are compressed"] | UnsetType
+    ) = UNSET
 
 
 AnyCreateOptions = (

@@ -1,0 +1,62 @@
+"""The keys of ``-drive`` option strings, beside those of the image itself (``schema.blockdev``)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Annotated, Literal
+
+from msgspec import UNSET, UnsetType
+
+from monitor.engine.schema.base import FileName, NewName, Options, fields_of
+
+CacheMode = Literal["writeback", "none", "off", "writethrough", "directsync", "unsafe"]
+
+
+class DriveOptions(Options, kw_only=True):
+    """What can be given; a value outside an option's choices is refused."""
+
+    if_: Annotated[Literal["none"], "the bus; none for a drive without a device"] | UnsetType = (
+        UNSET
+    )
+    id: Annotated[NewName, "the drive's name"] | UnsetType = UNSET
+    file: Annotated[FileName, "the image's file"] | UnsetType = UNSET
+    format: Annotated[str, "the image's format (guessed if not given)"] | UnsetType = UNSET
+    cache: Annotated[CacheMode, "cache mode"] | UnsetType = UNSET
+    discard: (
+        Annotated[Literal["unmap", "on", "ignore", "off"], "pass discards on, or not"] | UnsetType
+    ) = UNSET
+    media: Annotated[Literal["disk", "cdrom"], "what the guest sees"] | UnsetType = UNSET
+    readonly: Annotated[bool, "open without writing"] | UnsetType = UNSET
+    werror: (
+        Annotated[Literal["ignore", "enospc", "stop", "report"], "what a failing write does"]
+        | UnsetType
+    ) = UNSET
+    rerror: (
+        Annotated[Literal["ignore", "stop", "report"], "what a failing read does"] | UnsetType
+    ) = UNSET
+
+
+CACHE_MODES: dict[CacheMode, tuple[bool, bool, bool]] = {
+    "writeback": (False, False, True),
+    "none": (True, False, True),
+    "off": (True, False, True),
+    "writethrough": (False, False, False),
+    "directsync": (True, False, False),
+    "unsafe": (False, True, True),
+}
+"""cache=MODE -> (cache.direct, cache.no-flush, cache.writeback)."""
+
+INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
+"""QEMU's buses, in its order: the number of one is printed when it cannot be hot-added."""
+
+IGNORED = ("bus", "unit", "index", "addr")
+"""Taken and without a meaning where there is no bus."""
+
+LATER = ("snapshot", "copy-on-read")
+"""Known to QEMU; refused by name when switched on until there is a driver behind them."""
+
+
+@functools.cache
+def choices(option: str) -> tuple[str, ...]:
+    """What can be given for ``option``; () where that is not a list of words."""
+    return next(field.choices for field in fields_of(DriveOptions) if field.name == option)

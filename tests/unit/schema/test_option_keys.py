@@ -1,0 +1,69 @@
+"""The keys of option strings are declared once: what is offered is what the engine takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from monitor.completion import Candidate, suggest
+from monitor.engine.drive_options import parse_drive
+from monitor.engine.errors import RequestError
+from monitor.engine.images import NewImage, OptionNotSupported, _from_strings, qcow2_options
+from monitor.engine.schema.base import fields_of
+from monitor.engine.schema.drive import CACHE_MODES, LATER, DriveOptions, choices
+from monitor.engine.schema.imageopts import USUAL, image_options
+from tests.support.fake_engine import FakeEngine
+
+WORDS = [(f.name, choice) for f in fields_of(DriveOptions) for choice in f.choices]
+LISTED = sorted({option for option, _ in WORDS} - {"readonly"})
+
+
+def offered(text: str) -> list[str]:
+    found = suggest(text, FakeEngine())
+    return [candidate.text for candidate in found if isinstance(candidate, Candidate)]
+
+
+@pytest.mark.parametrize(("option", "choice"), WORDS)
+def test_a_drive_takes_each_choice_that_is_offered(option: str, choice: str) -> None:
+    assert parse_drive(f"id=d0,file=a.img,{option}={choice}", ()).id == "d0"
+    assert choice in offered(f"drive_add 0 {option}=")
+
+
+@pytest.mark.parametrize("option", LISTED)
+def test_a_drive_takes_no_other(option: str) -> None:
+    with pytest.raises(RequestError):
+        parse_drive(f"file=a.img,{option}=bogus", ())
+
+
+def test_every_key_of_a_drive_is_offered_once() -> None:
+    keys = offered("drive_add 0 ")
+    assert set(keys) >= {f"{field.name}=" for field in fields_of(DriveOptions)}
+    assert len(keys) == len(set(keys))
+    assert not set(keys) & {f"{option}=" for option in LATER}
+
+
+def test_every_cache_mode_has_its_meaning() -> None:
+    assert set(choices("cache")) == set(CACHE_MODES)
+
+
+VALUES = {"compat": "0.10", "preallocation": "off", "compression_type": "zlib"}
+
+
+@pytest.mark.parametrize("option", image_options("qcow2"))
+def test_a_new_image_takes_each_option_that_is_offered(option: str) -> None:
+    value = VALUES.get(option) or USUAL.get(option, ("off",))[0]
+    wanted = qcow2_options(_from_strings(NewImage("a", "qcow2", 1 << 20, options={option: value})))
+    assert wanted.size == 1 << 20
+    assert f"{option}=" in offered("create -f qcow2 -o ")
+    assert offered(f"create -f qcow2 -o {option}=")
+
+
+def test_what_create_takes_otherwise_is_no_option() -> None:
+    for option in ("file", "size", "backing_file", "backing_fmt"):
+        assert option not in image_options("qcow2")
+        with pytest.raises(OptionNotSupported):
+            _from_strings(NewImage("a", "qcow2", 1 << 20, options={option: "x"}))
+
+
+def test_a_raw_image_has_fewer_options() -> None:
+    assert offered("create -f raw -o ") == ["preallocation="]
+    assert offered("create -f raw -o preallocation=f") == ["falloc", "full", "off"]
