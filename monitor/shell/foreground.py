@@ -42,8 +42,12 @@ class Foreground:
         self.detached: set[asyncio.Task[None]] = set()
 
     def interrupt(self) -> None:
-        """Ctrl-C was pressed while a command ran."""
+        """Ctrl-C was pressed while a command ran, or was about to."""
         self._interrupted.set()
+
+    def calm(self) -> None:
+        """A new line is going to be read: a Ctrl-C that came too late for the last one is void."""
+        self._interrupted.clear()
 
     async def run(self, command: Coroutine[Any, Any, None]) -> bool:
         """Waits for ``command``; False when it was detached instead.
@@ -52,7 +56,6 @@ class Foreground:
         detached.
         """
         task = self.task = asyncio.create_task(command)
-        self._interrupted.clear()
         try:
             while not task.done():
                 if not await _comes_before(task, self._interrupted.wait()):

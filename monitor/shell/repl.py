@@ -171,6 +171,7 @@ class PromptSession(Dialogue):
         self.show(f"blkmon {VERSION} monitor - type 'help' for more information")
         threading.Thread(target=self._warm_up, daemon=True).start()
         while True:
+            self._foreground.calm()
             try:
                 typed = await self._screen.read()
             except EOFError:

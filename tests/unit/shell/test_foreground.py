@@ -121,12 +121,24 @@ def test_command_that_ends_takes_its_question_away() -> None:
         assert await running
 
 
-def test_interrupt_before_the_command_does_not_count() -> None:
+def test_interrupt_right_after_enter_counts() -> None:
+    @play("d")
+    async def _(stage: Stage) -> None:
+        stage.foreground.interrupt()
+        assert not await stage.run()
+        stage.done.set()
+
+
+def test_interrupt_of_an_earlier_line_does_not_count() -> None:
     @play()
     async def _(stage: Stage) -> None:
         stage.foreground.interrupt()
+        stage.foreground.calm()
+        running = stage.run()
+        for _ in range(5):
+            await asyncio.sleep(0)
         stage.done.set()
-        assert await stage.run()
+        assert await running
         assert stage.asked == []
 
 
