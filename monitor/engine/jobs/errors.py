@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from monitor.engine.errors import RequestError
@@ -51,3 +52,10 @@ class JobPaused(RequestError):
 class CannotComplete(RequestError):
     template = "The active block job '{job}' cannot be completed"
     job: str
+
+
+def describe_failure(error: Exception) -> str:
+    """What a job failed with, in QEMU's words: the error's text, or what its errno means."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error)

@@ -33,6 +33,7 @@ from monitor.engine.jobs.errors import (
     CannotComplete,
     JobAlreadyPaused,
     JobNotPaused,
+    describe_failure,
 )
 from monitor.engine.jobs.pausing import JobCancelled, Pausing
 from monitor.engine.jobs.progress import Progress
@@ -395,10 +396,3 @@ class Job(Client):
             log.exception("%s failed unexpectedly", self.describe())
             return InternalError(f"{self.describe()} failed unexpectedly")
         return None
-
-
-def describe_failure(error: Exception) -> str:
-    """A failure in QEMU's words: the error's text, or what errno means."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return str(error)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from monitor.engine.clock import ManualClock
-from monitor.engine.errors import Refused
+from monitor.engine.errors import Refused, RequestError
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.transaction import Transaction
@@ -19,7 +23,7 @@ from monitor.engine.jobs.block import BlockJob
 from monitor.engine.jobs.errors import InvalidJobId, JobAlreadyPaused, JobIdInUse, JobNotPaused
 from monitor.engine.jobs.group import JobGroup
 from monitor.engine.jobs.manager import Jobs
-from monitor.engine.jobs.state import Status, VerbRefused
+from monitor.engine.jobs.state import TRANSITIONS, VERBS, Status, Verb, VerbRefused
 from tests.support.graphs import Events, add, run
 
 
@@ -450,6 +454,73 @@ def test_verbs_in_the_wrong_state_change_nothing() -> None:
         await job.group.finalize()
 
     run(main())
+
+
+MOVES = st.sampled_from(
+    ["pause", "resume", "cancel", "set-speed", "complete", "finalize", "dismiss", "step", "look"]
+)
+
+
+@given(st.lists(MOVES, max_size=25), st.booleans(), st.booleans())
+def test_any_verbs_at_any_time(moves: list[str], auto_finalize: bool, auto_dismiss: bool) -> None:
+    """Each verb is taken exactly when the tables say so, and what happens stays inside them."""
+
+    async def main() -> None:
+        bench = Bench()
+        gates = [Gate() for _ in range(3)]
+        job = bench.toy("j0", *gates, auto_finalize=auto_finalize, auto_dismiss=auto_dismiss)
+        job.start()
+        closed = list(gates)
+        for move in moves:
+            if move == "step" and closed:
+                closed.pop(0).open.set()
+            elif move == "look":
+                await asyncio.sleep(0.0005)
+            elif move not in ("step", "look"):
+                await try_verb(bench, job, Verb(move))
+        for gate in closed:
+            gate.open.set()
+        await bench.jobs.cancel_all()
+        assert job.status is Status.NULL
+        walk = [Status(name) for name in bench.told(job) if name.islower()]
+        assert walk[0] is Status.CREATED
+        assert all(b in TRANSITIONS[a] for a, b in itertools.pairwise(walk))
+        assert job.calls.count("clean") == 1
+        assert ("commit" in job.calls) != ("abort" in job.calls)
+
+    run(main())
+
+
+async def try_verb(bench: Bench, job: Toy, verb: Verb) -> None:
+    at_rest = await bench.jobs.find_at_rest("j0")
+    if at_rest is None:
+        assert job.status is Status.NULL
+        return
+    status, user_paused = job.status, job.user_paused
+    verbs: dict[Verb, Callable[[], Any]] = {
+        Verb.PAUSE: job.user_pause,
+        Verb.RESUME: job.user_resume,
+        Verb.CANCEL: lambda: job.user_cancel(force=True),
+        Verb.SET_SPEED: lambda: job.set_speed(5),
+        Verb.COMPLETE: job.user_complete,
+        Verb.FINALIZE: lambda: job.check(verb),
+        Verb.DISMISS: lambda: job.check(verb),
+    }
+    taken = status in VERBS[verb]
+    if verb in (Verb.PAUSE, Verb.RESUME):
+        taken = taken and user_paused == (verb is Verb.RESUME)
+    try:
+        verbs[verb]()
+        if verb is Verb.FINALIZE:
+            await job.group.finalize()
+        elif verb is Verb.DISMISS:
+            await bench.jobs.dismiss(job)
+    except RequestError:
+        assert not taken
+        assert job.status is status
+        assert job.user_paused == user_paused
+    else:
+        assert taken
 
 
 # Groups
