@@ -54,7 +54,7 @@ def _described(folder: str, entry: os.DirEntry[str]) -> tuple[bool, File]:
         if entry.is_dir():
             return False, File(path + "/", "folder")
         if not entry.is_file():
-            return True, File(path, "device or socket")
+            return True, File(path, "broken link" if entry.is_symlink() else "device or socket")
         return True, File(path, size_text(entry.stat().st_size))
     except OSError:
         return True, File(path, "cannot be looked at")

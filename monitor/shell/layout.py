@@ -136,6 +136,7 @@ def build(owner: Screen) -> Parts:
         key_bindings=keys.line_keys(owner),
         erase_when_done=True,
         max_render_postpone_time=None,
+        terminal_size_polling_interval=None,  # SIGWINCH tells
         enable_page_navigation_bindings=False,
     )
     focus = {Mode.EDIT: line, Mode.ASK: answer, Mode.BUSY: busy}
