@@ -362,9 +362,7 @@ def _in_string(text: str, start: int) -> Mistake | None:
 
 
 def _never_closed(start: int) -> Mistake:
-    return Mistake(
-        (start, start + 1), "this string is never closed", expected="a closing quote"
-    )
+    return Mistake((start, start + 1), "this string is never closed", expected="a closing quote")
 
 
 def _in_json_string(text: str, start: int) -> Mistake | None:

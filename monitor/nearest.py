@@ -7,18 +7,13 @@ suggested; an absurd suggestion is worse than none.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from typing import Protocol
-
-from monitor.engine.api import Name
-from monitor.engine.errors import MonitorError
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The name in ``known`` that ``name`` was probably meant to be, None for none."""
     wanted = _plain(name)
-    best: tuple[int, int, str] | None = None
+    best: tuple[int, int, bool, str] | None = None
     for candidate in known:
         likely = _plain(candidate)
         if likely == wanted:
@@ -35,10 +30,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
             distance = _cutoff(likely, likely)
         if distance is None:
             continue
-        rank = (distance, abs(len(likely) - len(wanted)), candidate)
+        rank = (distance, abs(len(likely) - len(wanted)), _unlike(name, candidate), candidate)
         if best is None or rank < best:
             best = rank
-    return best[2] if best else None
+    return best[-1] if best else None
 
 
 def suggestion(name: str, known: Iterable[str]) -> str | None:
@@ -47,37 +42,9 @@ def suggestion(name: str, known: Iterable[str]) -> str | None:
     return f"did you mean '{found}'?" if found else None
 
 
-class _Names(Protocol):
-    def names(self, kind: str, verb: str = "") -> Iterable[Name]: ...
-
-
-_NOT_FOUND = (
-    (re.compile(r"Failed to find node with node-name='(?P<name>[^']+)'"), "node"),
-    (re.compile(r"Cannot find node '?(?P<name>[^' ]+)'?"), "node"),
-    (re.compile(r"Cannot find device='(?P<name>[^']+)' nor node-name="), "device"),
-    (re.compile(r"Cannot find device='' nor node-name='(?P<name>[^']+)'"), "node"),
-    (re.compile(r"Device '(?P<name>[^']+)' not found"), "device"),
-    (re.compile(r"Node '(?P<name>[^']+)' not found"), "node"),
-    (re.compile(r"Block job '(?P<name>[^']+)' not found"), "job"),
-)
-
-
-def hint_for(error: MonitorError, engine: _Names) -> str | None:
-    """A hint for an error about a name that does not exist, from the names that do.
-
-    It goes by the text, which an attached engine's errors have too; of an error whose text has no
-    name ("Job not found") by its field ``job``.
-    """
-    if error.hint is not None:
-        return error.hint
-    for pattern, kind in _NOT_FOUND:
-        match = pattern.match(error.text)
-        if match is not None:
-            return suggestion(match["name"], (name.text for name in engine.names(kind)))
-    job = getattr(error, "job", None)
-    if isinstance(job, str) and error.text.endswith("not found"):
-        return suggestion(job, (name.text for name in engine.names("job")))
-    return None
+def _unlike(name: str, candidate: str) -> bool:
+    """Whether a human command was typed and a request found, or the other way round."""
+    return "_" in name and "_" not in candidate
 
 
 def _plain(name: str) -> str:

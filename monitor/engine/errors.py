@@ -16,7 +16,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
-from typing import ClassVar
+from typing import ClassVar, Protocol
+
+
+class Mark(Protocol):
+    """A place in what was typed."""
+
+    def caret(self, width: int | None = None) -> str:
+        """The line and, below it, the carets; ``width`` columns of it at most."""
 
 
 class MonitorError(Exception):
@@ -30,6 +37,9 @@ class MonitorError(Exception):
 
     hint: str | None = None
     """What a person may want to read next ("did you mean 'n0'?"); never sent as ``desc``."""
+
+    mark: Mark | None = None
+    """The typed line with carets under what the error is about; for people only, as the hint."""
 
     @property
     def text(self) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from monitor.engine.api import Engine
 from monitor.engine.errors import MonitorError
 from monitor.shell.session import Dialogue, told
+
+if TYPE_CHECKING:
+    from monitor.parser import Invocation
 
 
 class HumanLines(Dialogue):
@@ -33,8 +37,11 @@ class HumanLines(Dialogue):
     def show(self, text: str) -> None:
         self._said.append(text)
 
+    def explain(self, error: MonitorError, invocation: Invocation) -> None:
+        """Nothing: a program reads this, and QEMU says no more than its error."""
+
     def print_error(self, error: MonitorError) -> None:
-        # A program reads this: QEMU's words, without a caret that points at nothing.
+        # QEMU's words, without a caret that points at nothing.
         self._said.append(getattr(error, "hmp_text", "") or told_plainly(error))
 
 

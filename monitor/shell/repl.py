@@ -30,7 +30,7 @@ from monitor.shell.jobs import waited_for
 from monitor.shell.log import log_failure
 from monitor.shell.plain import PlainScreen
 from monitor.shell.screen import Screen
-from monitor.shell.session import CONTINUATION, PROMPT, Dialogue, told
+from monitor.shell.session import CONTINUATION, PROMPT, Dialogue, heading, told
 from monitor.shell.toolbar import is_live
 from monitor.syntax import ParseError
 from monitor.version import VERSION
@@ -125,6 +125,7 @@ class PromptSession(Dialogue):
         self._running: Invocation | None = None
         self._older_jobs: set[str] = set()
         self._typed = ""
+        self._undisturbed = False  # whether the typed line still stands right above
         self._signal: signal.Signals | None = None
         self._failures = 0
         self._talking: asyncio.Task[None] | None = None
@@ -211,6 +212,7 @@ class PromptSession(Dialogue):
 
     async def _run(self, typed: str) -> None:
         self._typed = typed
+        self._undisturbed = True
         self._running = None
         self._older_jobs = {job.id for job in self.engine.jobs()}
         self._screen.note(f"running: {typed.splitlines()[0]}  (Ctrl-C asks)")
@@ -249,6 +251,7 @@ class PromptSession(Dialogue):
     # -- speaking ----------------------------------------------------------------------------
 
     def show(self, text: str) -> None:
+        self._undisturbed = False
         self._screen.print(text)
 
     async def ask(self, question: str) -> bool:
@@ -263,10 +266,12 @@ class PromptSession(Dialogue):
         """The caret under the typed line, ``Error:`` and the text, and the hint."""
         # A recording says it as its replay will, which has no line above.
         self.record_error(error)
-        if isinstance(error, ParseError) and not error.source:
-            text = f"{self._caret(error)}\nError: {error.text}"
+        mark = error if isinstance(error, ParseError) else error.mark
+        if isinstance(mark, ParseError) and not mark.source:
+            text = f"{self._caret(mark)}\n{heading(error)}{error.text}"
         else:
             text = told(error).removesuffix(f"\n{error.hint}")
+        self._undisturbed = False
         self._screen.print(text, "class:error")
         if error.hint:
             self._screen.print(error.hint, "class:hint")
@@ -276,7 +281,8 @@ class PromptSession(Dialogue):
         lines = self._typed.split("\n")
         prompt = PROMPT if error.line == 1 else CONTINUATION
         room = self._screen.columns
-        if error.line == len(lines) and get_cwidth(prompt + error.text_line) < room:
+        stands = self._undisturbed and error.text_line == lines[-1].rstrip("\r")
+        if stands and error.line == len(lines) and get_cwidth(prompt + error.text_line) < room:
             return " " * len(prompt) + error.caret().split("\n")[-1]
         return error.caret(room)
 
@@ -284,6 +290,7 @@ class PromptSession(Dialogue):
         self._poke()
         line = self._announcer.line(event)
         if line is not None:
+            self._undisturbed = False
             self._screen.print(line, "class:event")
 
     def history_failed(self, error: OSError) -> None:

@@ -171,7 +171,7 @@ class ScriptSession(Session):
         self.status = self.status or status
 
     def _report(self, place: str, error: MonitorError) -> None:
-        _say(self._err, f"{place}: Error: {error_text(error)}")
+        _say(self._err, f"{place}: Error: {error_text(error, marked=True)}")
 
     def file_failed(self, path: str, invocation: Invocation, error: MonitorError) -> None:
         if not self.options.keep_going:

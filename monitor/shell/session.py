@@ -39,8 +39,13 @@ _CONTROLS = {
 
 
 def told(error: MonitorError) -> str:
-    """An error as a dialogue tells it: HMP has ``Error: `` before most of its errors, not all."""
-    return error_text(error) if isinstance(error, Verbatim) else f"Error: {error_text(error)}"
+    """An error as a dialogue tells it, with its hint."""
+    return f"{heading(error)}{error_text(error)}"
+
+
+def heading(error: MonitorError) -> str:
+    """HMP has ``Error: `` before most of its errors, not all."""
+    return "" if isinstance(error, Verbatim) else "Error: "
 
 
 def printable(text: str) -> str:
@@ -48,15 +53,16 @@ def printable(text: str) -> str:
     return text if text.isprintable() else text.translate(_CONTROLS)
 
 
-def error_text(error: MonitorError) -> str:
+def error_text(error: MonitorError, *, marked: bool = False) -> str:
     """An error for a person, without ``Error:``: its text, then the caret or the hint it has.
 
-    Of a script with several mistakes: all of them, each with its place.
+    Of a script with several mistakes: all of them, each with its place. A command that failed has
+    its caret only when ``marked``: its line stands right above in a dialogue.
     """
     mistakes = getattr(error, "errors", None)
     if mistakes is not None:
         return "\n".join(f"{mistake.place}: {error_text(mistake)}" for mistake in mistakes)
-    caret = getattr(error, "caret", None)
+    caret = getattr(error.mark if marked and error.mark is not None else error, "caret", None)
     more = caret() if callable(caret) else None
     return "\n".join(part for part in (error.text, more, error.hint) if part)
 
@@ -167,6 +173,7 @@ class Session(ABC):
         try:
             answer = await self.carry_out(invocation)
         except MonitorError as error:
+            self.explain(error, invocation)
             if not invocation.mark:
                 raise
             self.excused(invocation, error)
@@ -177,6 +184,12 @@ class Session(ABC):
         self.give(invocation, answer)
         if invocation.mark == "!":
             raise MarkedToFail
+
+    def explain(self, error: MonitorError, invocation: Invocation) -> None:
+        """Adds what helps a person: the nearest name to one that does not exist, and its place."""
+        from monitor.hints import explain
+
+        explain(error, invocation, self.engine)
 
     def give(self, invocation: Invocation, answer: Answer) -> None:
         """Prints what a command has answered."""

@@ -155,7 +155,7 @@ def test_on_a_terminal_it_is_a_prompt_that_can_be_recorded(
     assert (tmp_path / "r").read_text() == (
         f"blockdev {disk}\n"
         'blkmon> qemu-io n0 "length"\n64 KiB\n'
-        "blkmon> drive_del d9\nDevice 'd9' not found\n[failed]\n"
+        "blkmon> drive_del d9\nDevice 'd9' not found\ndrive_del d9\n          ^^\n[failed]\n"
         "blkmon> quit\n"
     )
 
@@ -200,17 +200,15 @@ def test_the_first_failure_ends_a_script(run: Run, tmp_path: Path) -> None:
     ended = run("s")
     assert ended.returncode == 1
     assert ended.stdout == "one\n"
-    assert ended.stderr == "s:3: Error: Device 'd9' not found\n"
+    assert ended.stderr == "s:3: Error: Device 'd9' not found\ndrive_del d9\n          ^^\n"
 
 
 def test_keep_going_runs_the_rest_and_remembers(run: Run) -> None:
     ended = run("--keep-going", typed=f"{FAILING_JOB}wait c0\ndrive_del d9\necho two\n")
     assert ended.stdout == "two\n"
     assert ended.returncode == 4  # the first failure's
-    assert [line.split(" ")[0] for line in ended.stderr.splitlines()] == [
-        "<stdin>:2:",
-        "<stdin>:3:",
-    ]
+    places = [line.split(" ")[0] for line in ended.stderr.splitlines() if " Error: " in line]
+    assert places == ["<stdin>:2:", "<stdin>:3:"]
 
 
 def test_a_file_with_a_mistake_runs_nothing_and_tells_all(run: Run, tmp_path: Path) -> None:
@@ -261,7 +259,11 @@ def test_an_open_bracket_at_the_end_of_the_pipe(run: Run) -> None:
 @pytest.mark.parametrize(
     ("line", "status", "said"),
     [
-        ("-drive_del d9", 0, "<stdin>:1: Error: Device 'd9' not found\n"),
+        (
+            "-drive_del d9",
+            0,
+            "<stdin>:1: Error: Device 'd9' not found\n-drive_del d9\n           ^^\n",
+        ),
         ("!drive_del d9", 0, ""),
         ("!echo fine", 1, "<stdin>:1: Error: The command was to fail and did not\n"),
         ("-echo fine", 0, ""),
@@ -273,12 +275,24 @@ def test_marks(run: Run, line: str, status: int, said: str) -> None:
     assert ("next\n" in ended.stdout) == (status == 0)
 
 
+def test_what_does_not_exist_is_marked_and_its_neighbour_named(run: Run) -> None:
+    add = "blockdev-add driver=null-co node-name=node0\n"
+    ended = run(typed=f'{add}qemu-io nod0 "read 0 4k"\n')
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        "<stdin>:2: Error: Cannot find device='' nor node-name='nod0'\n"
+        'qemu-io nod0 "read 0 4k"\n'
+        "        ^^^^\n"
+        "did you mean 'node0'?\n"
+    )
+
+
 def test_a_sourced_file_tells_where_it_failed(run: Run, tmp_path: Path) -> None:
     (tmp_path / "inner").write_text("echo in\n\ndrive_del d9\n")
     (tmp_path / "outer").write_text("source inner\necho not reached\n")
     ended = run("outer")
     assert (ended.returncode, ended.stdout) == (1, "in\n")
-    assert ended.stderr == "outer:1: Error: inner:3: Device 'd9' not found\n"
+    assert ended.stderr.startswith("outer:1: Error: inner:3: Device 'd9' not found\ndrive_del d9\n")
 
 
 def test_a_file_that_sources_itself(run: Run, tmp_path: Path) -> None:

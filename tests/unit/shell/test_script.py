@@ -150,9 +150,7 @@ def test_a_string_that_is_never_closed_waits_for_nothing() -> None:
     status, out, err = run(work, keep_going=True)
     assert (status, out) == (Status.SYNTAX, "on\n")
     assert err == (
-        "<stdin>:1: Error: this string is never closed: expected a closing quote\n"
-        'echo "a\n'
-        "     ^\n"
+        '<stdin>:1: Error: this string is never closed: expected a closing quote\necho "a\n     ^\n'
     )
 
 

@@ -1,0 +1,144 @@
+"""What a person is told beside a failed command's error: did you mean, and the place in the line.
+
+An error that says what does not exist gets the nearest name of its kind, and a caret under the
+word that named it. It goes by the error's text, which an attached engine's errors have too. All of
+it is for people: nothing here reaches QMP or ``human-monitor-command``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Protocol
+
+from monitor.engine.api import Name
+from monitor.engine.errors import MonitorError
+from monitor.engine.schema.mistakes import UnacceptedValue, UnexpectedParameter
+from monitor.nearest import suggestion
+from monitor.parser import Invocation
+from monitor.syntax import ParseError
+
+
+class Names(Protocol):
+    """Where the names are that exist; an ``Engine`` is one."""
+
+    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
+        """Of a kind: "node", "drive", "device", "job"."""
+
+
+def explain(error: MonitorError, invocation: Invocation, engine: Names) -> None:
+    """Gives ``error``, which ``invocation`` has met, the hint and the mark that help a person."""
+    if isinstance(error, ParseError):
+        return
+    error.hint = hint_for(error, engine)
+    unknown = _unknown(error)
+    if unknown is not None:
+        error.mark = _place(unknown, invocation, error)
+
+
+def hint_for(error: MonitorError, engine: Names) -> str | None:
+    """The error's own hint, or the nearest name to the one that it does not know."""
+    unknown = _unknown(error)
+    if error.hint is not None or unknown is None:
+        return error.hint
+    return suggestion(unknown[1], _known(error, unknown[0], engine))
+
+
+_UNKNOWN = (
+    (re.compile(r"Failed to find node with node-name='(?P<name>[^']+)'"), "node"),
+    (re.compile(r"Cannot find node '?(?P<name>[^' ]+)'?"), "node"),
+    (re.compile(r"Cannot find device='(?P<name>[^']+)' nor node-name="), "device"),
+    (re.compile(r"Cannot find device='' nor node-name='(?P<name>[^']+)'"), "node"),
+    (re.compile(r"Device '(?P<name>[^']+)' not found"), "device"),
+    (re.compile(r"Node '(?P<name>[^']+)' not found"), "node"),
+    (re.compile(r"Block job '(?P<name>[^']+)' not found"), "job"),
+    (re.compile(r"Unknown (?:driver|file format) '(?P<name>[^']+)'"), "format"),
+    (re.compile(r"unknown command: '(?P<name>[^']+)'"), "command"),
+    (re.compile(r'command "?(?P<name>[^" ]+)"? not found'), "qemu-io"),
+    (re.compile(r"Block \w+ '\S+' does(?:n't| not) support the option '(?P<name>[^']+)'"), "key"),
+    (re.compile(r"Invalid parameter '(?P<name>[^']+)'"), "create"),
+)
+"""What an engine says of a name that it does not know, and the kind of thing that was named."""
+
+_Unknown = tuple[str, str]  # the kind, and the name
+
+
+def _unknown(error: MonitorError) -> _Unknown | None:
+    """What the error does not know; None where it is about something else."""
+    mistake = _mistake(error)
+    if isinstance(mistake, UnacceptedValue):
+        return "value", mistake.value
+    if isinstance(mistake, UnexpectedParameter):
+        return "key", mistake.path
+    if getattr(error, "choices", ()):
+        return "value", str(getattr(error, "value", ""))
+    for pattern, kind in _UNKNOWN:
+        match = pattern.match(error.text)
+        if match is not None:
+            return kind, match["name"]
+    job = getattr(error, "job", None)
+    if isinstance(job, str) and error.text.endswith("not found"):
+        return "job", job
+    return None
+
+
+def _mistake(error: MonitorError) -> BaseException:
+    """The error, or the one that it repeats in other words: drive_add's of an option string."""
+    cause = error.__cause__
+    return cause if isinstance(cause, MonitorError) and cause.text == error.text else error
+
+
+def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
+    """The names of a kind, or what else could have stood there."""
+    mistake = _mistake(error)
+    match kind:
+        case "node" | "device" | "job":
+            return [name.text for name in engine.names(kind)]
+        case "value":
+            return getattr(mistake, "choices", ())
+        case "key":
+            return mistake.known if isinstance(mistake, UnexpectedParameter) else _image_keys()
+        case "command":
+            from monitor.completion import whole_language
+
+            return [*whole_language().human, *whole_language().requests]
+        case "qemu-io":
+            from monitor.commands.io.usage import USAGES
+
+            return [*USAGES, "help"]
+        case "create":
+            from monitor.engine.schema.imageopts import image_options
+
+            return image_options("qcow2")
+        case _:
+            from monitor.fields import image_formats
+
+            return image_formats()
+
+
+def _image_keys() -> set[str]:
+    """Everything that an option string of a drive may hold, by its last name."""
+    from monitor.engine.schema.blockdev import AnyBlockdevOptions
+    from monitor.engine.schema.drive import DriveOptions
+    from monitor.fields import members, structs_of
+
+    structs = (DriveOptions, *structs_of(AnyBlockdevOptions))
+    return {name for struct in structs for name in members(struct)}
+
+
+def _place(unknown: _Unknown, invocation: Invocation, error: MonitorError) -> ParseError | None:
+    """``error`` under the argument that is the name, else under the name inside of one."""
+    kind, name = unknown
+    text = invocation.text
+    for argument, (start, end) in invocation.spans.items():
+        if text[start:end].strip('"') == name:
+            return invocation.error_at(argument, error.text)
+    if kind in ("key", "create"):
+        name = name.rpartition(".")[2]
+        match = re.search(rf"(?<![\w-]){re.escape(name)}(?==)", text)
+    else:
+        match = re.search(rf"""(?<![^\s,="]){re.escape(name)}(?![^\s,"])""", text)
+    if match is None:
+        return None
+    start = match.start() + invocation.offset
+    return invocation.origin.error((start, start + len(name)), error.text)

@@ -1,0 +1,107 @@
+"""Did you mean, and where: what a person is told of a name that does not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from monitor.commands.errors import UnknownHumanCommand, Verbatim
+from monitor.engine.api import Name
+from monitor.engine.errors import DeviceNotFound, JobNotActive, MonitorError, Refused
+from monitor.engine.schema.mistakes import UnacceptedValue, UnexpectedParameter
+from monitor.hints import explain, hint_for
+from monitor.parser import parse_line, parse_script
+from monitor.syntax import ParseError
+
+
+class Exists:
+    """A catalogue of one name a kind."""
+
+    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
+        return [Name({"node": "node0", "device": "drive0", "job": "stream0"}[kind], "")]
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (Refused("Failed to find node with node-name='node1'"), "did you mean 'node0'?"),
+        (Refused("Cannot find device='drive1' nor node-name=''"), "did you mean 'drive0'?"),
+        (Refused("Cannot find device='' nor node-name='nod0'"), "did you mean 'node0'?"),
+        (DeviceNotFound("drvie0"), "did you mean 'drive0'?"),
+        (Verbatim("Device 'drive' not found"), "did you mean 'drive0'?"),
+        (JobNotActive("steam0"), "did you mean 'stream0'?"),
+        (JobNotActive("backup"), None),
+        (Refused("Node 'node1' is busy: x"), None),
+        (UnknownHumanCommand("block_strea"), "did you mean 'block_stream'?"),
+        (UnknownHumanCommand("info blok"), "did you mean 'info block'?"),
+        (Verbatim('command "raed" not found'), "did you mean 'read'?"),
+        (Refused("Unknown driver 'qcow'"), "did you mean 'qcow2'?"),
+        (Refused("Block format 'raw' does not support the option 'cahe'"), "did you mean 'cache'?"),
+        (
+            Refused("Block protocol 'file' doesn't support the option 'lockin'"),
+            "did you mean 'locking'?",
+        ),
+        (Refused("Invalid parameter 'clustersize'"), "did you mean 'cluster_size'?"),
+        (UnacceptedValue("x", "unmpa", ("ignore", "unmap")), "did you mean 'unmap'?"),
+        (UnexpectedParameter("fiel", ("file", "size")), "did you mean 'file'?"),
+    ],
+)
+def test_hints_for_what_is_not_there(error: MonitorError, hint: str | None) -> None:
+    assert hint_for(error, Exists()) == hint
+
+
+def test_an_errors_own_hint_stays() -> None:
+    assert hint_for(JobNotActive("steam0").with_hint("mine"), Exists()) == "mine"
+
+
+def test_an_error_in_other_words_is_still_that_error() -> None:
+    mistake = UnexpectedParameter("fiel", ("file", "size"))
+    told = Verbatim(mistake.text)
+    told.__cause__ = mistake
+    assert hint_for(told, Exists()) == "did you mean 'file'?"
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "marked"),
+    [
+        ('qemu-io drive1 "read 0 4k"', DeviceNotFound("drive1"), "drive1"),
+        ('qemu-io "drive 1" length', DeviceNotFound("drive 1"), '"drive 1"'),
+        ('qemu-io d0 "raed 0 4k"', Verbatim('command "raed" not found'), "raed"),
+        ("blockdev-del node-name=n", Refused("Failed to find node with node-name='n'"), "n"),
+        ("quit ; job-cancel id=x", JobNotActive("x"), "x"),
+        ("drive_add 0 if=none,file=n", Refused("Cannot find device='n' nor node-name='n'"), "n"),
+        (
+            "drive_add 0 if=none,file=a,cahe=none",
+            Refused("Block format 'raw' does not support the option 'cahe'"),
+            "cahe",
+        ),
+        (
+            'blockdev-del {"node-name": "n9"}',
+            Refused("Failed to find node with node-name='n9'"),
+            "n9",
+        ),
+        ("wait a b", JobNotActive("b"), "b"),
+        ("quit", JobNotActive("b"), None),
+    ],
+)
+def test_the_name_is_marked_where_it_was_typed(
+    line: str, error: MonitorError, marked: str | None
+) -> None:
+    *_, invocation = parse_script(line, "")
+    explain(error, invocation, Exists())
+    if marked is None:
+        assert error.mark is None
+        return
+    assert error.mark is not None
+    above, below = error.mark.caret().split("\n")
+    assert above == line
+    assert above[below.index("^") :][: below.count("^")] == marked
+
+
+def test_a_mistake_in_the_line_has_its_own_caret() -> None:
+    error = ParseError("no", "", 1, 1, 1, "x")
+    invocation = parse_line("quit")
+    assert invocation is not None
+    explain(error, invocation, Exists())
+    assert (error.mark, error.hint) == (None, None)
