@@ -89,6 +89,7 @@ class Job(Client):
         self._thread: JobThread | None = None
         self._paused_from: Status | None = None
         self._run_over = False
+        self._completing = False
         self._watchers: set[asyncio.Event] = set()
         self._state.move(Status.CREATED)
 
@@ -126,6 +127,9 @@ class Job(Client):
 
     def user_resumed(self) -> None:
         """Hook: a pause by the user, or by an error, has ended."""
+
+    def report_ready(self) -> None:
+        """Hook: the job waits for ``job-complete``."""
 
     def report_pending(self) -> None:
         """Hook: the job waits for ``job-finalize``."""
@@ -231,7 +235,9 @@ class Job(Client):
         self.check(Verb.COMPLETE)
         if self.cancel_requested or not self.can_complete:
             raise CannotComplete(self.name)
+        self._completing = True
         self.complete()
+        self._pausing.kick()
 
     # -- its life, on the loop ---------------------------------------------------------------
 
@@ -263,6 +269,7 @@ class Job(Client):
         self.force_cancelled = self.force_cancelled or force
         if self.force_cancelled:
             self._pausing.cancel()
+        self._pausing.kick()
         self._leave_pause()
 
     def move(self, status: Status) -> None:
@@ -294,8 +301,12 @@ class Job(Client):
         self._leave_pause()
 
     def become_ready(self) -> None:
-        """From the job's thread: all is copied, the job waits for ``job-complete``."""
-        self.tell_loop(self._state.move, Status.READY)
+        """From the job's thread: all is copied, and the job goes on until ``job-complete``."""
+        self.tell_loop(self._ready)
+
+    def _ready(self) -> None:
+        self._state.move(Status.READY)
+        self.report_ready()
 
     def tell_loop(self, callback: Callable[..., None], *args: Any) -> None:
         assert self._thread is not None
@@ -321,9 +332,9 @@ class Job(Client):
         match self.status:
             case Status.CONCLUDED | Status.NULL:
                 return True
-            case Status.READY | Status.STANDBY:
-                return not self.cancel_requested
-            case Status.PAUSED:
+            case Status.READY:
+                return not self.cancel_requested and not self._completing
+            case Status.PAUSED | Status.STANDBY:
                 return self.user_paused
             case Status.PENDING:
                 return self.group.waits_for_finalize

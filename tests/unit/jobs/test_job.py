@@ -20,7 +20,13 @@ from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.block import BlockJob
-from monitor.engine.jobs.errors import InvalidJobId, JobAlreadyPaused, JobIdInUse, JobNotPaused
+from monitor.engine.jobs.errors import (
+    CannotComplete,
+    InvalidJobId,
+    JobAlreadyPaused,
+    JobIdInUse,
+    JobNotPaused,
+)
 from monitor.engine.jobs.group import JobGroup
 from monitor.engine.jobs.manager import Jobs
 from monitor.engine.jobs.state import TRANSITIONS, VERBS, Status, Verb, VerbRefused
@@ -455,6 +461,81 @@ def test_verbs_in_the_wrong_state_change_nothing() -> None:
 
     run(main())
 
+
+# Ready
+
+
+class ToyMirror(Toy):
+    """Is ready at once and ends when it is completed, or cancelled without force."""
+
+    type = "mirror"
+    can_complete = True
+    completed = False
+
+    def run(self) -> None:
+        self.become_ready()
+        self.sleep(lambda: 0 if self.completed or self.cancel_requested else 1e9)
+
+    def complete(self) -> None:
+        self.completed = True
+
+    def soft_cancel(self) -> bool:
+        return self.ready
+
+
+async def ready_job(bench: Bench) -> ToyMirror:
+    job = bench.jobs.add(ToyMirror(bench, "j0"))
+    with pytest.raises(VerbRefused, match="state 'created' cannot accept command verb 'complete'"):
+        job.user_complete()
+    job.start()
+    assert (await bench.jobs.ended("j0")).status == "ready"
+    return job
+
+
+def test_ready_until_completed() -> None:
+    async def main() -> None:
+        bench = Bench()
+        job = await ready_job(bench)
+        assert "complete" in job.verbs()
+        job.user_pause()
+        await bench.until(job, Status.STANDBY)
+        with pytest.raises(VerbRefused, match="state 'standby' cannot accept command verb"):
+            job.user_complete()
+        job.user_resume()
+        job.user_complete()
+        await job.settled()
+        assert bench.told(job) == [
+            "created", "running", "ready", "BLOCK_JOB_READY", "standby", "ready", *WELL[2:],
+        ]  # fmt: skip
+
+    run(main())
+
+
+def test_a_ready_job_may_end_well_when_it_is_cancelled() -> None:
+    async def main() -> None:
+        bench = Bench()
+        job = await ready_job(bench)
+        job.user_cancel(force=False)
+        with pytest.raises(CannotComplete, match="The active block job 'j0' cannot be completed"):
+            job.user_complete()
+        await job.settled()
+        assert bench.told(job)[-5:] == WELL[2:]
+
+    run(main())
+
+
+def test_a_ready_job_is_cancelled_by_force() -> None:
+    async def main() -> None:
+        bench = Bench()
+        job = await ready_job(bench)
+        job.user_cancel(force=True)
+        await job.settled()
+        assert bench.told(job)[-4:] == CANCELLED
+
+    run(main())
+
+
+# All of it at random
 
 MOVES = st.sampled_from(
     ["pause", "resume", "cancel", "set-speed", "complete", "finalize", "dismiss", "step", "look"]
