@@ -179,6 +179,9 @@ class Driver(ABC):
     child_roles: ClassVar[tuple[str, ...]] = ()
     """The roles that the options may name; the first is the one that holds the data."""
     supports_backing: ClassVar[bool] = False
+    on_corrupt: Callable[[int | None, int | None, bool, str], None] | None = None
+    """Told (offset, size, fatal, message) when the driver finds its image corrupt. Called from any
+    thread, perhaps under the driver's lock: it must return at once and call nothing here."""
     alignment: int = 1
     opens_at_once: ClassVar[bool] = False
     """``open`` and ``close`` never wait for a disk, so they need no worker."""

@@ -8,6 +8,7 @@ section and end in ``rewire``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -182,6 +183,27 @@ class Graph:
         """The end of every change: makes it final and rewires. Inside a drained section."""
         transaction.commit()
         self.rewire(transaction)
+
+    def corruption_reporter(
+        self, node: Node
+    ) -> Callable[[int | None, int | None, bool, str], None]:
+        """What a driver calls, from any thread, when it finds its image corrupt."""
+        loop = asyncio.get_running_loop()
+
+        def report(offset: int | None, size: int | None, fatal: bool, message: str) -> None:
+            data: dict[str, Any] = {"device": "", "msg": message, "fatal": fatal}
+            data |= {"offset": offset} if offset is not None else {}
+            data |= {"size": size} if size is not None else {}
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._report_corruption, node, data)
+
+        return report
+
+    def _report_corruption(self, node: Node, data: dict[str, Any]) -> None:
+        name = node.user_name()
+        device = name if name in self.drives else ""
+        named = {"device": device, "node-name": node.name}
+        self.emit("BLOCK_IMAGE_CORRUPTED", {**data, **named})
 
     def insert(self, node: Node) -> None:
         self.nodes[node.name] = node

@@ -105,6 +105,7 @@ class Opening:
         self._opened.append(node)
         self._attach_children(node, children, options, given)
         context = OpenContext(options, flags, node.name, node.children)
+        driver.on_corrupt = graph.corruption_reporter(node)
         if driver.opens_at_once:
             driver.open(context)
         else:
