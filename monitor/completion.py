@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from monitor.engine.api import Name
+from monitor.engine.api import Name, NameList
 from monitor.parser import Language
 from monitor.ranking import rank
 from monitor.scanner import PLAIN_WORD
@@ -57,7 +57,7 @@ class FileSlot(NamedTuple):
         return spell(path, commas=self.commas, quoted=self.quoted)
 
 
-MOST = 1000
+MOST = 200
 """Candidates that are worth having: nobody reads on, they type on."""
 
 
@@ -73,20 +73,21 @@ def suggest(
         return []
     start = place.start - len(text_before_cursor)
     found: list[Candidate | FileSlot] = []
-    words: list[Word | Name] = []
-    slots: list[tuple[int, Slot]] = []  # with the end of its words
+    texts: list[str] = []
+    slots: list[tuple[int, int, Slot, Sequence[Word | Name]]] = []  # with the place of its words
     for slot in place.slots:
         if slot.kind == "file":
             quoted = place.quoted or place.json
             found.append(FileSlot(place.text, start, slot.what, place.commas, quoted))
-        else:
-            words.extend(_names(slot, catalogue))
-            slots.append((len(words), slot))
-    for index in rank(place.text, [word.text for word in words], MOST):
-        word = words[index]
-        slot = next(slot for end, slot in slots if index < end)
-        spelled = _spelled(word.text, slot, place)
-        found.append(Candidate(spelled, start, word.meta, slot.kind))
+            continue
+        words = _words(slot, catalogue)
+        first = len(texts)
+        texts += words.texts if isinstance(words, NameList) else [word.text for word in words]
+        slots.append((first, len(texts), slot, words))
+    for index in rank(place.text, texts, MOST):
+        first, slot, words = next((f, s, w) for f, end, s, w in slots if index < end)
+        spelled = _spelled(texts[index], slot, place)
+        found.append(Candidate(spelled, start, words[index - first].meta, slot.kind))
     return found
 
 
@@ -99,13 +100,13 @@ def whole_language() -> Language:
 _FROM_CATALOGUE = frozenset(("node", "drive", "device", "job"))
 
 
-def _names(slot: Slot, catalogue: Catalogue) -> Iterable[Word | Name]:
+def _words(slot: Slot, catalogue: Catalogue) -> Sequence[Word | Name]:
     if slot.kind not in _FROM_CATALOGUE:
         return slot.words
     names = catalogue.names(slot.kind, slot.verb)
-    if not slot.exclude:
-        return names
-    return [name for name in names if name.text not in slot.exclude]
+    if slot.exclude:
+        return [name for name in names if name.text not in slot.exclude]
+    return names if isinstance(names, NameList) else list(names)
 
 
 def _spelled(text: str, slot: Slot, place: Place) -> str:

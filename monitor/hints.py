@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Protocol
 
-from monitor.engine.api import Name
+from monitor.engine.api import Name, texts_of
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.mistakes import UnacceptedValue, UnexpectedParameter
 from monitor.nearest import suggestion
@@ -93,7 +93,7 @@ def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
     mistake = _mistake(error)
     match kind:
         case "node" | "device" | "job":
-            return [name.text for name in engine.names(kind)]
+            return texts_of(engine.names(kind))
         case "value":
             return getattr(mistake, "choices", ())
         case "key":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from monitor.commands.errors import Verbatim
 from monitor.commands.registry import Session, command
+from monitor.engine.api import texts_of
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.base import Request
 from monitor.engine.schema.extra import DriveAdd, DriveDel
@@ -71,7 +72,7 @@ def _node_request(opts: str) -> Request:
 )
 async def drive_del(session: Session, id: str) -> None:
     """As HMP: a node's name comes before a drive's."""
-    if any(node.text == id for node in session.engine.names("node")):
+    if id in texts_of(session.engine.names("node")):
         await _as_said(session, BlockdevDel(node_name=id))
     else:
         await _as_said(session, DriveDel(id=id))

@@ -7,9 +7,9 @@ requests and see results, events and a catalogue of names. All of it is called o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from monitor.engine.schema.base import Request
 
@@ -28,6 +28,32 @@ class Name(NamedTuple):
 
     text: str
     meta: str
+
+
+class NameList(Sequence[Name]):
+    """Many names: ``texts`` are there, what is said beside one is asked for when it is shown."""
+
+    def __init__(self, texts: Sequence[str], meta: Callable[[str], str]) -> None:
+        self.texts = texts
+        self._meta = meta
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, index: int) -> Name: ...
+    @overload
+    def __getitem__(self, index: slice) -> NameList: ...
+    def __getitem__(self, index: int | slice) -> Name | NameList:
+        if isinstance(index, slice):
+            return NameList(self.texts[index], self._meta)
+        text = self.texts[index]
+        return Name(text, self._meta(text))
+
+
+def texts_of(names: Iterable[Name]) -> Sequence[str]:
+    """The names without a word beside them, which costs little however many there are."""
+    return names.texts if isinstance(names, NameList) else [name.text for name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +108,7 @@ class Engine(ABC):
     def names(self, kind: str, verb: str = "") -> Iterable[Name]:
         """Names of a kind of ``schema.base.Names.KINDS`` that exist now. No I/O, never waits.
 
+        It is asked at each key: with thousands of names a ``NameList`` is the answer.
         For jobs, ``verb`` narrows to those that accept it now.
         """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from monitor.engine.api import Engine, Event, JobSnapshot, Name
+from monitor.engine.api import Engine, Event, JobSnapshot, Name, NameList
 from monitor.engine.clock import Clock, HostClock
 from monitor.engine.errors import host_failure
 from monitor.engine.graph.graph import Graph
@@ -45,12 +45,15 @@ class EmbeddedEngine(Engine):
     # -- the catalogue -----------------------------------------------------------------------
 
     def names(self, kind: str, verb: str = "") -> Iterable[Name]:
+        nodes, drives = self.graph.nodes, self.graph.drives
         if kind == "node":
-            return [Name(node.name, node.meta()) for node in self.graph.nodes.values()]
+            return NameList(list(nodes), lambda name: nodes[name].meta())
         if kind == "drive":
-            return [Name(drive.name, drive.meta()) for drive in self.graph.drives.values()]
+            return NameList(list(drives), lambda name: drives[name].meta())
         if kind == "device":
-            return [*self.names("drive"), *self.names("node")]
+            return NameList(
+                [*drives, *nodes], lambda name: (drives.get(name) or nodes[name]).meta()
+            )
         if kind == "job":
             return [
                 Name(job.id, f"{job.type} {job.fraction:.0%} {job.status}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Iterable
 
@@ -10,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.completion import Candidate, FileSlot, spell, suggest
-from monitor.engine.api import Name
+from monitor.completion import MOST, Candidate, FileSlot, spell, suggest, whole_language
+from monitor.engine.api import Name, NameList, texts_of
 from monitor.parser import Language
 from monitor.ranking import rank
+from monitor.slots import commands_slot
 from tests.unit.test_parser import sample
 
 NODES = [Name("n0", "qcow2 64M rw"), Name("#block1", "file 1M ro")]
@@ -206,19 +206,38 @@ def test_the_ranks() -> None:
 
 
 def test_ten_thousand_nodes_are_ranked_within_a_key() -> None:
-    """p99 < 20 ms on a quiet machine; the median of CPU time here, since this one is shared."""
+    """p99 < 20 ms (some 8 ms on a quiet machine); the bound is CPU time."""
+    asked: list[str] = []
 
-    nodes = [Name(f"node{i}", "qcow2 64M rw") for i in range(10_000)]
+    def meta(name: str) -> str:
+        asked.append(name)
+        return "qcow2 64M rw"
 
     class Many:
         def names(self, kind: str, verb: str = "") -> Iterable[Name]:
-            return nodes
+            return NameList([f"node{i}" for i in range(10_000)], meta)
 
     many = Many()
+    times = []
     for typed in ("", "n", "no99", "99", "n9", "xyz"):
-        times = []
-        for _ in range(7):
+        line = f"blockdev-del node-name={typed}"
+        suggest(line, many, LANGUAGE)
+        asked.clear()
+        for _ in range(84):
             before = time.thread_time()
-            suggest(f"blockdev-del node-name={typed}", many, LANGUAGE)
+            suggest(line, many, LANGUAGE)
             times.append(time.thread_time() - before)
-        assert statistics.median(times) < 0.040
+        assert len(asked) <= 84 * MOST  # of the rest nobody needs to know what they are
+    times.sort()
+    assert times[len(times) * 99 // 100] < 0.020
+
+
+def test_no_command_is_beyond_the_end_of_the_menu() -> None:
+    assert len(suggest("", Catalogue())) == len(commands_slot(whole_language()).words)
+
+
+def test_many_names_are_a_sequence_of_names() -> None:
+    names = NameList(["a", "b", "c"], str.upper)
+    assert list(names) == [Name("a", "A"), Name("b", "B"), Name("c", "C")]
+    assert list(names[1:]) == [Name("b", "B"), Name("c", "C")]
+    assert texts_of(names) == texts_of(list(names)) == ["a", "b", "c"]
