@@ -14,7 +14,7 @@ from typing import Any
 from monitor import sizes
 from monitor.commands.registry import Argument, Command
 from monitor.engine.schema.scalars import parse_int64
-from monitor.nearest import suggestion
+from monitor.nearest import nearest, suggestion
 from monitor.syntax import Kind, Mistake, Span, Statement, Token, one_of
 
 EXPECTED = {
@@ -127,7 +127,7 @@ class _Binder:
                 )  # fmt: skip
                 argument = flags.get(letter)
                 if argument is None:
-                    raise self._unknown_flag(span, letter.strip(), flags)
+                    raise self._unknown_flag(token, span, letter.strip(), flags)
                 if argument.name in self.bound.spans:
                     raise self._mistake(
                         span,
@@ -138,11 +138,20 @@ class _Binder:
                 self.bound.spans[argument.name] = span
             self.at += 1
 
-    def _unknown_flag(self, span: Span, letter: str, flags: dict[str, Argument]) -> Mistake:
+    def _unknown_flag(
+        self, token: Token, span: Span, letter: str, flags: dict[str, Argument]
+    ) -> Mistake:
+        hint = suggestion(f"-{letter}", [f"-{known}" for known in flags])
+        if letter == "-":  # a flag in words, where it has one letter
+            names = {argument.name: f"-{known}" for known, argument in flags.items()}
+            meant = nearest(token.text[2:], names) or token.text[2:]
+            span = token.span
+            hint = f"did you mean '{names[meant]}'?" if meant in names else None
         return self._mistake(
             span,
             f"unsupported option -{letter}",
             expected=one_of([f"-{known}" for known in flags]),
+            hint=hint,
             hmp=f"{{name}}: unsupported option -{letter}",
         )
 

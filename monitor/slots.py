@@ -197,6 +197,10 @@ def _value_of(
         from monitor.optionslots import in_option_string
 
         return in_option_string(cursor, creating=argument.verb == "create")
+    if argument.verb == "qemu-io":
+        from monitor.ioslots import in_io_command
+
+        return in_io_command(cursor)
     what = f"{help_of(command, argument)}: {expected(argument)}"
     if argument.verb == "command":
         slots: tuple[Slot, ...] = _commands_by_name(language, cursor)

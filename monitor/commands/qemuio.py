@@ -8,7 +8,7 @@ from monitor.engine.errors import DeviceNotFound
 
 @command(
     "qemu-io",
-    "qdev:-d,device:B,command:s",
+    "qdev:-d,device:B,command:s/qemu-io",
     help="run a qemu-io command on a block device"
     "\n\t\t\t-d: [device] is a device ID rather than a drive ID or node name",
     params='[-d] [device] "[command]"',

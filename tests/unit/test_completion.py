@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.commands.io.usage import USAGES
 from monitor.completion import MOST, Candidate, FileSlot, spell, suggest, whole_language
 from monitor.engine.api import Name, NameList, texts_of
 from monitor.parser import Language
@@ -45,6 +46,7 @@ LANGUAGE = Language(
         "mode mode:e(full|top|none)",
         "link name:s,up:b",
         "drive_add slot:s,opts:O",
+        "qemu-io device:B,command:s/qemu-io",
     )
 )
 
@@ -114,6 +116,16 @@ def offered(text: str) -> list[str]:
         ("drive_add 0 driver=qcow2,file.driver=fi", ["drive_add 0 driver=qcow2,file.driver=file"]),
         ("drive_add 0 driver=qcow2,file.driver=file,file.filen",
          ["drive_add 0 driver=qcow2,file.driver=file,file.filename="]),
+        ('qemu-io d0 "wr', ['qemu-io d0 "write', 'qemu-io d0 "writev', 'qemu-io d0 "aio_write']),
+        ("qemu-io d0 len", ["qemu-io d0 length"]),
+        ('qemu-io d0 "help ali', []),
+        ('qemu-io d0 "help fl', ['qemu-io d0 "help flush', 'qemu-io d0 "help aio_flush']),
+        ('qemu-io d0 "discard ', ['qemu-io d0 "discard -C', 'qemu-io d0 "discard -q']),
+        ('qemu-io d0 "d -C -', ['qemu-io d0 "d -C -q']),
+        ('qemu-io d0 "read -P ', []),
+        ('qemu-io d0 "read 0 4', []),
+        ('qemu-io d0 "flush ', []),
+        ('qemu-io d0 "bogus -', []),
         ("# quit", []),
         ("quit # ", []),
         ("unknown ", []),
@@ -148,6 +160,16 @@ def test_every_candidate_says_what_it_is() -> None:
     assert node == Candidate("n0", -1, "qcow2 64M rw", "node")
     (command, *_) = suggest("qui", Catalogue(), LANGUAGE)
     assert (command.kind, command.meta) == ("command", "help")
+
+
+def test_every_flag_of_qemu_ios_commands_is_explained() -> None:
+    for name, usage in USAGES.items():
+        found = suggest(f'qemu-io d0 "{name} -', Catalogue(), LANGUAGE)
+        flags = {c.text: c.meta for c in found if isinstance(c, Candidate)}
+        assert set(flags) == {f"-{letter}" for letter in usage.options.replace(":", "")}
+        assert all(flags.values())
+    (write, *_) = suggest('qemu-io d0 "write', Catalogue(), LANGUAGE)
+    assert write == Candidate("write", -5, USAGES["write"].summary, "command")
 
 
 def test_files_are_left_to_the_adapter_with_their_spelling() -> None:
