@@ -114,6 +114,8 @@ class StreamJob(BlockJob):
             if job is not None:
                 await table.discard(job)
             raise
+        if any(not node.is_filter for node in plan.between):
+            job.progress.set_remaining(target.length())  # known before the thread's first step
         graph.clients.add(job)
         job.block(target, *plan.between)
         job.start()
@@ -209,7 +211,6 @@ class StreamJob(BlockJob):
         length = plan.target.length()
         cluster = plan.target.driver.cluster_size() or 1
         self._small, self._large = max(CHUNK, cluster), max(_LARGE_CHUNK, cluster)
-        self.progress.set_remaining(length)
         try:
             # A piece may begin and end within clusters, which are copied whole.
             with Copiers(self, self._fill, self._large + 2 * cluster) as copiers:
