@@ -31,12 +31,17 @@ def manual(declared: Command) -> str:
     if declared.details:
         parts.append(declared.details)
     if declared.arguments_help:
-        shown = {_shown(declared, name): text for name, text in declared.arguments_help.items()}
-        width = max(map(len, shown))
-        parts.append("\n".join(f"  {name:{width}}  {text}" for name, text in shown.items()))
+        parts.append(argument_table(declared))
     if declared.example:
         parts.append("\n".join(f"Example: {line}" for line in declared.example.splitlines()))
     return "\n\n".join(parts)
+
+
+def argument_table(declared: Command) -> str:
+    """What is said of its arguments, a line each."""
+    shown = {_shown(declared, name): text for name, text in declared.arguments_help.items()}
+    width = max(map(len, shown))
+    return "\n".join(f"  {name:{width}}  {text}" for name, text in shown.items())
 
 
 def _shown(declared: Command, name: str) -> str:

@@ -11,17 +11,26 @@ from monitor.engine.schema.base import Field, Options, Request, fields_of
 
 def request_manual(request: type[Request]) -> str:
     """Synopsis, description, arguments and example of a request in ``qmp-shell``'s form."""
-    members = fields_of(request)
-    parts = [request.qmp_name(), inspect.getdoc(request) or ""]
-    if request.flattened:
-        parts[0] += " driver=… [key=value…]"
-        parts += _variants(next(m for m in members if m.attribute == request.flattened))
-    else:
-        parts[0] = " ".join([parts[0], *map(_synopsis, members)])
-        parts.append(_table(members))
+    parts = [synopsis(request), inspect.getdoc(request) or "", *arguments(request)]
     if request.example:
         parts.append(f"Example: {request.example}")
     return "\n\n".join(part for part in parts if part)
+
+
+def synopsis(request: type[Request]) -> str:
+    """The line that asks for it, what may be left out in brackets."""
+    if request.flattened:
+        return f"{request.qmp_name()} driver=… [key=value…]"
+    return " ".join([request.qmp_name(), *map(_synopsis, fields_of(request))])
+
+
+def arguments(request: type[Request]) -> list[str]:
+    """Tables of the arguments, a line each: one table, or for options of a driver the shared ones
+    and then each driver's."""
+    members = fields_of(request)
+    if request.flattened:
+        return list(_variants(next(m for m in members if m.attribute == request.flattened)))
+    return [_table(members)] if members else []
 
 
 def _variants(member: Field) -> Iterable[str]:

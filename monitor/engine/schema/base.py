@@ -89,9 +89,9 @@ class Request(Options, kw_only=True, tag_field="execute"):
     returns: ClassVar[Any] = None
     """The type of the answer; None for QMP's empty object."""
     example: ClassVar[str] = ""
+    """One line that can be typed at the prompt."""
     flattened: ClassVar[str] = ""
     """The field whose struct the arguments are as a whole (blockdev-add's options); "" for none."""
-    """One line that can be typed at the prompt."""
 
     @classmethod
     def qmp_name(cls) -> str:
