@@ -160,6 +160,7 @@ def _mark_probed(opening: Opening, node: Node) -> None:
     if node.driver.name != "raw":
         return
     setattr(node.driver, "probed", True)  # noqa: B010  (only raw has it)
+    node.wire()  # a guessed raw guards its first sector: no request goes past it
     if not node.read_only:
         text = RAW_WARNING.format(filename=node.filename)
         opening.graph.emit("X_BLKMON_NOTE", {"text": text})
