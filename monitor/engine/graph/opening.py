@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -32,6 +31,9 @@ from monitor.engine.graph.transaction import Transaction
 from monitor.engine.schema.blockdev import BlockdevOptions, CacheOptions
 
 PROBE_BYTES = 2048
+
+Identities = set[tuple[int, int] | None]
+"""Files by device and inode; None for what is no file."""
 
 
 class Opening:
@@ -147,26 +149,25 @@ class Opening:
     # -- the backing chain -------------------------------------------------------------------
 
     async def _attach_backing(self, top: Node) -> None:
-        """Follows backing links downwards, one layer after the other (chains are long)."""
-        overlay, seen, layers = top, {await self._identity(top)}, 0
-        while True:
+        """Follows backing links downwards, one layer after the other (chains are long), then ties
+        the layers together from the bottom up: each tie rewires only the node that it is made for.
+        """
+        seen = {await self._identity(own_file(top))}
+        ties: list[tuple[Node, Node]] = []
+        overlay: Node | None = top
+        while overlay is not None:
             try:
-                backing, closed = await self._open_backing(overlay)
+                backing, closed = await self._open_backing(overlay, seen)
             except RequestError as error:
-                raise BackingFileFailed.of(error, layers + 1) from error
+                raise BackingFileFailed.of(error, len(ties) + 1) from error
             if backing is None:
-                return
-            identity = await self._identity(backing)
-            if identity is not None and identity in seen:
-                raise BackingLoop(backing.filename)
-            seen.add(identity)
-            layers += 1
-            if layers > MAX_CHAIN:
-                raise ChainTooLong(top.name)
+                break
+            ties.append((overlay, backing))
+            if len(ties) > MAX_CHAIN:
+                raise ChainTooLong(own_file(top))
+            overlay = None if closed or not backing.driver.supports_backing else backing
+        for overlay, backing in reversed(ties):
             self.attach_backing(overlay, backing)
-            if closed or not backing.driver.supports_backing:
-                return
-            overlay = backing
 
     def attach_backing(self, overlay: Node, backing: Node) -> None:
         """The edge, its permissions, and word to the overlay's driver."""
@@ -176,8 +177,9 @@ class Opening:
             self._graph.commit(transaction)
         overlay.driver.attach_backing(edge)
 
-    async def _open_backing(self, overlay: Node) -> tuple[Node | None, bool]:
-        """The layer below ``overlay``, and whether its own chain is attached already."""
+    async def _open_backing(self, overlay: Node, seen: Identities) -> tuple[Node | None, bool]:
+        """The layer below ``overlay``, and whether its own chain is attached already. ``seen``
+        are the files of the layers above, and the new layer's is added."""
         options: Any = getattr(overlay.options, "backing", UNSET)
         flags = for_backing(overlay.flags)
         if options is None:
@@ -187,11 +189,13 @@ class Opening:
         if options is not UNSET:
             node = await self.open(options, inherit=flags, follow_backing=False)
             node.inherits_from = overlay
+            await self._refuse_loop(own_file(node), seen)
             return node, False
         name = overlay.driver.backing_filename
         if not name:
             return None, True
         path = self._policy.resolve(name, own_file(overlay))
+        await self._refuse_loop(path, seen)
         node = await self._open_named(path, overlay, flags)
         node.inherits_from = overlay
         return node, False
@@ -202,7 +206,7 @@ class Opening:
         loose: dict[str, Any] = {"driver": recorded} if recorded else {}
         node = await self.open_loose(loose, path, inherit=flags, follow_backing=False)
         if not recorded and node.driver.backing_filename:
-            raise BackingFormatUnknown(path, overlay.filename, node.driver.name)
+            raise BackingFormatUnknown(path, own_file(overlay), node.driver.name)
         return node
 
     def _auto_backing(self, node: Node) -> str:
@@ -214,12 +218,18 @@ class Opening:
         except RequestError:
             return name
 
-    async def _identity(self, node: Node) -> tuple[int, int] | None:
-        """Device and inode of the node's file: what a loop is recognised by."""
-        path = node.filename
+    async def _refuse_loop(self, path: str, seen: Identities) -> None:
+        identity = await self._identity(path)
+        if identity is not None and identity in seen:
+            raise BackingLoop(path)
+        seen.add(identity)
+
+    async def _identity(self, path: str) -> tuple[int, int] | None:
+        """Device and inode of a file: what a loop is recognised by. None when it has none, or
+        when opening it will say what is wrong."""
         try:
             status = await self._graph.in_worker(os.stat, path) if path else None
-        except OSError:
+        except (OSError, ValueError):
             return None
         return (status.st_dev, status.st_ino) if status else None
 
@@ -321,7 +331,6 @@ def for_backing(flags: OpenFlags) -> OpenFlags:
     )
 
 
-@dataclass(eq=False)
 class ForceShareNotReadOnly(RequestError):
     template = "force-share=on can only be used with read-only images"
 

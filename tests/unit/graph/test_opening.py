@@ -1,0 +1,95 @@
+"""Following backing links: loops, long chains, and what an image may name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from monitor.engine.drivers.qcow2 import CreateOptions, create_image
+from monitor.engine.errors import RequestError
+from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.node import Node
+from monitor.engine.graph.opening import Opening
+from monitor.engine.graph.policy import MAX_CHAIN
+from tests.support.children import MemoryChild
+from tests.support.graphs import Events, run
+
+
+def image(path: Path, backing: str | Path | None = None, fmt: str | None = "qcow2") -> Path:
+    """A new qcow2 image of 1 MiB; nothing about ``backing`` is looked at."""
+    file = MemoryChild()
+    named = {"backing_file": str(backing), "backing_fmt": fmt} if backing else {}
+    create_image(file, CreateOptions(size=1 << 20, **named))  # type: ignore[arg-type]
+    path.write_bytes(bytes(file.content))
+    return path
+
+
+async def layers(path: Path, *, read_only: bool) -> int:
+    """Opens the chain from ``path`` as a drive does and counts it."""
+    graph = Graph(Events())
+    loose = {"driver": "qcow2", "read-only": "on" if read_only else "off"}
+    async with Opening(graph) as opening:
+        node = await opening.open_loose(loose, str(path))
+        return len(list(node.chain()))
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_loop_is_told_at_the_file_that_closes_it(tmp_path: Path, read_only: bool) -> None:
+    """By inode: the link back goes through another name. (QEMU opens until it is killed.)"""
+    top = image(tmp_path / "a.qcow2", "b.qcow2")
+    image(tmp_path / "b.qcow2", "again.qcow2")
+    (tmp_path / "again.qcow2").symlink_to("a.qcow2")
+    with pytest.raises(RequestError) as told:
+        run(layers(top, read_only=read_only))
+    again = tmp_path / "again.qcow2"
+    assert told.value.text == (
+        "Could not open backing file: " * 2
+        + f"Backing file '{again}' is already in the chain that leads to it"
+    )
+
+
+def test_chains_open_in_proportion_to_their_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each node's pipeline is bound a few times, not once more for every layer below it."""
+    bound: list[Node] = []
+    wire = Node.wire
+
+    def counted(node: Node) -> None:
+        bound.append(node)
+        wire(node)
+
+    monkeypatch.setattr(Node, "wire", counted)
+    path, length = None, 60
+    for number in range(length):
+        path = image(tmp_path / f"{number}.qcow2", path)
+    assert path is not None
+    assert run(layers(path, read_only=False)) == length
+    assert len(bound) < 20 * length
+
+
+def test_a_chain_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MAX_CHAIN == 1000
+    monkeypatch.setattr("monitor.engine.graph.opening.MAX_CHAIN", 3)
+    path = None
+    for number in range(5):
+        path = image(tmp_path / f"{number}.qcow2", path)
+        if number == 3:
+            assert run(layers(path, read_only=False)) == 4
+    assert path is not None
+    with pytest.raises(RequestError, match=r"backing chain of '.*4.qcow2' has more than"):
+        run(layers(path, read_only=False))
+
+
+def test_a_guessed_format_may_name_no_further_file(tmp_path: Path) -> None:
+    base = image(tmp_path / "base.qcow2")
+    middle = image(tmp_path / "middle.qcow2", base)
+    top = image(tmp_path / "top.qcow2", middle, fmt=None)
+    with pytest.raises(RequestError) as told:
+        run(layers(top, read_only=False))
+    assert told.value.text == (
+        f"Could not open backing file: '{top}' does not record the format of its backing file "
+        f"'{middle}', which looks like qcow2 and names a further file; "
+        "give backing.driver=qcow2 explicitly"
+    )
