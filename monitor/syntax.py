@@ -63,7 +63,6 @@ class Statement(NamedTuple):
     body: list[Statement] | None = None
 
 
-@dataclass(eq=False)
 class ParseError(RequestError):
     """A mistake in what was typed, with its place.
 
@@ -104,7 +103,6 @@ class ParseError(RequestError):
         return f"{_visible(line)}\n{before}{'^' * under}"
 
 
-@dataclass(eq=False)
 class ScriptErrors(MonitorError):
     """Every mistake that parsing a script met; nothing of the script has run."""
 

@@ -7,12 +7,9 @@ QEMU's HMP puts ``Error: `` before most of its errors, but not before all: ``dri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from monitor.engine.errors import RequestError
 
 
-@dataclass(eq=False)
 class Verbatim(RequestError):
     """An error that HMP prints without ``Error: `` before it. May have several lines."""
 
@@ -20,12 +17,10 @@ class Verbatim(RequestError):
     message: str
 
 
-@dataclass(eq=False)
 class UnknownHumanCommand(Verbatim):
     template = "unknown command: '{message}'"
 
 
-@dataclass(eq=False)
 class JobFailed(RequestError):
     """The job that was waited for ended with an error. A script ends with status 4."""
 
@@ -34,15 +29,13 @@ class JobFailed(RequestError):
     reason: str
 
 
-@dataclass(eq=False)
 class JobStandsStill(RequestError):
     """The job that was waited for does nothing more until someone resumes it."""
 
-    template = "Job '{job}' is paused"
+    template = "Job '{job}' is paused: block_job_resume {job} lets it go on"
     job: str
 
 
-@dataclass(eq=False)
 class WaitTimedOut(RequestError):
     """The job goes on; only the waiting has ended."""
 

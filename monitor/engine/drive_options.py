@@ -17,68 +17,57 @@ from monitor.engine.schema.keyval import parse_opts
 from monitor.engine.schema.scalars import parse_bool
 
 
-@dataclass(eq=False)
 class InvalidCacheOption(RequestError):
     template = "invalid cache option"
     value: str
 
 
-@dataclass(eq=False)
 class InvalidDiscardOption(RequestError):
     template = "Invalid discard option"
     value: str
 
 
-@dataclass(eq=False)
 class InvalidMedia(RequestError):
     template = "'{value}' invalid media"
     value: str
 
 
-@dataclass(eq=False)
 class UnsupportedBus(RequestError):
     template = "unsupported bus type '{value}'"
     value: str
 
 
-@dataclass(eq=False)
 class CannotHotAdd(RequestError):
     template = "Can't hot-add drive to type {number}"
     number: int
 
 
-@dataclass(eq=False)
 class DriverAndFormat(RequestError):
     template = "Cannot specify both 'driver' and 'format'"
 
 
-@dataclass(eq=False)
 class AliasConflict(RequestError):
     template = "'{name}' and its alias '{alias}' can't be used at the same time"
     name: str
     alias: str
 
 
-@dataclass(eq=False)
 class DuplicateDrive(RequestError):
     template = "Duplicate ID '{id}' for drive"
     id: str
 
 
-@dataclass(eq=False)
 class InvalidDriveId(RequestError):
     template = "Parameter 'id' expects an identifier"
     hint = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter."
     id: str
 
 
-@dataclass(eq=False)
 class NotHereYet(RequestError):
     template = "'{option}' is not supported for drives by this engine"
     option: str
 
 
-@dataclass(eq=False)
 class InvalidErrorAction(RequestError):
     template = "'{value}' invalid {direction} error action"
     value: str

@@ -15,8 +15,8 @@ QEMU's wherever QEMU has the case. A ``hint`` is for people only and never part 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, fields
-from typing import ClassVar, Protocol
+from dataclasses import Field, field
+from typing import Any, ClassVar, Protocol, dataclass_transform
 
 
 class Mark(Protocol):
@@ -26,10 +26,16 @@ class Mark(Protocol):
         """The line and, below it, the carets; ``width`` columns of it at most."""
 
 
+_REQUIRED: Any = object()
+
+
+@dataclass_transform(eq_default=False, field_specifiers=(field,))
 class MonitorError(Exception):
     """Base of everything this package raises on purpose.
 
-    Subclasses are dataclasses (``eq=False``) whose fields fill ``template``.
+    A subclass's annotations are its fields, as a dataclass's are: arguments of its constructor,
+    in order, that fill ``template``. (They are no dataclasses because a start would pay for a
+    hundred generated constructors, most of them never called.)
     """
 
     qmp_class: ClassVar[str] = "GenericError"
@@ -41,9 +47,37 @@ class MonitorError(Exception):
     mark: Mark | None = None
     """The typed line with carets under what the error is about; for people only, as the hint."""
 
+    _defaults: ClassVar[dict[str, Any]] = {}
+    """Every field with its default, ``_REQUIRED`` or a ``dataclasses.field``, in order."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        own = [name for name, of in cls.__annotations__.items() if not of.startswith("ClassVar")]
+        cls._defaults = cls._defaults | {n: cls.__dict__.get(n, _REQUIRED) for n in own}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args)
+        given = dict(zip(self._arguments(), args, strict=False)) | kwargs
+        if len(given) != len(args) + len(kwargs) or not given.keys() <= self._defaults.keys():
+            raise TypeError(f"{type(self).__name__} takes {', '.join(self._arguments())}")
+        for name, default in self._defaults.items():
+            value = default.default if isinstance(default, Field) else default
+            value = given.get(name, value)
+            if value is _REQUIRED:
+                raise TypeError(f"{type(self).__name__} lacks {name}")
+            setattr(self, name, value)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """What follows from the fields."""
+
+    @classmethod
+    def _arguments(cls) -> list[str]:
+        return [n for n, d in cls._defaults.items() if not isinstance(d, Field) or d.init]
+
     @property
     def text(self) -> str:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        values = {name: getattr(self, name) for name in self._defaults}
         return self.template.format(self, **values)
 
     def __str__(self) -> str:
@@ -62,7 +96,6 @@ class ProtocolError(MonitorError):
     """The other side of a connection broke its protocol."""
 
 
-@dataclass(eq=False)
 class Refused(RequestError):
     """A refusal whose sentence has no fields worth matching on. Prefer a class with fields."""
 
@@ -70,41 +103,36 @@ class Refused(RequestError):
     message: str
 
 
-@dataclass(eq=False)
 class InternalError(MonitorError):
     template = "internal error: {what} (details are in the log)"
     what: str
 
 
-@dataclass(eq=False)
 class CommandNotFound(RequestError):
     qmp_class = "CommandNotFound"
     template = "The command {command} has not been found"
     command: str
 
 
-@dataclass(eq=False)
 class DeviceNotFound(RequestError):
     qmp_class = "DeviceNotFound"
     template = "Device '{device}' not found"
     device: str
 
 
-@dataclass(eq=False)
 class JobNotActive(RequestError):
     qmp_class = "DeviceNotActive"
     template = "Block job '{job}' not found"
     job: str
 
 
-@dataclass(eq=False)
 class HostFailure(RequestError):
     """A system call failed. ``context`` names what was tried; the errno reaches the user."""
 
     template = "{context}: {reason}"
     context: str
     errno: int
-    reason: str = field(init=False)
+    reason: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         self.reason = os.strerror(self.errno)

@@ -21,30 +21,25 @@ if TYPE_CHECKING:
     from monitor.engine.drivers.qcow2.create import CreateOptions
 
 
-@dataclass(eq=False)
 class UnknownFormat(RequestError):
     template = "Unknown file format '{format}'"
     format: str
 
 
-@dataclass(eq=False)
 class NoCreation(RequestError):
     template = "Format driver '{format}' does not support image creation"
     format: str
 
 
-@dataclass(eq=False)
 class BackingNotSupported(RequestError):
     template = "Backing file not supported for file format '{format}'"
     format: str
 
 
-@dataclass(eq=False)
 class SizeMissing(RequestError):
     template = "Image creation needs a size parameter"
 
 
-@dataclass(eq=False)
 class OptionNotSupported(RequestError):
     template = "Invalid parameter '{option}'"
     option: str

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from monitor.engine.api import Engine
 from monitor.engine.errors import MonitorError, RequestError
 from monitor.engine.schema.base import Request
 
 
-@dataclass(eq=False)
 class DiskRefused(MonitorError):
     """A disk cannot be had; the text is QEMU's, behind the program's name."""
 
@@ -21,12 +19,10 @@ class DiskRefused(MonitorError):
     reason: str
 
 
-@dataclass(eq=False)
 class NotOneValue(RequestError):
     template = "Expecting at most one JSON value"
 
 
-@dataclass(eq=False)
 class BadJSON(RequestError):
     template = "{reason}"
     reason: str

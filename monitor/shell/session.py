@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from monitor.commands.errors import Verbatim
@@ -67,13 +66,11 @@ def error_text(error: MonitorError, *, marked: bool = False) -> str:
     return "\n".join(part for part in (error.text, more, error.hint) if part)
 
 
-@dataclass(eq=False)
 class AlreadyRunning(RequestError):
     template = "'{path}' is being run already"
     path: str
 
 
-@dataclass(eq=False)
 class ScriptStopped(RequestError):
     """A command of a file that ``source`` runs has failed; ``reason`` keeps its caret and hint."""
 
@@ -83,19 +80,16 @@ class ScriptStopped(RequestError):
     reason: str
 
 
-@dataclass(eq=False)
 class CannotRecord(RequestError):
     template = "Cannot record into '{path}': {reason}"
     path: str
     reason: str
 
 
-@dataclass(eq=False)
 class NotRecording(RequestError):
     template = "Nothing is being recorded"
 
 
-@dataclass(eq=False)
 class MarkedToFail(RequestError):
     """A line that begins with ``!`` succeeded."""
 

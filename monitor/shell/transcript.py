@@ -33,7 +33,6 @@ from monitor.shell.session import CONTINUATION, PROMPT
 _FREE = re.compile(r"\s*$|#(?:\s|$)")
 
 
-@dataclass(eq=False)
 class TranscriptError(MonitorError):
     """A transcript cannot be played: it is no transcript, or its fixtures cannot be made."""
 

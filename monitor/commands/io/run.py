@@ -32,7 +32,6 @@ MAX_DUMP = 1 << 20
 NOT_SUPPORTED = "Operation not supported"
 
 
-@dataclass(eq=False)
 class IoFailed(Verbatim):
     """The request was made and failed; ``message`` is what qemu-io prints."""
 

@@ -18,7 +18,6 @@ MAX_REQUEST = 2147483136
 _SIZE = re.compile(r"[0-9]+(\.[0-9]*(?=[kmgtpe])|(?!\.))[bkmgtpe]?|0x[0-9a-f]+[bkmgtpe]?", re.I)
 
 
-@dataclass(eq=False)
 class IoMistake(Verbatim):
     """The command for qemu-io makes no sense; nothing was done."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from monitor.engine.drivers.base import Driver, DriverKind, Extent, ExtentKind, OpenContext
@@ -23,19 +22,16 @@ MAX_LENGTH: Final = (1 << 63) - (1 << 30)
 """The longest disk of QEMU's block layer, bytes: 2^63 - 1 rounded down to its largest alignment."""
 
 
-@dataclass(eq=False)
 class InvalidSize(RequestError):
     """QEMU 7.2 takes a negative size from QMP and dies of it; this is its refusal elsewhere."""
 
     template = "Parameter 'size' expects a non-negative number below 2^64"
 
 
-@dataclass(eq=False)
 class InvalidLatency(RequestError):
     template = "latency-ns is invalid"
 
 
-@dataclass(eq=False)
 class NullNotResizable(RequestError):
     template = "Image format driver does not support resize"
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from monitor.engine import permissions
@@ -35,7 +34,6 @@ SECTOR: Final = 512
 _GROWING: Final = permissions.WRITE | permissions.RESIZE
 
 
-@dataclass(eq=False)
 class OffsetBeyondFile(RequestError):
     template = (
         "Offset ({offset}) cannot be greater than size of the containing file ({file_length})"
@@ -44,7 +42,6 @@ class OffsetBeyondFile(RequestError):
     file_length: int
 
 
-@dataclass(eq=False)
 class SizeBeyondFile(RequestError):
     template = (  # two blanks, as QEMU has them
         "The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the "
@@ -55,23 +52,19 @@ class SizeBeyondFile(RequestError):
     file_length: int
 
 
-@dataclass(eq=False)
 class SizeUnaligned(RequestError):
     template = "Specified size is not multiple of {sector}"
     sector: int = SECTOR
 
 
-@dataclass(eq=False)
 class FixedSize(RequestError):
     template = "Cannot resize fixed-size raw disks"
 
 
-@dataclass(eq=False)
 class TooLargeForOffset(RequestError):
     template = "Disk size too large for the chosen offset"
 
 
-@dataclass(eq=False)
 class NegativeOption(RequestError):
     template = "Parameter '{option}' expects a non-negative number below 2^64"
     option: str

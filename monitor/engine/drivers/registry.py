@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from monitor.engine.drivers.base import Driver
@@ -28,19 +27,16 @@ _PROTOCOLS: Final = ("file", "null-aio", "null-co")
 """Drivers that a file name may call by a prefix (``file:a.img``)."""
 
 
-@dataclass(eq=False)
 class UnknownDriver(RequestError):
     template = "Unknown driver '{driver}'"
     driver: str
 
 
-@dataclass(eq=False)
 class UnknownProtocol(RequestError):
     template = "Unknown protocol '{protocol}'"
     protocol: str
 
 
-@dataclass(eq=False)
 class NullFilename(RequestError):
     template = "The only allowed filename for this driver is '{driver}://'"
     driver: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Set
-from dataclasses import dataclass
 
 from monitor.engine import permissions
 from monitor.engine.drivers.base import OpenFlags, Reopen
@@ -16,7 +15,6 @@ from monitor.engine.graph.node import Node
 from monitor.engine.graph.transaction import Transaction
 
 
-@dataclass(eq=False)
 class PermissionConflict(RequestError):
     template = (
         "Permission conflict on node '{node}': permissions '{permissions}' are both required by "
@@ -31,13 +29,11 @@ class PermissionConflict(RequestError):
     holder_role: str
 
 
-@dataclass(eq=False)
 class NodeIsReadOnly(RequestError):
     template = "Block node is read-only"
     node: str
 
 
-@dataclass(eq=False)
 class CyclicGraph(RequestError):
     template = "Making '{child}' a {role} child of '{parent}' would create a cycle"
     child: str
@@ -45,7 +41,6 @@ class CyclicGraph(RequestError):
     parent: str
 
 
-@dataclass(eq=False)
 class FrozenLink(RequestError):
     template = "Cannot change frozen '{role}' link from '{parent}' to '{child}'"
     role: str
@@ -53,7 +48,6 @@ class FrozenLink(RequestError):
     child: str
 
 
-@dataclass(eq=False)
 class CannotFreeze(RequestError):
     template = "Cannot freeze '{role}' link to '{child}'"
     role: str

@@ -14,7 +14,6 @@ MAX_CHAIN = 1000
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
-@dataclass(eq=False)
 class BackingNameRefused(RequestError):
     template = (
         "Backing file '{name}' of '{overlay}' is not a plain path; "
@@ -24,7 +23,6 @@ class BackingNameRefused(RequestError):
     overlay: str
 
 
-@dataclass(eq=False)
 class BackingFormatUnknown(RequestError):
     template = (
         "'{overlay}' does not record the format of its backing file '{name}', which looks like "
@@ -35,13 +33,11 @@ class BackingFormatUnknown(RequestError):
     guess: str
 
 
-@dataclass(eq=False)
 class BackingLoop(RequestError):
     template = "Backing file '{name}' is already in the chain that leads to it"
     name: str
 
 
-@dataclass(eq=False)
 class ChainTooLong(RequestError):
     template = "The backing chain of '{top}' has more than {limit} layers"
     top: str

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from monitor.engine import permissions
 from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
@@ -12,24 +10,20 @@ from monitor.engine.graph.node import Node
 from monitor.engine.graph.transaction import Transaction
 
 
-@dataclass(eq=False)
 class IoErrorOccurred(RequestError):
     template = "An IO error has occurred"
 
 
-@dataclass(eq=False)
 class OverlayInUse(RequestError):
     template = "The overlay is already in use"
     node: str
 
 
-@dataclass(eq=False)
 class OverlayHasBacking(RequestError):
     template = "The overlay already has a backing image"
     node: str
 
 
-@dataclass(eq=False)
 class OverlayCannotBack(RequestError):
     template = "The overlay does not support backing images"
     node: str

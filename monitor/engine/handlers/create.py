@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
 from monitor.engine.handlers import handles
@@ -12,7 +10,6 @@ from monitor.engine.schema.blockdev import BlockdevCreateOptionsFile, BlockdevCr
 from monitor.engine.schema.create import BlockdevCreate
 
 
-@dataclass(eq=False)
 class DriverCreatesNothing(RequestError):
     template = "Driver does not support blockdev-create"
     driver: str

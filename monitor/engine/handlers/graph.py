@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from msgspec import UNSET, UnsetType
 
 from monitor.engine import images, permissions
@@ -29,40 +27,33 @@ from monitor.engine.schema.graph import (
 )
 
 
-@dataclass(eq=False)
 class NodeNameMissing(RequestError):
     template = "'node-name' must be specified for the root node"
 
 
-@dataclass(eq=False)
 class BlockDeviceInUse(RequestError):
     template = "Block device {name} is in use"
     name: str
 
 
-@dataclass(eq=False)
 class DeviceInUse(RequestError):
     template = "Device '{device}' is in use"
     device: str
 
 
-@dataclass(eq=False)
 class ImageIsReadOnly(RequestError):
     template = "Image is read-only"
     node: str
 
 
-@dataclass(eq=False)
 class SizeNotPositive(RequestError):
     template = "Parameter 'size' expects a >0 size"
 
 
-@dataclass(eq=False)
 class OverlayNameMissing(RequestError):
     template = "New overlay node-name missing"
 
 
-@dataclass(eq=False)
 class OverlayNameTaken(RequestError):
     template = "New overlay node-name already in use"
     name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from msgspec import UNSET, UnsetType
 
@@ -16,40 +15,34 @@ from monitor.engine.jobs.stream import StreamJob, StreamPlan, unfiltered
 from monitor.engine.schema.stream import BlockStream
 
 
-@dataclass(eq=False)
 class BothSpecified(RequestError):
     template = "'{one}' and '{other}' cannot be specified at the same time"
     one: str
     other: str
 
 
-@dataclass(eq=False)
 class NotInBackingChain(RequestError):
     template = "Can't find '{file}' in the backing chain"
     file: str
 
 
-@dataclass(eq=False)
 class NotABackingImage(RequestError):
     template = "Node '{base}' is not a backing image of '{device}'"
     base: str
     device: str
 
 
-@dataclass(eq=False)
 class BottomIsFilter(RequestError):
     template = "Node '{bottom}' is a filter, use a non-filter node as 'bottom'"
     bottom: str
 
 
-@dataclass(eq=False)
 class BottomNotInChain(RequestError):
     template = "Node '{bottom}' is not in a chain starting from '{device}'"
     bottom: str
     device: str
 
 
-@dataclass(eq=False)
 class NoBackingFileLeft(RequestError):
     template = "backing file specified, but streaming the entire chain"
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from monitor.engine.errors import RequestError
 
 
-@dataclass(eq=False)
 class JobNotFound(RequestError):
     """As the ``job-*`` commands say it; the ``block-job-*`` commands raise JobNotActive."""
 
@@ -16,31 +14,26 @@ class JobNotFound(RequestError):
     job: str
 
 
-@dataclass(eq=False)
 class InvalidJobId(RequestError):
     template = "Invalid job ID '{job}'"
     job: str
 
 
-@dataclass(eq=False)
 class JobIdInUse(RequestError):
     template = "Job ID '{job}' already in use"
     job: str
 
 
-@dataclass(eq=False)
 class JobAlreadyPaused(RequestError):
     template = "Job is already paused"
     job: str
 
 
-@dataclass(eq=False)
 class JobNotPaused(RequestError):
     template = "Can't resume a job that was not paused"
     job: str
 
 
-@dataclass(eq=False)
 class JobPaused(RequestError):
     """A cancel without force is not for paused jobs."""
 
@@ -48,7 +41,6 @@ class JobPaused(RequestError):
     job: str
 
 
-@dataclass(eq=False)
 class CannotComplete(RequestError):
     template = "The active block job '{job}' cannot be completed"
     job: str

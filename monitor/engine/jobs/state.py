@@ -17,7 +17,6 @@ that never started may go from created straight to null.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -83,7 +82,6 @@ VERBS: Final[dict[Verb, frozenset[Status]]] = {
 """The statuses in which a job takes each verb."""
 
 
-@dataclass(eq=False)
 class VerbRefused(RequestError):
     template = "Job '{job}' in state '{state}' cannot accept command verb '{verb}'"
     job: str

@@ -10,7 +10,7 @@ twice has its last value.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 from monitor.engine.errors import RequestError
@@ -59,7 +59,6 @@ class ParsedOptions(dict[str, Any]):
         self.spans: dict[str, OptionSpans] = {}
 
 
-@dataclass(eq=False)
 class OptionsError(RequestError):
     """The text is no list of options. ``span`` is the offending part of it."""
 
@@ -70,26 +69,22 @@ class OptionsError(RequestError):
         return self
 
 
-@dataclass(eq=False)
 class InvalidParameter(OptionsError):
     template = "Invalid parameter '{parameter}'"
     parameter: str
 
 
-@dataclass(eq=False)
 class ParameterTooLong(OptionsError):
     template = "Parameter{fragment} '{parameter}' is too long"
     parameter: str
     fragment: str = ""
 
 
-@dataclass(eq=False)
 class ValueExpected(OptionsError):
     template = "Expected '=' after parameter '{parameter}'"
     parameter: str
 
 
-@dataclass(eq=False)
 class InconsistentParameters(OptionsError):
     """A key is a value here and has members there, or has members and elements."""
 
@@ -97,13 +92,11 @@ class InconsistentParameters(OptionsError):
     parameter: str
 
 
-@dataclass(eq=False)
 class MissingElement(OptionsError):
     template = "Parameter '{parameter}' missing"
     parameter: str
 
 
-@dataclass(eq=False)
 class HelpNotAvailable(OptionsError):
     template = "Help is not available for this option"
 

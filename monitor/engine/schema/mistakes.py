@@ -7,12 +7,11 @@ and an element of a list then as ``null``. ``ParameterError.path`` is the full n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from monitor.engine.errors import RequestError
 
 
-@dataclass(eq=False)
 class ParameterError(RequestError):
     """Something is wrong with one parameter.
 
@@ -41,45 +40,38 @@ def _join(outer: str, inner: str) -> str:
     return outer + inner if not inner or inner[0] == "[" else f"{outer}.{inner}"
 
 
-@dataclass(eq=False)
 class MissingParameter(ParameterError):
     template = "Parameter '{parameter}' is missing"
 
 
-@dataclass(eq=False)
 class UnexpectedParameter(ParameterError):
     template = "Parameter '{parameter}' is unexpected"
     known: tuple[str, ...] = ()
     """The names that the object has; for suggestions."""
 
 
-@dataclass(eq=False)
 class UnexpectedParameters(ParameterError):
     """Members below something that is a plain value."""
 
     template = "Parameters '{parameter}.*' are unexpected"
 
 
-@dataclass(eq=False)
 class WrongParameterType(ParameterError):
     template = "Invalid parameter type for '{parameter}', expected: {expected}"
     expected: str = ""
 
 
-@dataclass(eq=False)
 class WrongParameterValue(ParameterError):
     template = "Parameter '{parameter}' expects {expected}"
     expected: str = ""
 
 
-@dataclass(eq=False)
 class UnacceptedValue(ParameterError):
     template = "Parameter '{parameter}' does not accept value '{value}'"
     value: str = ""
     choices: tuple[str, ...] = ()
 
 
-@dataclass(eq=False)
 class NestedTooDeeply(RequestError):
     """More levels of options than can be walked, about 300. (QEMU takes a few more.)"""
 

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import fcntl
 import os
-from dataclasses import dataclass
 from typing import Final
 
 from monitor.engine import permissions
@@ -24,7 +23,6 @@ _FS_IOC_SETFLAGS: Final = 0x40086602
 _FS_NOCOW: Final = 0x00800000
 
 
-@dataclass(eq=False)
 class UnsupportedPreallocation(RequestError):
     template = "Unsupported preallocation mode: {mode}"
     mode: str

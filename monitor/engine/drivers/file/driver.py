@@ -45,12 +45,10 @@ from monitor.engine.schema.blockdev import BlockdevOptionsFile
 _WRITERS: Final = permissions.WRITE | permissions.WRITE_UNCHANGED | permissions.RESIZE
 
 
-@dataclass(eq=False)
 class NativeAioNeedsDirect(RequestError):
     template = "aio=native was specified, but it requires cache.direct=on, which was not specified."
 
 
-@dataclass(eq=False)
 class NoPersistentReservationManager(RequestError):
     template = "No persistent reservation manager with id '{name}'"
     name: str

@@ -10,24 +10,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 
 from monitor.engine.drivers.buffers import zero
 from monitor.engine.errors import HostFailure, RequestError, host_failure
 
 
-@dataclass(eq=False)
 class FileNameMissing(RequestError):
     template = "The 'file' block driver requires a file name"
 
 
-@dataclass(eq=False)
 class NotRegularFile(RequestError):
     template = "'file' driver requires '{filename}' to be a regular file"
     filename: str
 
 
-@dataclass(eq=False)
 class DirectIoUnsupported(RequestError):
     template = "Could not open '{filename}': filesystem does not support O_DIRECT"
     filename: str

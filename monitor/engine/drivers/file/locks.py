@@ -24,7 +24,6 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from monitor.engine import permissions
@@ -37,7 +36,6 @@ UNSHARED_BASE: Final = 200
 _FLOCK: Final = struct.Struct("@hhqqi0q")
 
 
-@dataclass(eq=False)
 class LockNotGranted(RequestError):
     """Another process holds the opposite lock. ``which`` is '' or 'shared '."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from errno import EIO
 
 from monitor.engine.errors import RequestError
@@ -12,24 +11,20 @@ class BadImage(RequestError):
     """The file is not an image that this driver can open."""
 
 
-@dataclass(eq=False)
 class NotQcow2(BadImage):
     template = "Image is not in qcow2 format"
 
 
-@dataclass(eq=False)
 class UnsupportedVersion(BadImage):
     template = "Unsupported qcow2 version {version}"
     version: int
 
 
-@dataclass(eq=False)
 class UnsupportedClusterSize(BadImage):
     template = "Unsupported cluster size: 2^{bits}"
     bits: int
 
 
-@dataclass(eq=False)
 class BadHeader(BadImage):
     """A field of the header, or of an extension, that makes no sense."""
 
@@ -37,25 +32,21 @@ class BadHeader(BadImage):
     message: str
 
 
-@dataclass(eq=False)
 class UnsupportedFeatures(BadImage):
     template = "Unsupported qcow2 feature(s): {features}"
     features: str
 
 
-@dataclass(eq=False)
 class TableTooLarge(BadImage):
     template = "{table} too large"
     table: str
 
 
-@dataclass(eq=False)
 class TableOffsetInvalid(BadImage):
     template = "{table} offset invalid"
     table: str
 
 
-@dataclass(eq=False)
 class TableOutsideFile(BadImage):
     """A table that begins past the end of the file: the file was truncated, or is crafted."""
 
@@ -63,12 +54,10 @@ class TableOutsideFile(BadImage):
     table: str
 
 
-@dataclass(eq=False)
 class CorruptForWriting(BadImage):
     template = "qcow2: Image is corrupt; cannot be opened read/write"
 
 
-@dataclass(eq=False)
 class TooLargeToRepair(BadImage):
     """The dirty bit is set and the refcounts are more than may be rebuilt while opening."""
 
@@ -78,7 +67,6 @@ class TooLargeToRepair(BadImage):
     )
 
 
-@dataclass(eq=False)
 class UnrepairableBitmaps(BadImage):
     """The dirty bit is set and the image holds bitmaps, whose clusters this driver cannot count."""
 
@@ -88,7 +76,6 @@ class UnrepairableBitmaps(BadImage):
     )
 
 
-@dataclass(eq=False)
 class BadOption(RequestError):
     """An option, or a combination of options, that QEMU refuses as well."""
 
@@ -96,27 +83,23 @@ class BadOption(RequestError):
     message: str
 
 
-@dataclass(eq=False)
 class ImageTooLarge(RequestError):
     """The clusters are too small for a disk of that size: the L1 table would pass its limit."""
 
     template = "Could not resize image: Failed to grow the L1 table: File too large"
 
 
-@dataclass(eq=False)
 class SizeOutOfRange(RequestError):
     template = "Could not resize image: offset({size}) exceeds maximum({maximum})"
     size: int
     maximum: int
 
 
-@dataclass(eq=False)
 class PreallocationUnsupported(RequestError):
     template = "Preallocation mode '{mode}' is not supported for format 'qcow2'"
     mode: str
 
 
-@dataclass(eq=False)
 class CannotResize(RequestError):
     template = "{message}"
     message: str
