@@ -135,24 +135,20 @@ def _settle(driver: str, tree: dict[str, Any]) -> Any:
     try:
         return decode(_STRUCTS[driver], {"driver": driver, **tree}, keyval=True)
     except UnexpectedParameter as error:
-        raise UnsupportedOption.by(driver, kind, error) from error
+        refusal = UnsupportedProtocolOption if kind is DriverKind.PROTOCOL else UnsupportedOption
+        raise refusal(driver, error.path) from error
 
 
-class UnsupportedOption(Refused):
+class UnsupportedOption(RequestError):
     """A driver was given an option that it does not have."""
 
+    template = "Block format '{driver}' does not support the option '{option}'"
     driver: str
     option: str
 
-    @classmethod
-    def by(cls, driver: str, kind: DriverKind, error: RequestError) -> UnsupportedOption:
-        option = str(getattr(error, "path", ""))
-        if kind is DriverKind.PROTOCOL:
-            refused = cls(f"Block protocol '{driver}' doesn't support the option '{option}'")
-        else:
-            refused = cls(f"Block format '{driver}' does not support the option '{option}'")
-        refused.driver, refused.option = driver, option
-        return refused
+
+class UnsupportedProtocolOption(UnsupportedOption):
+    template = "Block protocol '{driver}' doesn't support the option '{option}'"
 
 
 def _mark_probed(opening: Opening, node: Node) -> None:
