@@ -27,8 +27,12 @@ import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar
 
 from monitor.engine.graph.edge import Edge, RootEdge
+
+if TYPE_CHECKING:
+    from monitor.engine.schema.query import GraphNodeType
 
 GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -94,7 +98,7 @@ class LockedLane(Lane):
 class Client:
     """Somebody who makes requests, with edges (``roots``) to the nodes it makes them on."""
 
-    graph_type = "block-backend"  # as x-debug-query-block-graph calls it
+    graph_type: ClassVar[GraphNodeType] = "block-backend"  # as x-debug-query-block-graph calls it
 
     stays_at_node = False
     """Whether its edges stay when a node is replaced by another (jobs), or follow (drives)."""
@@ -107,7 +111,7 @@ class Client:
         self.lock = threading.Lock()
         self._open = threading.Event()
         self._open.set()
-        self._wake: Callable[[], None] | None = None
+        self._wakes: tuple[Callable[[], None], ...] = ()
 
     def describe(self) -> str:
         """The client in the words of a permission conflict."""
@@ -134,15 +138,16 @@ class Client:
 
     def close_gate(self, wake: Callable[[], None]) -> None:
         """No lane may become busy from now on. ``wake`` is called, from any thread, whenever a
-        lane may have become idle. Nests."""
+        lane may have become idle, until ``open_gate`` with the same ``wake``. Nests."""
         with self.lock:
-            self._wake = wake
+            self._wakes = (*self._wakes, wake)
             self._open.clear()
             self.closed += 1
         self.gate_closed()
 
-    def open_gate(self) -> None:
+    def open_gate(self, wake: Callable[[], None]) -> None:
         with self.lock:
+            self._wakes = tuple(other for other in self._wakes if other is not wake)
             self.closed -= 1
             if not self.closed:
                 self._open.set()
@@ -159,8 +164,7 @@ class Client:
         return not any(lane.busy for lane in self.lanes)
 
     def kick(self) -> None:
-        wake = self._wake
-        if wake is not None:
+        for wake in self._wakes:
             wake()
 
     def wait_until_open(self) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from monitor.engine.drivers.base import OpenFlags
 from monitor.engine.errors import RequestError
@@ -33,8 +33,14 @@ from monitor.engine.graph.node import Node
 from monitor.engine.graph.policy import OpenPolicy
 from monitor.engine.graph.transaction import Transaction
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+LANE_WORKERS = 16
+"""Requests of the prompt and of other passing clients that are under way at once."""
 
 Emit = Callable[[str, dict[str, Any]], None]
 
@@ -64,6 +70,7 @@ class Graph:
         self.turn = asyncio.Lock()
         """Held by whoever changes the graph; first come, first served."""
         self._generated = 0
+        self._lane_workers: ThreadPoolExecutor | None = None
 
     # -- names -------------------------------------------------------------------------------
 
@@ -112,10 +119,22 @@ class Graph:
     # -- waiting for disks -------------------------------------------------------------------
 
     async def in_worker(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs a blocking call on a worker thread. Cancelling the wait does not stop the call,
-        so the wait is finished first: nobody may close what the call still uses."""
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(None, lambda: call(*args, **kwargs))
+        """Runs a blocking call of the control plane (opening, closing, resizing) on a worker
+        thread; the call must enter no lane. Cancelling the wait does not stop the call, so the
+        wait is finished first: nobody may close what the call still uses."""
+        return await self._run(None, lambda: call(*args, **kwargs))
+
+    async def in_lane_worker(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for calls that enter a client's lane. They have workers of their own: waiting
+        at a closed gate, they must not keep the section from the workers that it needs to end."""
+        if self._lane_workers is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._lane_workers = ThreadPoolExecutor(LANE_WORKERS, "lane")
+        return await self._run(self._lane_workers, lambda: call(*args, **kwargs))
+
+    async def _run(self, executor: ThreadPoolExecutor | None, call: Callable[[], T]) -> T:
+        future = asyncio.get_running_loop().run_in_executor(executor, call)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -159,7 +178,7 @@ class Graph:
             yield
         finally:
             for client in clients:
-                client.open_gate()
+                client.open_gate(wake)
 
     # -- changing ----------------------------------------------------------------------------
 
@@ -244,6 +263,7 @@ class Graph:
             node = queue.pop(0)
             if node.in_use or self.nodes.get(node.name) is not node:
                 continue
+            del self.nodes[node.name]  # from here on nobody finds it
             try:
                 if not node.is_open:
                     pass
@@ -259,7 +279,6 @@ class Graph:
                     edit.detach(transaction, edge)
                 edit.refresh(transaction, children)
                 self.commit(transaction)
-            del self.nodes[node.name]
             queue.extend(children)
         for problem in problems:
             self.emit("X_BLKMON_CLOSE_FAILED", {"error": str(problem)})
@@ -289,6 +308,8 @@ class Graph:
             for node in self.nodes.values():
                 node.monitor_owned = False
             await self.close_unused(list(self.nodes.values()))
+        if self._lane_workers is not None:
+            self._lane_workers.shutdown(wait=False)
 
     def refuse_if_busy(self, node: Node, operation: str) -> None:
         reason = node.blocker(operation)

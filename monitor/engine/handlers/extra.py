@@ -68,7 +68,7 @@ async def io_request(engine: EmbeddedEngine, request: IoRequest) -> IoResult:
     client = Client()
     root = graph.add_client(client, node, io.permissions_for(request), permissions.ALL)
     try:
-        return await graph.in_worker(io.carry_out, client, root, request, engine.clock)
+        return await graph.in_lane_worker(io.carry_out, client, root, request, engine.clock)
     except OSError as error:
         raise host_failure(f"{request.operation} failed", error) from error
     finally:

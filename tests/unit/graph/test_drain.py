@@ -164,3 +164,43 @@ def test_a_cancelled_drain_opens_the_gates_again() -> None:
             assert lane.busy
 
     run(main())
+
+
+def test_two_sections_on_one_client_are_both_woken() -> None:
+    async def main() -> None:
+        graph = Graph(Events())
+        node = add(graph, "n0")
+        client = reader(graph, node)
+        lane = client.lane()
+        with lane:
+            sections = [graph.drained(node), graph.drained(node)]
+            drains = [asyncio.ensure_future(section.__aenter__()) for section in sections]
+            await asyncio.sleep(0)
+        for section, drain in zip(sections, drains, strict=True):
+            await drain
+            await section.__aexit__(None, None, None)
+        assert client.closed == 0
+
+    run(main())
+
+
+def test_requests_that_wait_at_the_gate_leave_the_section_its_workers() -> None:
+    async def main() -> None:
+        graph = Graph(Events())
+        node = add(graph, "n0")
+        client = reader(graph, node)
+
+        def request() -> None:
+            lane = client.lane()
+            with lane:
+                client.roots[0].read(memoryview(bytearray(16)), 0)
+            client.drop_lane(lane)
+
+        async with graph.drained(node):
+            waiting = [asyncio.ensure_future(graph.in_lane_worker(request)) for _ in range(50)]
+            await asyncio.sleep(0)
+            await graph.in_worker(node.truncate, 1 << 21)
+        await asyncio.gather(*waiting)
+        assert node.length() == 1 << 21
+
+    run(main())
