@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest
@@ -21,6 +21,21 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 def need() -> Callable[..., None]:
     """``need("qemu-img")``: skips aloud where a program is missing (tests.support.tools)."""
     return tools.need
+
+
+@pytest.fixture(autouse=True)
+def _events_are_as_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test has an engine in this process report is held against its declaration."""
+    from monitor.engine.embedded import EmbeddedEngine
+    from tests.support.event_checks import check_event
+
+    emit = EmbeddedEngine.emit
+
+    def checked(self: EmbeddedEngine, name: str, data: dict[str, Any]) -> None:
+        check_event(name, data)
+        emit(self, name, data)
+
+    monkeypatch.setattr(EmbeddedEngine, "emit", checked)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from monitor.commands.render import size_text
+from monitor.engine.schema.image import ImageInfoSpecific
 from monitor.engine.schema.query import BlockDeviceInfo, BlockInfo, ImageInfo
 from monitor.wire.qmpjson import member_order
 
@@ -99,9 +102,9 @@ def image_lines(image: ImageInfo) -> Iterator[str]:
         yield f"backing file: {image.backing_filename}{_actual_path(image)}"
         if image.backing_filename_format:
             yield f"backing file format: {image.backing_filename_format}"
-    if isinstance(image.format_specific, dict):
+    if isinstance(image.format_specific, ImageInfoSpecific):
         yield "Format specific information:"
-        yield from _nested(image.format_specific.get("data", {}), 1)
+        yield from _nested(msgspec.to_builtins(image.format_specific)["data"], 1)
 
 
 def _actual_path(image: ImageInfo) -> str:

@@ -7,7 +7,10 @@ that is not shared), so they are on disk, as it were, and never change.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from monitor.engine.schema.query import Permission
 
 CONSISTENT_READ: Final = 1 << 0
 """Reads give data that makes sense: not the middle of a chain that is being rewritten."""
@@ -24,7 +27,7 @@ NAMES: Final = {
     RESIZE: "resize",
 }
 
-QMP_NAMES: Final = {
+QMP_NAMES: Final[dict[int, Permission]] = {
     CONSISTENT_READ: "consistent-read",
     WRITE: "write",
     WRITE_UNCHANGED: "write-unchanged",
@@ -37,7 +40,7 @@ def describe(permissions: int) -> str:
     return ", ".join(text for bit, text in NAMES.items() if permissions & bit)
 
 
-def qmp_list(permissions: int) -> list[str]:
+def qmp_list(permissions: int) -> list[Permission]:
     return [text for bit, text in QMP_NAMES.items() if permissions & bit]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -18,6 +18,7 @@ from monitor.engine.api import Engine, Event
 from monitor.engine.errors import CommandNotFound, InternalError, MonitorError, Refused
 from monitor.engine.schema.base import Options, QInt, Request, request_type
 from monitor.engine.schema.decode import decode
+from monitor.engine.schema.introspect import QueryQmpSchema, SchemaInfo
 from monitor.engine.schema.monitor import CommandInfo, QueryCommands, Quit
 from monitor.servers.channel import Channel, FdChannel
 from monitor.wire.qmp import NEGOTIATE, Command, QmpSession, Reply, Version
@@ -35,6 +36,12 @@ Human = Callable[[str], Awaitable[str]]
 
 Report = Callable[[Exception], MonitorError]
 """Puts the traceback of an exception that is our mistake where it belongs; gives what to say."""
+
+
+class NegotiateCapabilities(Options, kw_only=True):
+    """As ``wire.qmp`` takes it; declared for query-qmp-schema."""
+
+    enable: list[Literal["oob"]] | UnsetType = UNSET
 
 
 class HumanMonitorCommand(Options, kw_only=True):
@@ -163,7 +170,21 @@ class QmpClient:
         result = await self._engine.execute(request)
         if isinstance(request, QueryCommands):
             return [*result, *(CommandInfo(name=name) for name in self._own_commands())]
+        if isinstance(request, QueryQmpSchema):
+            return self._with_own_schema(result)
         return result
+
+    def _with_own_schema(self, schema: list[SchemaInfo]) -> list[SchemaInfo]:
+        """The engine's commands and types, and those of the session itself."""
+        from monitor.engine.schema.shapes import CommandShape, schema_of
+
+        shapes = {
+            NEGOTIATE: CommandShape(NEGOTIATE, NegotiateCapabilities),
+            HUMAN: CommandShape(HUMAN, HumanMonitorCommand, str),
+        }
+        known = {entry.name for entry in schema}
+        own = schema_of((shapes[name] for name in self._own_commands()), prefix="session-")
+        return [*schema, *(entry for entry in own if entry.name not in known)]
 
     def _own_commands(self) -> list[str]:
         return [NEGOTIATE] if self._human is None else [NEGOTIATE, HUMAN]

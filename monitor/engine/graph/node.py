@@ -15,7 +15,7 @@ from monitor.engine.graph.stages import detect_zeroes, overlapping
 from monitor.engine.units import human_size
 
 if TYPE_CHECKING:
-    from monitor.engine.schema.blockdev import BlockdevOptions
+    from monitor.engine.schema.blockdev import BlockdevOptions, DetectZeroes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Node:
         driver: Driver,
         options: BlockdevOptions,
         flags: OpenFlags,
-        detect_zeroes: str = "off",
+        detect_zeroes: DetectZeroes = "off",
     ) -> None:
         self.name = name
         self.driver = driver

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from monitor.engine.drivers import registry
 from monitor.engine.drivers.base import Driver, DriverKind, OpenContext, OpenFlags
@@ -28,7 +28,7 @@ from monitor.engine.graph.policy import (
     OpenPolicy,
 )
 from monitor.engine.graph.transaction import Transaction
-from monitor.engine.schema.blockdev import BlockdevOptions, CacheOptions
+from monitor.engine.schema.blockdev import BlockdevOptions, CacheOptions, DetectZeroes
 
 PROBE_BYTES = 2048
 
@@ -335,8 +335,10 @@ class ForceShareNotReadOnly(RequestError):
     template = "force-share=on can only be used with read-only images"
 
 
-def check_detect_zeroes(options: BlockdevOptions, flags: OpenFlags) -> str:
-    detect = "off" if options.detect_zeroes is UNSET else str(options.detect_zeroes)
+def check_detect_zeroes(options: BlockdevOptions, flags: OpenFlags) -> DetectZeroes:
+    detect: DetectZeroes = "off"
+    if not isinstance(options.detect_zeroes, UnsetType):
+        detect = options.detect_zeroes
     if detect == "unmap" and not flags.unmap:
         raise Refused(
             "setting detect-zeroes to unmap is not allowed without setting discard operation to "

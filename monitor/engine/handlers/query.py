@@ -6,6 +6,7 @@ import contextlib
 import os
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from monitor.engine import permissions
@@ -15,6 +16,7 @@ from monitor.engine.graph.graph import Drive
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import own_file
 from monitor.engine.handlers import handles
+from monitor.engine.schema.image import ImageInfoSpecificQcow2, SnapshotInfo
 from monitor.engine.schema.query import (
     BlockDeviceInfo,
     BlockGraph,
@@ -139,6 +141,8 @@ def _one_image(node: Node, sizes: AllocatedBytes) -> ImageInfo:
     facts: dict[str, Any] = {
         name.replace("-", "_"): value for name, value in driver.image_facts().items()
     }
+    if "snapshots" in facts:
+        facts["snapshots"] = msgspec.convert(facts["snapshots"], list[SnapshotInfo])
     info = ImageInfo(
         filename=node.filename,
         format=driver.name,
@@ -157,7 +161,7 @@ def _one_image(node: Node, sizes: AllocatedBytes) -> ImageInfo:
             info.backing_filename_format = driver.backing_format
     specific = driver.specific_info()
     if specific is not None:
-        info.format_specific = specific
+        info.format_specific = msgspec.convert(specific, ImageInfoSpecificQcow2)
     return info
 
 

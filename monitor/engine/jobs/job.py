@@ -43,6 +43,7 @@ from monitor.engine.schema.job import JobType
 
 if TYPE_CHECKING:
     from monitor.engine.jobs.group import JobGroup
+    from monitor.engine.schema.query import GraphNodeType
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Job(Client):
     """
 
     type: ClassVar[JobType]
-    graph_type = "block-job"
+    graph_type: ClassVar[GraphNodeType] = "block-job"
     stays_at_node = True
     can_complete: ClassVar[bool] = False
     """Becomes ready and then waits for ``job-complete``."""

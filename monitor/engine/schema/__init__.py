@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-TOPICS = ("blockdev", "create", "graph", "job", "monitor", "query", "stream", "extra")
+TOPICS = ("blockdev", "create", "graph", "introspect", "job", "monitor", "query", "stream", "extra")
 
 
 def load() -> None:

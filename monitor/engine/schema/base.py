@@ -20,6 +20,7 @@ from msgspec import UNSET, UnsetType
 
 __all__ = [
     "UNSET",
+    "Feature",
     "Field",
     "Int",
     "Names",
@@ -58,6 +59,13 @@ class Alternate:
     qapi: str
 
 
+@dataclass(frozen=True)
+class Feature:
+    """What ``query-qmp-schema`` says of a member beside its type: "unstable", "deprecated"."""
+
+    name: str
+
+
 QInt = Annotated[int, Int("int")]
 UInt8 = Annotated[int, Int("uint8")]
 UInt16 = Annotated[int, Int("uint16")]
@@ -77,6 +85,9 @@ OnOffAuto = Literal["auto", "on", "off"]
 
 class Options(msgspec.Struct, kw_only=True, rename="kebab", omit_defaults=True):
     """Arguments and options: optional members default to UNSET or to QMP's default."""
+
+    features: ClassVar[tuple[str, ...]] = ()
+    """What ``query-qmp-schema`` says of the request, or of the object of options."""
 
 
 class Result(msgspec.Struct, kw_only=True, rename="kebab"):
@@ -129,6 +140,9 @@ class Field:
     names: Names | None
     alternate: Alternate | None
     nullable: bool
+    absent: bool
+    """Whether it may be UNSET. In an answer that, and no default, is what makes it optional."""
+    features: tuple[str, ...]
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -171,7 +185,8 @@ def _defaults(struct: type[msgspec.Struct]) -> list[tuple[str, Any]]:
 
 def describe(name: str, attribute: str, hint: Any, *, required: bool) -> Field:
     """One annotation taken apart."""
-    doc, integer, names, alternate, nullable = "", None, None, None, False
+    doc, integer, names, alternate, nullable, absent = "", None, None, None, False, False
+    features: list[str] = []
     while True:
         if get_origin(hint) is Annotated:
             hint, *extras = get_args(hint)
@@ -184,9 +199,12 @@ def describe(name: str, attribute: str, hint: Any, *, required: bool) -> Field:
                     names = names or extra
                 elif isinstance(extra, Alternate):
                     alternate = alternate or extra
+                elif isinstance(extra, Feature):
+                    features.append(extra.name)
             continue
         if get_origin(hint) in (Union, types.UnionType):
             arms = [arm for arm in get_args(hint) if arm is not UnsetType]
+            absent = absent or UnsetType in get_args(hint)
             if alternate is None and type(None) in arms:
                 arms.remove(type(None))
                 nullable = True
@@ -195,4 +213,16 @@ def describe(name: str, attribute: str, hint: Any, *, required: bool) -> Field:
                 continue
             hint = Union[tuple(arms)]  # noqa: UP007  (built at run time)
         break
-    return Field(name, attribute, hint, required, doc, integer, names, alternate, nullable)
+    return Field(
+        name=name,
+        attribute=attribute,
+        type=hint,
+        required=required,
+        doc=doc,
+        integer=integer,
+        names=names,
+        alternate=alternate,
+        nullable=nullable,
+        absent=absent,
+        features=tuple(features),
+    )

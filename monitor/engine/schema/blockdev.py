@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from monitor.engine.schema.base import (
     Alternate,
+    Feature,
     FileName,
     Int,
     NewName,
@@ -23,7 +24,53 @@ DiscardOptions = Literal["ignore", "unmap"]
 DetectZeroes = Literal["off", "on", "unmap"]
 AioOptions = Literal["threads", "native", "io_uring"]
 Qcow2OverlapMode = Literal["none", "constant", "cached", "all"]
+BlockdevDriver = Literal[
+    "blkdebug",
+    "blklogwrites",
+    "blkreplay",
+    "blkverify",
+    "bochs",
+    "cloop",
+    "compress",
+    "copy-before-write",
+    "copy-on-read",
+    "dmg",
+    "file",
+    "snapshot-access",
+    "ftp",
+    "ftps",
+    "gluster",
+    "host_cdrom",
+    "host_device",
+    "http",
+    "https",
+    "iscsi",
+    "luks",
+    "nbd",
+    "nfs",
+    "null-aio",
+    "null-co",
+    "nvme",
+    "parallels",
+    "preallocate",
+    "qcow",
+    "qcow2",
+    "qed",
+    "quorum",
+    "raw",
+    "rbd",
+    "replication",
+    "ssh",
+    "throttle",
+    "vdi",
+    "vhdx",
+    "vmdk",
+    "vpc",
+    "vvfat",
+]
+"""Every driver of QEMU's: what an image may name as the format of its backing file."""
 Preallocation = Literal["off", "metadata", "falloc", "full"]
+Qcow2Compression = Literal["zlib", "zstd"]
 
 
 class CacheOptions(Options, kw_only=True):
@@ -56,13 +103,15 @@ BlockdevRefOrNull = Annotated[
 class BlockdevOptionsFile(BlockdevOptions, tag="file", kw_only=True):
     """A file of the host."""
 
+    features = ("dynamic-auto-read-only",)
+
     filename: Annotated[FileName, "the file's path"]
     pr_manager: str | UnsetType = UNSET
     locking: Annotated[OnOffAuto, "QEMU's image locks"] | UnsetType = UNSET
     aio: AioOptions | UnsetType = UNSET
     aio_max_batch: QInt | UnsetType = UNSET
     drop_cache: bool | UnsetType = UNSET
-    x_check_cache_dropped: bool | UnsetType = UNSET
+    x_check_cache_dropped: Annotated[bool, Feature("unstable")] | UnsetType = UNSET
 
 
 class BlockdevOptionsNullCo(BlockdevOptions, tag="null-co", kw_only=True):
@@ -165,14 +214,12 @@ class BlockdevCreateOptionsQcow2(BlockdevCreateOptions, tag="qcow2", kw_only=Tru
     size: Annotated[Size, "bytes"]
     version: Annotated[Literal["v2", "v3"], "the version of the format"] | UnsetType = UNSET
     backing_file: FileName | UnsetType = UNSET
-    backing_fmt: str | UnsetType = UNSET
+    backing_fmt: BlockdevDriver | UnsetType = UNSET
     cluster_size: Annotated[Size, "bytes in a cluster"] | UnsetType = UNSET
     preallocation: Annotated[Preallocation, "what is allocated at once"] | UnsetType = UNSET
     lazy_refcounts: Annotated[bool, "put off updates of reference counts"] | UnsetType = UNSET
     refcount_bits: Annotated[QInt, "width of a reference count"] | UnsetType = UNSET
-    compression_type: (
-        Annotated[Literal["zlib", "zstd"], "how clusters are compressed"] | UnsetType
-    ) = UNSET
+    compression_type: Annotated[Qcow2Compression, "how clusters are compressed"] | UnsetType = UNSET
 
 
 AnyCreateOptions = (

@@ -53,6 +53,8 @@ class BlockdevSnapshotSync(Request, kw_only=True, tag="blockdev-snapshot-sync"):
 class BlockdevSnapshot(Request, kw_only=True, tag="blockdev-snapshot"):
     """Put an overlay node, already open without a backing file, on top of a node."""
 
+    features = ("allow-write-only-overlay",)
+
     node: Annotated[DeviceName, "what gets an overlay"]
     overlay: Annotated[NodeName, "the overlay"]
 

@@ -57,7 +57,7 @@ class JobInfo(Result, kw_only=True):
 class BlockJobInfo(Result, kw_only=True):
     """``query-block-jobs``; lengths are bytes, speed bytes a second."""
 
-    type: JobType
+    type: str
     device: str
     len: int
     offset: int

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from monitor.engine.schema.base import Request, Result
+from monitor.engine.schema.blockdev import DetectZeroes
+from monitor.engine.schema.image import BlockDirtyInfo, ImageInfoSpecificQcow2, SnapshotInfo
 from monitor.engine.schema.job import IoStatus
 
 
@@ -25,8 +27,9 @@ class ImageInfo(Result, kw_only=True):
     backing_filename: str | UnsetType = UNSET
     full_backing_filename: str | UnsetType = UNSET
     backing_filename_format: str | UnsetType = UNSET
+    snapshots: list[SnapshotInfo] | UnsetType = UNSET
     backing_image: ImageInfo | UnsetType = UNSET
-    format_specific: dict[str, Any] | UnsetType = UNSET
+    format_specific: ImageInfoSpecificQcow2 | UnsetType = UNSET
 
 
 class CacheInfo(Result, kw_only=True):
@@ -45,7 +48,7 @@ class BlockDeviceInfo(msgspec.Struct, kw_only=True):
     backing_file: str | UnsetType = UNSET
     backing_file_depth: int
     encrypted: bool = False
-    detect_zeroes: str
+    detect_zeroes: DetectZeroes
     bps: int = 0
     bps_rd: int = 0
     bps_wr: int = 0
@@ -53,8 +56,25 @@ class BlockDeviceInfo(msgspec.Struct, kw_only=True):
     iops_rd: int = 0
     iops_wr: int = 0
     image: ImageInfo
+    bps_max: int | UnsetType = UNSET
+    bps_rd_max: int | UnsetType = UNSET
+    bps_wr_max: int | UnsetType = UNSET
+    iops_max: int | UnsetType = UNSET
+    iops_rd_max: int | UnsetType = UNSET
+    iops_wr_max: int | UnsetType = UNSET
+    bps_max_length: int | UnsetType = UNSET
+    bps_rd_max_length: int | UnsetType = UNSET
+    bps_wr_max_length: int | UnsetType = UNSET
+    iops_max_length: int | UnsetType = UNSET
+    iops_rd_max_length: int | UnsetType = UNSET
+    iops_wr_max_length: int | UnsetType = UNSET
+    iops_size: int | UnsetType = UNSET
+    group: str | UnsetType = UNSET
     cache: CacheInfo
     write_threshold: int = 0
+    dirty_bitmaps: list[BlockDirtyInfo] | UnsetType = msgspec.field(
+        default=UNSET, name="dirty-bitmaps"
+    )
 
 
 class BlockInfo(msgspec.Struct, kw_only=True):
@@ -70,9 +90,13 @@ class BlockInfo(msgspec.Struct, kw_only=True):
     io_status: IoStatus | UnsetType = msgspec.field(default=UNSET, name="io-status")
 
 
+GraphNodeType = Literal["block-backend", "block-job", "block-driver"]
+Permission = Literal["consistent-read", "write", "write-unchanged", "resize"]
+
+
 class GraphNode(Result, kw_only=True):
     id: int
-    type: str  # block-backend, block-job, block-driver
+    type: GraphNodeType
     name: str
 
 
@@ -80,8 +104,8 @@ class GraphEdge(Result, kw_only=True):
     parent: int
     child: int
     name: str
-    perm: list[str]
-    shared_perm: list[str]
+    perm: list[Permission]
+    shared_perm: list[Permission]
 
 
 class BlockGraph(Result, kw_only=True):
@@ -106,4 +130,5 @@ class QueryNamedBlockNodes(Request, kw_only=True, tag="query-named-block-nodes")
 class QueryBlockGraph(Request, kw_only=True, tag="x-debug-query-block-graph"):
     """Nodes, drives, jobs and the edges between them, with permissions."""
 
+    features = ("unstable",)
     returns = BlockGraph

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from monitor.engine.schema.image import ImageInfoSpecificQcow2
 from monitor.engine.schema.job import JobInfo, QueryBlockJobs, QueryJobs
 from monitor.engine.schema.monitor import QueryVersion, VersionInfo, VersionTriple
 from monitor.engine.schema.query import CacheInfo, ImageInfo, QueryBlock, QueryNamedBlockNodes
@@ -105,7 +108,7 @@ def test_details_are_qemu_imgs() -> None:
         backing_filename="base",
         full_backing_filename="dir/base",
         backing_filename_format="raw",
-        format_specific=specific,
+        format_specific=msgspec.convert(specific, ImageInfoSpecificQcow2),
         backing_image=ImageInfo(filename="dir/base", format="raw", virtual_size=512),
     )
     text, _ = typed("info block -v", {QueryBlock: [drive("d0", inserted=device(image=top))]})
