@@ -223,11 +223,12 @@ class StreamJob(BlockJob):
     def _walk(self, length: int, copiers: Copiers) -> None:
         offset = 0
         while offset < length or copiers.pending:
-            self._rest(copiers)
-            one_by_one = self.speed and copiers.pending
-            if offset == length or copiers.full or one_by_one:
+            self._rest(copiers)  # may take all of them back
+            if copiers.pending and (offset == length or copiers.full or self.speed):
                 self._take(copiers)
                 continue
+            if offset == length:
+                return
             try:
                 piece = self._piece_at(offset, length)
             except OSError as error:

@@ -608,6 +608,35 @@ def test_a_paused_job_copies_nothing() -> None:
     run(main())
 
 
+def test_paused_when_all_is_under_way() -> None:
+    """The last pieces come back while the job comes to rest; nothing is left to take after it."""
+
+    async def main() -> None:
+        bench = Bench()
+        base = bench.layer("base", 2 * MIB)
+        put(base, 0, b"b" * 2 * MIB)
+        reads: list[int] = []
+        go_on = threading.Event()
+
+        def hold(operation: str, offset: int, length: int) -> None:
+            if operation == "read":
+                reads.append(offset)
+                go_on.wait(20)
+
+        overlay(base).before = hold
+        bench.layer("top", 2 * MIB, base)
+        await bench.stream()
+        await until(lambda: len(reads) == 2)  # both pieces of the disk
+        await bench.engine.execute(BlockJobPause(device="s0"))
+        go_on.set()
+        assert (await bench.engine.job_ended("s0")).status == "paused"
+        await bench.engine.execute(BlockJobResume(device="s0"))
+        ended = await bench.engine.job_ended("s0")
+        assert (ended.error, ended.current) == (None, 2 * MIB)
+
+    run(main())
+
+
 def test_drained_sections_while_it_streams() -> None:
     async def main() -> None:
         bench = Bench()
