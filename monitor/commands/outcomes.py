@@ -21,15 +21,28 @@ CANCELLED = "Operation canceled"
 
 MAX_KEPT = 1000
 
+_NEXT = {
+    "ready": "block_job_complete {job} finishes it",
+    "standby": "block_job_resume {job} lets it go on",
+    "pending": "job-finalize id={job} lets it finish",
+    "paused": "block_job_resume {job} lets it go on",
+}
+
+
+def standing(job: str, status: str) -> str:
+    """What is said of a job that takes a verb to go on: its status, and the command for it."""
+    return f"is {status}: {_NEXT[status].format(job=job)}"
+
 
 @dataclass
 class Outcome:
-    """``claimed`` once someone waited for the job and was told."""
+    """``claimed`` once someone waited for the job and was told. ``born`` orders jobs by age."""
 
     job: str
     result: Result
     error: str | None = None
     claimed: bool = False
+    born: int = 0
 
 
 class Outcomes:
@@ -37,6 +50,8 @@ class Outcomes:
 
     def __init__(self, engine: Engine) -> None:
         self._outcomes: dict[str, Outcome] = {}
+        self._born: dict[str, int] = {}  # of the jobs that live
+        self._births = 0
         self._handlers = {
             "JOB_STATUS_CHANGE": self._on_status,
             "BLOCK_JOB_COMPLETED": self._on_completed,
@@ -49,16 +64,25 @@ class Outcomes:
         return self._outcomes.get(job)
 
     def record(self, job: str, result: Result, error: str | None = None) -> Outcome:
-        outcome = Outcome(job, result, error)
+        outcome = Outcome(job, result, error, born=self.born(job))
         self._outcomes.pop(job, None)
         self._outcomes[job] = outcome
         if len(self._outcomes) > MAX_KEPT:
             del self._outcomes[next(iter(self._outcomes))]
         return outcome
 
+    def born(self, job: str) -> int:
+        """A number that is larger for jobs that began later."""
+        ended = self._outcomes.get(job)
+        return self._born.get(job, ended.born if ended is not None else 0)
+
+    def unclaimed(self) -> list[Outcome]:
+        """Jobs that have ended and that nobody was told of by ``wait``."""
+        return [outcome for outcome in self._outcomes.values() if not outcome.claimed]
+
     def unclaimed_failures(self) -> Iterable[Outcome]:
-        """Jobs that failed and that nobody was told of by ``wait``, oldest first."""
-        return [o for o in self._outcomes.values() if o.result == "failed" and not o.claimed]
+        """Those of them that failed."""
+        return [outcome for outcome in self.unclaimed() if outcome.result == "failed"]
 
     def _on_event(self, event: Event) -> None:
         handler = self._handlers.get(event.name)
@@ -66,8 +90,13 @@ class Outcomes:
             handler(event)
 
     def _on_status(self, event: Event) -> None:
+        job = str(event.data["id"])
         if event.data["status"] == "created":
-            self._outcomes.pop(str(event.data["id"]), None)
+            self._outcomes.pop(job, None)
+            self._births += 1
+            self._born[job] = self._births
+        elif event.data["status"] == "null":
+            self._born.pop(job, None)
 
     def _on_completed(self, event: Event) -> None:
         error = event.data.get("error")

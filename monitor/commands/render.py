@@ -42,7 +42,7 @@ def note_line(event: Event) -> str | None:
 
 _NOTES: dict[str, Any] = {
     "X_BLKMON_NODE_DROPPED": lambda data: (
-        f"node '{data['node-name']}' was dropped: nothing uses it"
+        f"Node '{data['node-name']}' was dropped: nothing uses it"
     ),
     "X_BLKMON_NOTE": lambda data: str(data["text"]),
     "X_BLKMON_CLOSE_FAILED": lambda data: f"closing failed: {data['error']}",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from monitor.commands.errors import JobFailed, JobStandsStill, WaitTimedOut
-from monitor.commands.outcomes import CANCELLED, Outcomes, Result, outcomes_of
+from monitor.commands.outcomes import CANCELLED, Outcomes, Result, outcomes_of, standing
 from monitor.commands.registry import Answer, Session, command
 from monitor.engine.errors import JobNotActive
 
@@ -31,8 +31,10 @@ class End:
     def line(self) -> str:
         if self.result == "failed":
             return JobFailed(self.job, self.error or "").text
-        verb = {"completed": "", "cancelled": "was "}.get(self.result, "is ")
-        return f"Job '{self.job}' {verb}{self.result}"
+        return f"Job '{self.job}' {_WORDS.get(self.result) or standing(self.job, self.result)}"
+
+
+_WORDS = {"completed": "completed", "cancelled": "was cancelled"}
 
 
 @command(
@@ -41,17 +43,17 @@ class End:
     help="wait until jobs have ended",
     params="[job... | all] [--timeout seconds]",
     hmp=False,
-    details="Without a name, for all jobs. A job that is ready or pending is not waited for any\n"
-    "longer, since it takes a verb to end it. A failed job is an error (a script ends with\n"
-    "status 4), also when it ended before anyone waited; so is a timeout, which leaves the job\n"
-    "running, and a paused job.",
+    details="Without a name, for all jobs; those that ended while nobody waited are told of, too.\n"
+    "A job that is ready or pending is not waited for any longer, since it takes a verb to\n"
+    "end it. A failed job is an error (a script ends with status 4); so is a timeout, which\n"
+    "leaves the job running, and a paused job.",
     example="wait d0 --timeout 60",
     arguments_help={"timeout": "seconds, or with a unit: 500ms"},
 )
 async def wait(session: Session, jobs: list[str], timeout: float | None) -> Answer:
     outcomes = outcomes_of(session.engine)
     names = _all(session.engine, outcomes) if not jobs or ALL in jobs else list(dict.fromkeys(jobs))
-    ends = await _ends(session.engine, outcomes, names, timeout)
+    ends = await _ends(session, outcomes, names, timeout)
     bad = [end for end in ends if end.result in ("failed", "paused")]
     if bad:
         for end in ends:
@@ -65,9 +67,10 @@ async def wait(session: Session, jobs: list[str], timeout: float | None) -> Answ
 
 
 def _all(engine: Engine, outcomes: Outcomes) -> list[str]:
-    """Every job, and those whose failure nobody was told of."""
-    failed = [outcome.job for outcome in outcomes.unclaimed_failures()]
-    return list(dict.fromkeys([*failed, *(job.id for job in engine.jobs())]))
+    """Every job, and those that ended while nobody waited, in the order in which they began."""
+    ended = [outcome.job for outcome in outcomes.unclaimed()]
+    names = dict.fromkeys([*ended, *(job.id for job in engine.jobs())])
+    return sorted(names, key=outcomes.born)
 
 
 def _error(end: End) -> JobFailed | JobStandsStill:
@@ -77,21 +80,25 @@ def _error(end: End) -> JobFailed | JobStandsStill:
 
 
 async def _ends(
-    engine: Engine, outcomes: Outcomes, names: list[str], timeout: float | None
+    session: Session, outcomes: Outcomes, names: list[str], timeout: float | None
 ) -> list[End]:
-    """The end of each job. Raises WaitTimedOut, JobNotActive."""
+    """The end of each job. Raises WaitTimedOut, when it has told of those that did end, and
+    JobNotActive."""
     import asyncio
 
-    waiting = {name: asyncio.ensure_future(_end(engine, outcomes, name)) for name in names}
+    waiting = {n: asyncio.ensure_future(_end(session.engine, outcomes, n)) for n in names}
     if not waiting:
         return []
     try:
         await asyncio.wait(waiting.values(), timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
         _raise_first(waiting)
-        for name, task in waiting.items():
-            if not task.done():
-                raise WaitTimedOut(name, timeout or 0.0)
-        return [task.result() for task in waiting.values()]
+        late = [name for name, task in waiting.items() if not task.done()]
+        ends = [task.result() for task in waiting.values() if task.done()]
+        if late:
+            for end in ends:
+                session.print(end.line)
+            raise WaitTimedOut(late[0], timeout or 0.0)
+        return ends
     finally:
         for task in waiting.values():
             task.cancel()

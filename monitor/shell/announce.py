@@ -14,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from monitor.commands.outcomes import standing
 from monitor.commands.render import note_line
 from monitor.engine.api import Event, JobSnapshot
 
 # Events whose news is in another one's line, or in the toolbar.
 _NOTES = "X_BLKMON_"
 """What the names of events begin with that are there for people."""
+_STANDING = frozenset({"JOB_STATUS_CHANGE", "BLOCK_JOB_PENDING"})
 _CANCELLED = os.strerror(errno.ECANCELED)
 
 _QUIET = frozenset({"BLOCK_JOB_READY", "SHUTDOWN"})
@@ -33,6 +35,11 @@ class _Outcome:
     error: str | None = None
     cancelled: bool = False
     aborting: bool = False
+
+
+def told_by_wait(event: Event) -> str | None:
+    """The job whose end (or standstill) ``event`` is; ``wait`` tells it, where one waits."""
+    return str(event.data["id"]) if event.name in _STANDING else None
 
 
 class Announcer:
@@ -65,9 +72,9 @@ class Announcer:
             outcome.cancelled |= job.error == _CANCELLED
         if status == "aborting":
             outcome.aborting = True
-        name = f"job '{job_id}' ({outcome.kind})"
+        name = f"Job '{job_id}' ({outcome.kind})"
         if status == "ready":
-            return f"{name} is ready: block_job_complete {job_id} finishes it"
+            return f"{name} {standing(job_id, status)}"
         if status == "concluded":
             return f"{name} {_ending(outcome)}"
         return None
@@ -75,9 +82,7 @@ class Announcer:
     def _on_block_job_pending(self, data: Any) -> str:
         # Only for a job that waits for a person: one with auto-finalize passes through in silence.
         job_id = data["id"]
-        return (
-            f"job '{job_id}' ({data['type']}) is pending: job-finalize id={job_id} lets it finish"
-        )
+        return f"Job '{job_id}' ({data['type']}) {standing(job_id, 'pending')}"
 
     def _on_block_job_completed(self, data: Any) -> None:
         outcome = self._outcomes.setdefault(str(data["device"]), _Outcome())
@@ -95,7 +100,7 @@ class Announcer:
             return None
         job_id = data["device"]
         return (
-            f"job '{job_id}' stopped at a {data['operation']} error: "
+            f"Job '{job_id}' stopped at a {data['operation']} error: "
             f"block_job_resume {job_id} tries again"
         )
 

@@ -48,7 +48,7 @@ async def settle(engine: Engine, note: Callable[[str], None]) -> dict[str, str]:
             with contextlib.suppress(JobNotActive):  # it has ended, and dismissed itself
                 ended = await engine.job_ended(job.id)
                 if ended.status in _STUCK:
-                    note(f"job '{job.id}' is {ended.status}, {_STUCK[ended.status]}: cancelled")
+                    note(f"Job '{job.id}' is {ended.status}, {_STUCK[ended.status]}: cancelled")
                     cancelled.add(job.id)
                     await _cancel(engine, job.id)
     failures = {outcome.job: str(outcome.error) for outcome in outcomes.unclaimed_failures()}

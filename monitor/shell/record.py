@@ -3,9 +3,9 @@
 A ``Recorder`` cuts a session into entries, one a typed line, for whoever wants them: a file
 (``FileRecorder``) or a replay, which compares them with a file's.
 
-What a background job does is not told when it happens, which no two runs agree on, but at the end
-of a command that has waited for it: then it has surely happened. Of several jobs it is told in the
-order in which they began.
+How a background job ends is told by the ``wait`` that waited for it. What it does before is not
+told when it happens, which no two runs agree on, but at the end of that ``wait``: then it has
+surely happened. Of several jobs it is told in the order in which they began.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from monitor.engine.api import Engine, Event
-from monitor.shell.announce import Announcer
+from monitor.shell.announce import Announcer, told_by_wait
 from monitor.shell.jobs import waited_for
 from monitor.shell.masks import Bindings, escape
 from monitor.shell.session import CONTINUATION, PROMPT, printable
@@ -96,7 +96,7 @@ class _News:
         if job is not None:
             self._follow(job, event.data.get("status"))
         line = self._announcer.line(event)
-        if line is not None:
+        if line is not None and told_by_wait(event) is None:
             self._lines.append((job, line))
 
     def _follow(self, job: str, status: str | None) -> None:

@@ -22,7 +22,7 @@ from monitor.engine.api import Engine, Event
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.job import JobCancel
 from monitor.shell import guard
-from monitor.shell.announce import Announcer
+from monitor.shell.announce import Announcer, told_by_wait
 from monitor.shell.disks import setup_lines
 from monitor.shell.foreground import Foreground
 from monitor.shell.history import StateHistory, history_path
@@ -123,6 +123,7 @@ class PromptSession(Dialogue):
         self._announcer = Announcer(engine.jobs)
         self._foreground = Foreground(screen, self)
         self._running: Invocation | None = None
+        self._waits: list[Invocation] = []  # in front or detached
         self._older_jobs: set[str] = set()
         self._typed = ""
         self._undisturbed = False  # whether the typed line still stands right above
@@ -230,7 +231,13 @@ class PromptSession(Dialogue):
     async def carry_out(self, invocation: Invocation) -> Answer:
         if asyncio.current_task() is self._foreground.task:
             self._running = invocation
-        return await super().carry_out(invocation)
+        if invocation.name != "wait":
+            return await super().carry_out(invocation)
+        self._waits.append(invocation)
+        try:
+            return await super().carry_out(invocation)
+        finally:
+            self._waits.remove(invocation)
 
     def jobs(self) -> Sequence[str]:
         """For Ctrl-C: the jobs that the command in front waits for or has begun."""
@@ -289,6 +296,9 @@ class PromptSession(Dialogue):
     def _on_event(self, event: Event) -> None:
         self._poke()
         line = self._announcer.line(event)
+        job = told_by_wait(event)
+        if job is not None and any(waited_for(wait, job) for wait in self._waits):
+            return  # ``wait`` is about to say so
         if line is not None:
             self._undisturbed = False
             self._screen.print(line, "class:event")

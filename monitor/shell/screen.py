@@ -81,6 +81,7 @@ class Screen:
         self.answer = Buffer(name="answer", multiline=False)
         self.question = ""
         self.busy_note = ""
+        self._noted = ""
         self.typed_ahead: list[KeyPress] = []
         self._result: asyncio.Future[str] | None = None
         self._pending: StyleAndTextTuples = []
@@ -154,7 +155,11 @@ class Screen:
         """
         self.question = question
         self.answer.reset()
-        return await self._wait(Mode.ASK, replay=typed_ahead)
+        try:
+            return await self._wait(Mode.ASK, replay=typed_ahead)
+        finally:
+            if self._noted:
+                self.note(self._noted)
 
     async def _wait(self, mode: Mode, *, replay: bool) -> str:
         self.flush()
@@ -172,6 +177,8 @@ class Screen:
     def _enter(self, mode: Mode) -> None:
         self.mode = mode
         self.busy_note = ""
+        if mode is Mode.EDIT:
+            self._noted = ""
         if self._note_planned is not None:
             self._note_planned.cancel()
             self._note_planned = None
@@ -179,13 +186,15 @@ class Screen:
         self.app.invalidate()
 
     def note(self, text: str) -> None:
-        """``text`` stands where the prompt was, if the command still runs in a moment."""
+        """``text`` stands where the prompt was, if the command still runs in a moment; after a
+        question again."""
 
         def show() -> None:
             if self.mode is Mode.BUSY:
                 self.busy_note = text
                 self.app.invalidate()
 
+        self._noted = text
         if self._note_planned is not None:
             self._note_planned.cancel()
         self._note_planned = asyncio.get_running_loop().call_later(_BUSY_NOTE_AFTER, show)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
-from monitor.commands.outcomes import outcomes_of
 from monitor.commands.registry import Answer
 from monitor.commands.render import note_line
 from monitor.engine.api import Engine, Event
@@ -94,7 +93,6 @@ class ScriptSession(Session):
         self._err = err or sys.stderr
         self._place = ""
         self._printed: list[str] = []
-        outcomes_of(engine)  # remembers from now on how jobs end
         self._unsubscribe = engine.subscribe(self._on_event)
 
     @property

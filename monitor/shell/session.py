@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from monitor.commands.errors import Verbatim
+from monitor.commands.outcomes import outcomes_of
 from monitor.commands.registry import Answer
 from monitor.commands.render import render_result
 from monitor.engine.api import Engine
@@ -111,6 +112,7 @@ class Session(ABC):
         """True once ``quit`` was carried out: nothing more is to be run."""
         self.recorder: Recorder | None = None
         self._files: list[str] = []
+        outcomes_of(engine)  # remembers from now on how jobs end
 
     # -- output ------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ def test_throttled_stream_in_the_toolbar_then_at_full_speed(start: Start, chain:
     t.send("block_job_set_speed ")
     t.until(lambda t: any(re.match(r" +d0 +stream \d+% running", line) for line in t.lines))
     t.send("d0 0\rwait d0\r")
-    t.until("job 'd0' (stream) completed")
+    t.until("Job 'd0' completed")
     t.until(at_prompt)
     t.until(lambda t: not job_row(t))
     t.send("quit\r")
@@ -79,7 +79,7 @@ def test_ctrl_c_cancels_the_stream_that_is_waited_for(start: Start, chain: Path)
     t.control("c")
     t.until("[d]etach, [c]ancel job d0, or keep [w]aiting?")
     t.send("c\r")
-    t.until("job 'd0' (stream) was cancelled")
+    t.until("Job 'd0' was cancelled")
     t.until(at_prompt)
     t.control("d")
     assert t.ended() == 0
@@ -90,7 +90,7 @@ def test_ctrl_c_cancels_the_stream_that_is_waited_for(start: Start, chain: Path)
 def test_a_node_that_nothing_uses_is_reported_when_it_goes(start: Start, chain: Path) -> None:
     t = start("--blockdev", '{"driver": "null-co", "node-name": "n1", "size": 1048576}')
     t.send("blockdev-snapshot-sync node-name=n1 snapshot-file=ov.qcow2 snapshot-node-name=ov\r")
-    t.until("node 'ov' was dropped: nothing uses it")
+    t.until("Node 'ov' was dropped: nothing uses it")
     t.until(at_prompt)
 
 

@@ -44,7 +44,7 @@ def test_errors_as_hmp_prints_them() -> None:
         (
             "X_BLKMON_NODE_DROPPED",
             {"node-name": "ov"},
-            "node 'ov' was dropped: nothing uses it",
+            "Node 'ov' was dropped: nothing uses it",
         ),
         ("X_BLKMON_NOTE", {"text": "warning: raw was guessed"}, "warning: raw was guessed"),
         ("X_BLKMON_CLOSE_FAILED", {"error": "a: No space"}, "closing failed: a: No space"),

@@ -137,10 +137,49 @@ def test_one_failure_among_others_leaves_the_others_told() -> None:
     assert session[0].lines == ["Job 'b' completed"]
 
 
-@pytest.mark.parametrize("status", ["ready", "pending"])
-def test_a_job_that_takes_a_verb_to_end(status: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "way_on"),
+    [
+        ("ready", "block_job_complete m0 finishes it"),
+        ("pending", "job-finalize id=m0 lets it finish"),
+    ],
+)
+def test_a_job_that_takes_a_verb_to_end(status: str, way_on: str) -> None:
     session = waited("wait m0", "m0", then=lambda engine: engine.move("m0", status))
-    assert session.text == f"Job 'm0' is {status}"
+    assert session.text == f"Job 'm0' is {status}: {way_on}"
+
+
+def test_jobs_that_ended_while_nobody_waited_are_told_once_and_in_order() -> None:
+    async def work() -> None:
+        engine = AnsweringEngine()
+        outcomes_of(engine)
+        for name in "abc":
+            engine.start(job(name, status="created"))
+        engine.end("c")
+        engine.end("a", cancelled=True)
+        session = FakeSession(engine)
+        asyncio.get_running_loop().call_soon(engine.end, "b")
+        await session.type("wait")
+        assert session.lines == ["Job 'a' was cancelled", "Job 'b' completed", "Job 'c' completed"]
+        await session.type("wait")
+        assert len(session.lines) == 3
+
+    run(work())
+
+
+def test_a_wait_that_times_out_tells_of_what_did_end() -> None:
+    async def work() -> None:
+        engine = AnsweringEngine()
+        outcomes_of(engine)
+        for name in "ab":
+            engine.start(job(name, status="created"))
+        engine.end("b")
+        session = FakeSession(engine)
+        with pytest.raises(WaitTimedOut) as caught:
+            await session.type("wait a b --timeout 0")
+        assert (session.lines, caught.value.job) == (["Job 'b' completed"], "a")
+
+    run(work())
 
 
 def test_a_job_without_events_of_its_own_tells_by_its_error() -> None:
@@ -163,7 +202,7 @@ def test_a_paused_job_is_not_waited_for() -> None:
 
     with pytest.raises(JobStandsStill) as caught:
         run(work())
-    assert caught.value.text == "Job 's0' is paused"
+    assert caught.value.text == "Job 's0' is paused: block_job_resume s0 lets it go on"
 
 
 def test_a_timeout_leaves_the_job_running() -> None:

@@ -37,7 +37,7 @@ def test_a_job_that_completes_says_so_once() -> None:
         engine.move("s0", "running")
         engine.end("s0")
 
-    assert heard(play) == ["job 's0' (stream) completed"]
+    assert heard(play) == ["Job 's0' (stream) completed"]
 
 
 def test_a_failure_says_why() -> None:
@@ -45,7 +45,7 @@ def test_a_failure_says_why() -> None:
         stream(engine)
         engine.end("s0", error="No space left on device")
 
-    assert heard(play) == ["job 's0' (stream) failed: No space left on device"]
+    assert heard(play) == ["Job 's0' (stream) failed: No space left on device"]
 
 
 def test_cancelled() -> None:
@@ -53,7 +53,7 @@ def test_cancelled() -> None:
         stream(engine)
         engine.end("s0", cancelled=True)
 
-    assert heard(play) == ["job 's0' (stream) was cancelled"]
+    assert heard(play) == ["Job 's0' (stream) was cancelled"]
 
 
 def test_ready_says_how_to_finish() -> None:
@@ -61,7 +61,7 @@ def test_ready_says_how_to_finish() -> None:
         engine.start(job("m0", type="mirror"))
         engine.move("m0", "ready")
 
-    assert heard(play) == ["job 'm0' (mirror) is ready: block_job_complete m0 finishes it"]
+    assert heard(play) == ["Job 'm0' (mirror) is ready: block_job_complete m0 finishes it"]
 
 
 def test_pending_matters_only_when_it_waits_for_a_person() -> None:
@@ -70,7 +70,7 @@ def test_pending_matters_only_when_it_waits_for_a_person() -> None:
         engine.move("s0", "pending", verbs=frozenset({"finalize"}))
         engine.emit("BLOCK_JOB_PENDING", type="stream", id="s0")
 
-    assert heard(play) == ["job 's0' (stream) is pending: job-finalize id=s0 lets it finish"]
+    assert heard(play) == ["Job 's0' (stream) is pending: job-finalize id=s0 lets it finish"]
 
 
 def test_a_job_that_is_no_block_job_tells_its_error_by_itself() -> None:
@@ -79,7 +79,7 @@ def test_a_job_that_is_no_block_job_tells_its_error_by_itself() -> None:
         engine.move("c0", "aborting", error="File exists")
         engine.move("c0", "concluded", error="File exists")
 
-    assert heard(play) == ["job 'c0' (create) failed: File exists"]
+    assert heard(play) == ["Job 'c0' (create) failed: File exists"]
 
 
 @pytest.mark.parametrize(("action", "lines"), [("stop", 1), ("ignore", 0), ("report", 0)])
@@ -89,7 +89,7 @@ def test_io_errors_are_told_when_the_job_waits_for_a_person(action: str, lines: 
             engine.emit("BLOCK_JOB_ERROR", device="s0", operation="write", action=action)
 
     assert heard(play) == lines * 3 * [
-        "job 's0' stopped at a write error: block_job_resume s0 tries again"
+        "Job 's0' stopped at a write error: block_job_resume s0 tries again"
     ]
 
 
@@ -97,7 +97,7 @@ def test_dropped_node() -> None:
     def play(engine: FakeEngine) -> None:
         engine.emit("X_BLKMON_NODE_DROPPED", node_name="ov")
 
-    assert heard(play) == ["node 'ov' was dropped: nothing uses it"]
+    assert heard(play) == ["Node 'ov' was dropped: nothing uses it"]
 
 
 def test_events_of_other_servers_are_shown_as_they_are() -> None:
@@ -114,4 +114,4 @@ def test_what_was_heard_of_a_job_is_forgotten_with_it() -> None:
         stream(engine)
         engine.end("s0")
 
-    assert heard(play)[-1] == "job 's0' (stream) completed"
+    assert heard(play)[-1] == "Job 's0' (stream) completed"

@@ -61,10 +61,10 @@ def test_what_jobs_do_is_told_when_a_command_has_waited() -> None:
         assert [entry.lines[-1:] for entry in entries[:2]] == [
             ["begun"], ["ended, but nobody has waited"]
         ]  # fmt: skip
-        assert entries[2].lines[-1] == "job 's0' (stream) failed: No space left on device"
-        assert entries[3].lines[-2:] == [
-            "job 's1' (stream) completed",
-            "node 'n0' was dropped: nothing uses it",
+        assert entries[2].lines == ["Error: Job 's0' failed: No space left on device"]
+        assert entries[3].lines == [
+            "Job 's1' completed",
+            "Node 'n0' was dropped: nothing uses it",
         ]
 
     asyncio.run(main())
@@ -82,9 +82,9 @@ def test_of_several_jobs_it_is_told_in_the_order_in_which_they_began() -> None:
         return entries[-1].lines
 
     told = asyncio.run(main(["a", "b", "c"]))
-    assert told[-3:] == [f"job '{name}' (stream) completed" for name in "abc"]
+    assert told == [f"Job '{name}' completed" for name in "abc"]
     for order in (["c", "b", "a"], ["b", "c", "a"]):
-        assert asyncio.run(main(order))[-3:] == told[-3:]
+        assert asyncio.run(main(order)) == told
 
 
 def test_a_dropped_node_is_told_at_once_when_no_job_is_at_work() -> None:
@@ -93,7 +93,7 @@ def test_a_dropped_node_is_told_at_once_when_no_job_is_at_work() -> None:
         session, entries = recorded(engine)
         engine.emit("X_BLKMON_NODE_DROPPED", node_name="n0")
         await session.enter("echo x")
-        assert entries[0].lines == ["x", "node 'n0' was dropped: nothing uses it"]
+        assert entries[0].lines == ["x", "Node 'n0' was dropped: nothing uses it"]
 
     asyncio.run(main())
 

@@ -52,7 +52,7 @@ def test_a_dropped_node_is_a_note_with_the_place() -> None:
         engine.emit("X_BLKMON_NODE_DROPPED", node_name="n0")
         engine.emit("JOB_STATUS_CHANGE", id="s0", status="running")
 
-    assert run(work) == (0, "", "blkmon: node 'n0' was dropped: nothing uses it\n")
+    assert run(work) == (0, "", "blkmon: Node 'n0' was dropped: nothing uses it\n")
 
 
 def test_at_the_end_a_job_that_runs_is_waited_for() -> None:
@@ -101,7 +101,7 @@ def test_at_the_end_a_job_that_needs_a_command_is_cancelled_and_said_so() -> Non
 
     status, _, err = run(work)
     assert status == Status.OK
-    assert err == "blkmon: job 'm0' is ready, only block_job_complete ends it: cancelled\n"
+    assert err == "blkmon: Job 'm0' is ready, only block_job_complete ends it: cancelled\n"
 
 
 def test_a_job_that_was_cancelled_is_no_failure() -> None:
