@@ -97,8 +97,12 @@ async def info_graph(session: Session) -> Answer:
 
 @command("info version", help="show the version of QEMU", example="info version")
 async def info_version(session: Session) -> Answer:
-    """HMP puts the package right behind the numbers; QEMU's own packages begin with a blank."""
+    """The numbers, and the package in brackets as ``qemu-img --version`` has it: HMP puts it right
+    behind the numbers (``7.2.22Debian 1:7.2…``)."""
     version = await session.engine.execute(QueryVersion())
     numbers = version.qemu
-    text = f"{numbers.major}.{numbers.minor}.{numbers.micro}{version.package}"
+    text = f"{numbers.major}.{numbers.minor}.{numbers.micro}"
+    package = version.package.strip()
+    if package:
+        text += f" {package}" if package.startswith("(") else f" ({package})"
     return Answer(version, lambda: text)

@@ -74,6 +74,8 @@ def run_scripts(options: argparse.Namespace) -> int:
 
 
 def _sources(options: argparse.Namespace) -> list[Source]:
+    if options.files == ["-"] and not (options.commands or options.check):
+        return []  # a pipe, with another name
     sources = [Source.file(path) for path in options.files]
     sources += [Source.command(text, number) for number, text in enumerate(options.commands, 1)]
     if options.check and not sources:

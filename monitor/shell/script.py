@@ -169,7 +169,15 @@ class ScriptSession(Session):
         self.status = self.status or status
 
     def _report(self, place: str, error: MonitorError) -> None:
-        _say(self._err, f"{place}: Error: {error_text(error, marked=True)}")
+        if hasattr(error, "errors"):
+            report_mistakes(error, self._err)
+            return
+        text = error_text(error, marked=True)
+        if isinstance(error, ScriptStopped):
+            # Told where it happened, as the failure of any other command.
+            text, place = f"{text}\nsourced at {place}", error.place
+            text = text.removeprefix(f"{place}: ")
+        _say(self._err, f"{place}: Error: {text}")
 
     def file_failed(self, path: str, invocation: Invocation, error: MonitorError) -> None:
         if not self.options.keep_going:

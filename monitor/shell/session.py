@@ -73,12 +73,25 @@ class AlreadyRunning(RequestError):
 
 
 class ScriptStopped(RequestError):
-    """A command of a file that ``source`` runs has failed; ``reason`` keeps its caret and hint."""
+    """A command of a file that ``source`` runs has failed. Its mark and hint are those of the
+    command's own error."""
 
     template = "{path}:{line}: {reason}"
     path: str
     line: int
     reason: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.path}:{self.line}"
+
+    def caret(self) -> str | None:
+        """Nobody has seen the line: it is shown wherever the error is told."""
+        return self.mark.caret() if self.mark is not None else None
+
+    def sourced_at(self, place: str) -> None:
+        """The file was run by the command at ``place``."""
+        self.hint = "\n".join(part for part in (self.hint, f"sourced at {place}") if part)
 
 
 class CannotRecord(RequestError):
@@ -223,9 +236,17 @@ class Session(ABC):
     def file_failed(self, path: str, invocation: Invocation, error: MonitorError) -> None:
         """A command of a file that ``source`` runs has failed: the file ends there.
 
-        Raises ScriptStopped; the next one up adds its own place.
+        Raises ScriptStopped, to which a file that runs this one adds its own place; ScriptErrors
+        name their places themselves.
         """
-        raise ScriptStopped(path, invocation.line, error_text(error)) from error
+        if isinstance(error, ScriptStopped):
+            error.sourced_at(f"{path}:{invocation.line}")
+            raise error
+        if hasattr(error, "errors"):
+            raise error
+        stopped = ScriptStopped(path, invocation.line, error.text)
+        stopped.mark, stopped.hint = error.mark, error.hint
+        raise stopped from error
 
     # -- recording ---------------------------------------------------------------------------
 

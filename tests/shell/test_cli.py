@@ -292,14 +292,23 @@ def test_a_sourced_file_tells_where_it_failed(run: Run, tmp_path: Path) -> None:
     (tmp_path / "outer").write_text("source inner\necho not reached\n")
     ended = run("outer")
     assert (ended.returncode, ended.stdout) == (1, "in\n")
-    assert ended.stderr == "outer:1: Error: inner:3: Device 'd9' not found\n"
+    assert ended.stderr == (
+        "inner:3: Error: Device 'd9' not found\ndrive_del d9\n          ^^\nsourced at outer:1\n"
+    )
+
+
+def test_mistakes_of_a_sourced_file_are_told_as_those_of_a_script(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "inner").write_text("echo in\nbogus\n")
+    ended = run("-c", "source inner")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "inner:2: Error: unknown command: 'bogus'\nbogus\n^^^^^\n"
 
 
 def test_a_file_that_sources_itself(run: Run, tmp_path: Path) -> None:
     (tmp_path / "me").write_text("source me\n")
     ended = run("-c", "source me")
     assert ended.returncode == 1
-    assert "me:1: 'me' is being run already" in ended.stderr
+    assert ended.stderr == ("me:1: Error: 'me' is being run already\nsourced at <command 1>:1\n")
 
 
 def test_quit_ends_the_script(run: Run) -> None:
@@ -351,8 +360,11 @@ def test_standard_streams_that_are_closed(
 # -- a conversation ------------------------------------------------------------------------------
 
 
-def test_each_result_comes_before_the_next_line_is_read(talk: Callable[..., Any]) -> None:
-    process = talk()
+@pytest.mark.parametrize("arguments", [(), ("-",)])
+def test_each_result_comes_before_the_next_line_is_read(
+    talk: Callable[..., Any], arguments: tuple[str, ...]
+) -> None:
+    process = talk(*arguments)
     for number in range(3):
         process.stdin.write(f"echo {number}\n")
         process.stdin.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from monitor.engine.schema.image import ImageInfoSpecificQcow2
 from monitor.engine.schema.job import JobInfo, QueryBlockJobs, QueryJobs
@@ -176,6 +177,14 @@ def test_jobs() -> None:
     assert typed("info jobs", {QueryJobs: []})[0] == "No active jobs"
 
 
-def test_the_version_stands_before_the_package() -> None:
-    version = VersionInfo(qemu=VersionTriple(major=7, minor=2, micro=0), package=" (blkmon)")
-    assert typed("info version", {QueryVersion: version})[0] == "7.2.0 (blkmon)"
+@pytest.mark.parametrize(
+    ("package", "text"),
+    [
+        ("blkmon 0.1.0", "7.2.0 (blkmon 0.1.0)"),
+        (" (v7.2.0)", "7.2.0 (v7.2.0)"),
+        ("", "7.2.0"),
+    ],
+)
+def test_the_version_stands_before_the_package(package: str, text: str) -> None:
+    version = VersionInfo(qemu=VersionTriple(major=7, minor=2, micro=0), package=package)
+    assert typed("info version", {QueryVersion: version})[0] == text

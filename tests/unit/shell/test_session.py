@@ -81,6 +81,25 @@ def test_mistakes_of_a_sourced_file_name_their_places(tmp_path: Path) -> None:
     assert lines[3].startswith(f"{script}:3:6: unknown command: 'info nothing'")
 
 
+def test_a_command_of_a_sourced_file_is_shown_with_its_caret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("inner").write_text("echo in\nblock_job_cancel s9\necho not reached\n")
+    Path("outer").write_text("source inner\n")
+
+    async def work(session: Typist) -> None:
+        await session.enter("source outer")
+
+    said = [
+        "Error: inner:2: Block job 's9' not found",
+        "block_job_cancel s9",
+        "                 ^^",
+        "sourced at outer:1",
+    ]
+    assert typed(work) == ["in", "\n".join(said)]
+
+
 def test_files_that_source_each_other_say_the_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,7 +113,7 @@ def test_files_that_source_each_other_say_the_way(
 
     assert typed(work) == [
         "in a",
-        "Error: a:2: b:1: 'a' is being run already",
+        "Error: b:1: 'a' is being run already\nsourced at a:2",
         "Error: Could not open 'missing': No such file or directory",
     ]
 
