@@ -1,0 +1,29 @@
+"""What docs/ refers to exists: tests by their names, transcripts, source files, other pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"])
+
+_TEST = re.compile(r"`((?:unit|interop|shell|conformance)/[\w/]+\.py)(?:::(\w+))?`")
+_PATH = re.compile(r"`((?:monitor|transcripts|tests|bench)/[\w/.-]*)`")
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    missing = [f"{path}::{name}" for path, name in _TEST.findall(text) if not _has(path, name)]
+    missing += [path for path in _PATH.findall(text) if not (ROOT / path).exists()]
+    missing += [link for link in _LINK.findall(text) if not (page.parent / link).exists()]
+    assert missing == []
+
+
+def _has(path: str, name: str) -> bool:
+    file = ROOT / "tests" / path
+    return file.is_file() and (not name or f"def {name}(" in file.read_text(encoding="utf-8"))
