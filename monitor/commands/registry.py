@@ -6,7 +6,7 @@ completion, ``help`` and the reference in docs/ read the same declaration.
 
 The pattern is a comma separated list of arguments in order, in the letters of QEMU's HMP::
 
-    force:-f,device:B,speed:o?        block_job_cancel [-f] device [speed]
+    nodes:-n,verbose:-v,device:B?     info block [-n] [-v] [device]
 
     -x   a flag (``name`` is true when given)
     B    a drive or node             N   a node              D   a drive
@@ -16,6 +16,7 @@ The pattern is a comma separated list of arguments in order, in the letters of Q
     i    an integer                  o   a size; without a unit it counts MiB
     z    a size; without a unit it counts bytes
     b    on or off                   e(a|b|c)  one of the listed words
+    T    a time in seconds, or with a unit (500ms)
     O    an option string as -drive takes it (key=value,…), kept as text
     O/create   the same with the options of a new image
     K    any number of key=value words (dotted keys, JSON values), a dict

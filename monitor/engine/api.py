@@ -106,7 +106,8 @@ class Engine(ABC):
 
     @abstractmethod
     def names(self, kind: str, verb: str = "") -> Iterable[Name]:
-        """Names of a kind of ``schema.base.Names.KINDS`` that exist now. No I/O, never waits.
+        """Names of a kind of ``schema.base.Names.KINDS`` that exist now; none of files, which the
+        front end looks for itself, and none of new names. No I/O, never waits.
 
         It is asked at each key: with thousands of names a ``NameList`` is the answer.
         For jobs, ``verb`` narrows to those that accept it now.
