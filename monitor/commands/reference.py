@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from monitor.commands.help import argument_table
 from monitor.commands.registry import Command, commands
-from monitor.commands.requesthelp import arguments, synopsis
-from monitor.engine.schema.base import Request, request_types
+from monitor.commands.requesthelp import arguments, synopsis, table
+from monitor.engine.schema.base import Request, fields_of, request_types
+from monitor.engine.schema.events import EventData, event_types
 
 HEAD = """\
 # Commands
@@ -33,9 +34,14 @@ QMP's, typed as in `qmp-shell`: `NAME key=value…`, dotted keys for nested memb
 value begins with `{` or `[`. Numbers are bytes without a unit. Those named `x-blkmon-…` are not in
 QMP."""
 
+EVENTS = """\
+## Events
+
+What QMP clients hear. Those named `X_BLKMON_…` are not in QMP."""
+
 
 def reference() -> str:
-    """The whole file: human commands, then requests, each in alphabetical order."""
+    """The whole file: human commands, requests, events, each in alphabetical order."""
     parts = [HEAD, HUMAN]
     human = {declared.name: declared for declared in commands().values()}
     for name in sorted(human):
@@ -43,6 +49,9 @@ def reference() -> str:
     parts.append(REQUESTS)
     for name, request in sorted(request_types().items()):
         parts += _request(name, request)
+    parts.append(EVENTS)
+    for name, event in sorted(event_types().items()):
+        parts += _event(name, event)
     return "\n\n".join(parts) + "\n"
 
 
@@ -64,10 +73,15 @@ def _request(name: str, request: type[Request]) -> Iterator[str]:
     yield f"### {name}"
     yield _fence(synopsis(request))
     yield inspect.getdoc(request) or ""
-    for table in arguments(request):
-        yield _fence(table)
+    yield from map(_fence, arguments(request))
     if request.example:
         yield f"Example:\n\n{_fence(request.example)}"
+
+
+def _event(name: str, event: type[EventData]) -> Iterator[str]:
+    yield f"### {name}"
+    yield inspect.getdoc(event) or ""
+    yield _fence(table(fields_of(event)))
 
 
 def _fence(text: str) -> str:

@@ -30,18 +30,18 @@ def arguments(request: type[Request]) -> list[str]:
     members = fields_of(request)
     if request.flattened:
         return list(_variants(next(m for m in members if m.attribute == request.flattened)))
-    return [_table(members)] if members else []
+    return [table(members)] if members else []
 
 
 def _variants(member: Field) -> Iterable[str]:
     """The members that every driver has, then those of each driver."""
     structs = {str(struct.__struct_config__.tag): struct for struct in get_args(member.type)}
     shared = fields_of(_base(structs.values()))
-    yield _table(shared)
+    yield table(shared)
     known = {field.name for field in shared}
     for tag in sorted(structs):
         own = [field for field in fields_of(structs[tag]) if field.name not in known]
-        yield f"driver={tag}\n{_table(own)}".rstrip()
+        yield f"driver={tag}\n{table(own)}".rstrip()
 
 
 def _base(structs: Iterable[Any]) -> Any:
@@ -50,7 +50,8 @@ def _base(structs: Iterable[Any]) -> Any:
     return next(base for base in first.__mro__ if all(issubclass(o, base) for o in others))
 
 
-def _table(members: Iterable[Field]) -> str:
+def table(members: Iterable[Field]) -> str:
+    """Members of a struct, a line each: name, whether it may be missing, what it is, its values."""
     rows = [row for member in members for row in _rows(member)]
     width = max((len(name) for name, _ in rows), default=0)
     return "\n".join(f"  {name:{width}}  {notes}".rstrip() for name, notes in rows)

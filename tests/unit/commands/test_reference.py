@@ -9,6 +9,7 @@ import pytest
 from monitor.commands.reference import reference
 from monitor.commands.registry import commands
 from monitor.engine.schema.base import request_types
+from monitor.engine.schema.events import event_types
 
 FILE = Path(__file__).parents[3] / "docs" / "commands.md"
 
@@ -20,7 +21,12 @@ def test_the_file_is_up_to_date() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted({declared.name for declared in commands().values()} | request_types().keys())
+    "name",
+    sorted(
+        {declared.name for declared in commands().values()}
+        | request_types().keys()
+        | event_types().keys()
+    ),
 )
-def test_everything_that_can_be_typed_has_a_heading(name: str) -> None:
+def test_everything_has_a_heading(name: str) -> None:
     assert f"\n### {name}\n" in reference()
