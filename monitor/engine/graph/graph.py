@@ -63,6 +63,8 @@ class Graph:
 
     def __init__(self, emit: Emit, policy: OpenPolicy | None = None) -> None:
         self.nodes: dict[str, Node] = {}
+        self._opening: dict[str, Node] = {}
+        """Nodes that are not open yet: their names are taken, but nobody finds them."""
         self.drives: dict[str, Drive] = {}
         self.clients: set[Client] = set()
         self.emit = emit
@@ -104,17 +106,20 @@ class Graph:
             while True:
                 self._generated += 1
                 name = f"#block{self._generated:03}"
-                if name not in self.nodes:
+                if not self._is_taken(name):
                     return name
         if not well_formed(wanted):
             raise InvalidNodeName(wanted)
         if wanted in self.drives:
             raise NodeNameIsDevice(wanted)
-        if wanted in self.nodes:
+        if self._is_taken(wanted):
             raise DuplicateNodeName(wanted)
         if len(wanted) > 31:
             raise NodeNameTooLong(wanted)
         return wanted
+
+    def _is_taken(self, name: str) -> bool:
+        return name in self.nodes or name in self._opening
 
     # -- waiting for disks -------------------------------------------------------------------
 
@@ -225,7 +230,13 @@ class Graph:
         self.emit("BLOCK_IMAGE_CORRUPTED", {**data, **named})
 
     def insert(self, node: Node) -> None:
-        self.nodes[node.name] = node
+        """A new node; until it is open nobody finds it."""
+        (self.nodes if node.is_open else self._opening)[node.name] = node
+
+    def opened(self, node: Node) -> None:
+        """The node's driver is open: from here on requests and queries find it."""
+        node.is_open = True
+        self.nodes[node.name] = self._opening.pop(node.name)
 
     def add_client(
         self, client: Client, node: Node, taken: int, shared: int, role: str = "root"
@@ -261,9 +272,10 @@ class Graph:
         queue = list(nodes)
         while queue:
             node = queue.pop(0)
-            if node.in_use or self.nodes.get(node.name) is not node:
+            known = self.nodes if node.is_open else self._opening
+            if node.in_use or known.get(node.name) is not node:
                 continue
-            del self.nodes[node.name]  # from here on nobody finds it
+            del known[node.name]  # from here on nobody finds it
             try:
                 if not node.is_open:
                     pass

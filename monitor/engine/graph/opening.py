@@ -7,6 +7,7 @@ closed again, and on failure everything is.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from types import TracebackType
@@ -112,7 +113,7 @@ class Opening:
             driver.open(context)
         else:
             await self._open_in_worker(node, context)
-        node.is_open = True
+        graph.opened(node)
         node.auto_backing = self._auto_backing(node)
         with Transaction() as transaction:
             transaction.touched.add(node)
@@ -139,12 +140,23 @@ class Opening:
             self._graph.commit(transaction)
 
     async def _open_in_worker(self, node: Node, context: OpenContext) -> None:
+        opened = False
+
+        def work() -> None:
+            nonlocal opened
+            node.driver.open(context)
+            opened = True
+
         try:
-            await self._graph.in_worker(node.driver.open, context)
+            await self._graph.in_worker(work)
         except OSError as error:
             file = node.data_child
             what = f"Could not open '{file.filename if file else node.driver.filename}'"
             raise HostFailure(what, error.errno or 0) from error
+        except asyncio.CancelledError:
+            if opened:  # nobody knows of it yet, so nobody else closes it
+                await self._graph.in_worker(node.driver.close)
+            raise
 
     # -- the backing chain -------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import UNSET
 from monitor.engine import permissions
 from monitor.engine.drivers.registry import has_protocol
 from monitor.engine.embedded import EmbeddedEngine
-from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.graph import Drive, Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import own_file
 from monitor.engine.handlers import handles
@@ -38,20 +39,24 @@ async def query_named_block_nodes(
     engine: EmbeddedEngine, request: QueryNamedBlockNodes
 ) -> list[BlockDeviceInfo]:
     flat = request.flat is True
-    nodes = list(engine.graph.nodes.values())
-    sizes = await engine.graph.in_worker(_allocated, nodes)
+    graph = engine.graph
+    sizes = await _allocated_bytes(graph, lambda: list(graph.nodes.values()))
     images: dict[Node, ImageInfo] = {}
     # QEMU lists the newest node first.
-    return [_device_info(node, sizes, images, flat) for node in reversed(nodes)]
+    return [_device_info(node, sizes, images, flat) for node in reversed(graph.nodes.values())]
 
 
 @handles(QueryBlock)
 async def query_block(engine: EmbeddedEngine, request: QueryBlock) -> list[BlockInfo]:
-    drives = list(engine.graph.drives.values())
-    shown = [layer for drive in drives if drive.node for layer in drive.node.chain()]
-    sizes = await engine.graph.in_worker(_allocated, shown)
+    drives = engine.graph.drives
+
+    def shown() -> list[Node]:
+        nodes = (drive.node for drive in drives.values())
+        return [layer for node in nodes if node for layer in node.chain()]
+
+    sizes = await _allocated_bytes(engine.graph, shown)
     images: dict[Node, ImageInfo] = {}
-    return [_block_info(drive, sizes, images) for drive in drives]
+    return [_block_info(drive, sizes, images) for drive in drives.values()]
 
 
 @handles(QueryBlockGraph)
@@ -79,14 +84,25 @@ async def query_block_graph(engine: EmbeddedEngine, request: QueryBlockGraph) ->
         )
         for node in graph.nodes.values()
         for edge in node.parents
+        if id(edge.parent) in numbers  # and not a node that is being opened or closed
     ]
     return BlockGraph(nodes=nodes, edges=edges)
 
 
+async def _allocated_bytes(graph: Graph, shown: Callable[[], list[Node]]) -> AllocatedBytes:
+    """The sizes of all that ``shown`` gives in the end: while a worker looks at the host, nodes
+    come and go, and only those that are there afterwards can be asked for more."""
+    sizes: AllocatedBytes = {}
+    while missing := [node for node in shown() if node not in sizes]:
+        sizes |= await graph.in_worker(_allocated, missing)
+    return sizes
+
+
 def _allocated(nodes: list[Node]) -> AllocatedBytes:
-    """Host bytes in use by each node; a node that cannot say is left out."""
+    """Host bytes in use by each node; None for one that cannot say."""
     sizes: AllocatedBytes = {}
     for node in nodes:
+        sizes[node] = None
         with contextlib.suppress(OSError):
             sizes[node] = _allocated_by(node)
     return sizes
