@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,11 @@ class NoCreation(RequestError):
 class BackingNotSupported(RequestError):
     template = "Backing file not supported for file format '{format}'"
     format: str
+
+
+class BackedByItself(RequestError):
+    template = "Error: Trying to create an image with the same filename as the backing file"
+    filename: str
 
 
 class SizeMissing(RequestError):
@@ -75,6 +81,11 @@ async def create(graph: Graph, image: NewImage) -> None:
     check_creatable(image.format, image.backing_file)
     is_format = driver_class(image.format).name == "qcow2"
     path = protocol_options(image.filename).get("filename", image.filename)
+    if image.backing_file is not None:
+        # QEMU compares the names only, and overwrites ./a.qcow2 with an overlay on a.qcow2.
+        same = image.filename == image.backing_file
+        if same or await graph.in_worker(_is_file, path, image.backing_file):
+            raise BackedByItself(image.filename)
     options = dict(image.options)
     preallocation = "off" if is_format else str(options.pop("preallocation", "off"))
     if not is_format and options:
@@ -82,6 +93,14 @@ async def create(graph: Graph, image: NewImage) -> None:
     await graph.in_worker(_make_file, path, 0 if is_format else image.size, preallocation)
     if is_format:
         await format_file(graph, path, image)
+
+
+def _is_file(path: str, backing_file: str) -> bool:
+    """Whether the backing link, which is relative to the image, leads to the image itself."""
+    try:
+        return os.path.samefile(path, os.path.join(os.path.dirname(path), backing_file))
+    except (OSError, ValueError):
+        return False
 
 
 def _make_file(path: str, size: int, preallocation: str) -> None:

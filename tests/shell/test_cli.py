@@ -311,6 +311,18 @@ def test_a_file_that_sources_itself(run: Run, tmp_path: Path) -> None:
     assert ended.stderr == ("me:1: Error: 'me' is being run already\nsourced at <command 1>:1\n")
 
 
+@pytest.mark.parametrize("backing", ["a.qcow2", "./a.qcow2"])
+def test_create_does_not_overwrite_an_image_with_its_own_overlay(
+    run: Run, tmp_path: Path, backing: str
+) -> None:
+    assert run(typed=CREATE).returncode == 0
+    before = (tmp_path / "a.qcow2").read_bytes()
+    ended = run("-c", f"create -f qcow2 -b {backing} -F qcow2 a.qcow2")
+    assert ended.returncode == 1
+    assert "Trying to create an image with the same filename as the backing file" in ended.stderr
+    assert (tmp_path / "a.qcow2").read_bytes() == before
+
+
 def test_quit_ends_the_script(run: Run) -> None:
     ended = run(typed="echo one\nquit\necho two\n")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "one\n", "")

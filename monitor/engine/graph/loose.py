@@ -16,6 +16,7 @@ from monitor.engine.errors import Refused, RequestError
 from monitor.engine.graph.node import Node
 from monitor.engine.schema import blockdev
 from monitor.engine.schema.decode import UnexpectedParameter, decode
+from monitor.engine.schema.scalars import parse_size
 
 if TYPE_CHECKING:
     from monitor.engine.graph.opening import Opening
@@ -129,14 +130,46 @@ def _settle_general(tree: dict[str, Any]) -> blockdev.BlockdevOptions:
     return settled
 
 
+_SIZES = frozenset(
+    {
+        "size",
+        "offset",
+        "cache-size",
+        "l2-cache-size",
+        "l2-cache-entry-size",
+        "refcount-cache-size",
+    }
+)
+"""Plain integers in QMP that an option string may give with a unit."""
+
+
 def _settle(driver: str, tree: dict[str, Any]) -> Any:
     """The driver's own struct; unknown options are refused as QEMU's block layer does."""
     kind = registry.driver_class(driver).kind
     try:
-        return decode(_STRUCTS[driver], {"driver": driver, **tree}, keyval=True)
+        return decode(_STRUCTS[driver], {"driver": driver, **_without_units(tree)}, keyval=True)
     except UnexpectedParameter as error:
         refusal = UnsupportedProtocolOption if kind is DriverKind.PROTOCOL else UnsupportedOption
-        raise refusal(driver, error.path) from error
+        raise refusal(driver, _first_option(tree, error.path)) from error
+
+
+def _without_units(tree: dict[str, Any]) -> dict[str, Any]:
+    """``tree`` with its sizes in bytes; what is no size stays, for ``decode`` to refuse."""
+    sizes = {
+        key: parse_size(value)
+        for key, value in tree.items()
+        if key in _SIZES and isinstance(value, str)
+    }
+    return tree | {key: str(size) for key, size in sizes.items() if size is not None}
+
+
+def _first_option(tree: dict[str, Any], path: str) -> str:
+    """The option of a flat list that ``path``, which may have members, comes from."""
+    below: Any = tree.get(path)
+    while isinstance(below, dict) and below:
+        name = next(iter(below))
+        path, below = f"{path}.{name}", below[name]
+    return path
 
 
 class UnsupportedOption(RequestError):
