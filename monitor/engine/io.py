@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections.abc import Iterator
 
 from msgspec import UNSET
 
 from monitor.engine import permissions
+from monitor.engine.accounting import Kind
 from monitor.engine.clock import Clock
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.graph.client import Client, Lane
@@ -33,7 +35,8 @@ def carry_out(client: Client, root: RootEdge, request: IoRequest, clock: Clock) 
     lane = client.lane()
     started = clock.monotonic()
     try:
-        result = _OPERATIONS[request.operation](lane, root, request)
+        with _counting(lane, request, clock):
+            result = _OPERATIONS[request.operation](lane, root, request)
         if request.fua is True:
             with lane:
                 root.flush()
@@ -41,6 +44,16 @@ def carry_out(client: Client, root: RootEdge, request: IoRequest, clock: Clock) 
         client.drop_lane(lane)
     result.seconds = clock.monotonic() - started
     return result
+
+
+def _counting(
+    lane: Lane, request: IoRequest, clock: Clock
+) -> contextlib.AbstractContextManager[None]:
+    """One operation of the client, in however many pieces it is carried out."""
+    kind = _KINDS.get(request.operation)
+    if kind is None:
+        return contextlib.nullcontext()
+    return lane.counters.counting(kind, _span(request)[1], clock)
 
 
 def _pieces(request: IoRequest) -> Iterator[tuple[int, int]]:
@@ -170,6 +183,15 @@ def _alloc(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
     allocated = sum(run.length for run in runs if run.allocated)
     return IoResult(allocated=allocated, length=length, extents=runs)
 
+
+_KINDS = {
+    "read": Kind.READ,
+    "write": Kind.WRITE,
+    "zero": Kind.WRITE,
+    "discard": Kind.UNMAP,
+    "flush": Kind.FLUSH,
+}
+"""What is counted; looking at an image is not."""
 
 _OPERATIONS = {
     "read": _read,

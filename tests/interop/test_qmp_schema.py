@@ -17,6 +17,7 @@ EXPECTED = {
     "blockdev-add (qcow2): no member 'encrypt'": "there is no encryption",
     "blockdev-create options (qcow2): no member 'encrypt'": "there is no encryption",
     "blockdev-add (qcow2): no member 'data-file'": "external data files are refused",
+    "query-blockstats ->[] driver-specific driver: no value '*'": "only two drivers count",
     "query-block ->[] inserted image format-specific type: no value 'vmdk'": "no such driver",
     "query-block ->[] inserted image format-specific type: no value 'luks'": "no such driver",
     "query-block ->[] inserted image format-specific type: no value 'rbd'": "no such driver",
@@ -51,7 +52,10 @@ def test_shared_commands_and_events_have_the_same_types(schemas: tuple[Schema, S
 def test_what_is_there_beside_qemus_is_named_as_ours(schemas: tuple[Schema, Schema]) -> None:
     ours, theirs = schemas
     more = names(ours, "command") - names(theirs, "command")
-    assert {name for name in more if not name.startswith("x-blkmon-")} == {"human-monitor-command"}
+    assert {name for name in more if not name.startswith("x-blkmon-")} == {
+        "human-monitor-command",
+        "block_passwd",  # QEMU 7.2 has forgotten it; the reference refuses it
+    }
     events = names(ours, "event") - names(theirs, "event")
     assert all(name.startswith("X_BLKMON_") for name in events)
 

@@ -52,6 +52,12 @@ class HumanMonitor:
             self._message()
         self._events.clear()
 
+    def take_events(self, name: str) -> list[dict[str, Any]]:
+        """What the events of this name told so far, each once."""
+        taken = [event["data"] for event in self._events if event["event"] == name]
+        self._events = [event for event in self._events if event["event"] != name]
+        return taken
+
     def _message(self) -> dict[str, Any]:
         line = self._in.readline()
         assert line, "the monitor has ended"
@@ -135,6 +141,7 @@ def side_by_side(
 
 _GENERATED = re.compile(r"#block\d+")
 _ALLOCATED = re.compile(r"(?m)^disk size: .*$")
+_TIME = re.compile(r"(_time_ns)=[1-9]\d*")
 _PROGRESS = re.compile(r"Completed \d+ of")
 
 
@@ -142,4 +149,5 @@ def comparable(text: str) -> str:
     """Without what the two need not agree on: names they made up, blocks that the host gave, and
     how far a job is at the moment."""
     text = _PROGRESS.sub("Completed … of", _GENERATED.sub("#block", text))
+    text = _TIME.sub(r"\1=…", text)
     return _ALLOCATED.sub("disk size: …", text)

@@ -291,6 +291,10 @@ class Driver(ABC):
         """``ImageInfoSpecific`` in QMP's shape ({"type": …, "data": …}); None when none."""
         return None
 
+    def specific_stats(self) -> dict[str, int] | None:
+        """``BlockStatsSpecific`` in QMP's shape, without the driver's name; None when none."""
+        return None
+
     def image_facts(self) -> dict[str, Any]:
         """Optional members of QMP's ``ImageInfo`` that the format knows (``dirty-flag``,
         ``encrypted``, ``compressed``, ``cluster-size``), in QMP's spelling."""

@@ -29,6 +29,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
+from monitor.engine.accounting import Account
 from monitor.engine.graph.edge import Edge, RootEdge
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 class Lane:
     """One thread's way through its client's gate. Not reentrant; one thread only."""
 
-    __slots__ = ("_client", "busy")
+    __slots__ = ("_client", "busy", "counters")
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.counters = client.account.open()
+        """What its thread has read and written, for who makes requests to keep."""
         self.busy = False
 
     def __enter__(self) -> Lane:
@@ -103,8 +106,10 @@ class Client:
     stays_at_node = False
     """Whether its edges stay when a node is replaced by another (jobs), or follow (drives)."""
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", account: Account | None = None) -> None:
         self.name = name
+        self.account = account or Account()
+        """What has gone through it; qemu-io on a drive counts as the drive."""
         self.roots: list[RootEdge] = []
         self.lanes: list[Lane] = []
         self.closed = 0
@@ -132,6 +137,7 @@ class Client:
     def drop_lane(self, lane: Lane) -> None:
         with self.lock:
             self.lanes = [other for other in self.lanes if other is not lane]
+        self.account.close(lane.counters)
         self.kick()
 
     # -- the gate; close and reopen are called on the control loop only ----------------------

@@ -12,6 +12,7 @@ from monitor.engine.errors import RequestError
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edge import Edge, RootEdge
 from monitor.engine.graph.node import Node
+from monitor.engine.graph.threshold import WriteThreshold
 from monitor.engine.graph.transaction import Transaction
 
 
@@ -208,6 +209,18 @@ def set_overlap(transaction: Transaction, node: Node, overlap: RangeLocks | None
 
     def abort() -> None:
         node.overlap = old
+
+    transaction.add(abort=abort)
+    transaction.touched.add(node)
+
+
+def set_threshold(transaction: Transaction, node: Node, threshold: WriteThreshold | None) -> None:
+    """Has writes of the node watched for one that ends beyond an offset, or no longer."""
+    old = node.threshold
+    node.threshold = threshold
+
+    def abort() -> None:
+        node.threshold = old
 
     transaction.add(abort=abort)
     transaction.touched.add(node)

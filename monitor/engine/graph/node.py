@@ -11,10 +11,11 @@ from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenFlags
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.graph.edge import Edge
 from monitor.engine.graph.filenames import Names, names_of
-from monitor.engine.graph.stages import detect_zeroes, overlapping
+from monitor.engine.graph.stages import Highest, detect_zeroes, overlapping
 from monitor.engine.units import human_size
 
 if TYPE_CHECKING:
+    from monitor.engine.graph.threshold import WriteThreshold
     from monitor.engine.schema.blockdev import BlockdevOptions, DetectZeroes
 
 
@@ -59,7 +60,9 @@ class Node:
         self.monitor_owned = False
         self.pins = 0
         self.blockers: list[Blocker] = []
-        self.write_threshold = 0
+        self.highest_write = Highest()
+        self.threshold: WriteThreshold | None = None
+        """What is watching writes for one that ends beyond an offset."""
         self.inherits_from: Node | None = None
         """The parent that opened this node as part of itself; it hands flag changes down."""
         self.overlap: RangeLocks | None = None
@@ -192,6 +195,11 @@ class Node:
         if self.overlap is not None:
             self.write, self.write_zeroes, self.discard = overlapping(
                 self.overlap, self.write, self.write_zeroes, self.discard
+            )
+        self.write, self.write_zeroes = self.highest_write.stage(self.write, self.write_zeroes)
+        if self.threshold is not None:
+            self.write, self.write_zeroes, self.discard = self.threshold.stage(
+                self.write, self.write_zeroes, self.discard
             )
         if self.detect_zeroes != "off":
             unmap = self.detect_zeroes == "unmap" and self.flags.unmap

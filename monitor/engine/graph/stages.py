@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from monitor.engine.drivers.ranges import RangeLocks
@@ -33,6 +34,36 @@ def detect_zeroes(write: Write, write_zeroes: WriteZeroes, unmap: bool) -> Write
             write(buffer, offset)
 
     return detecting
+
+
+class Highest:
+    """Where the writes to a node have come to: ``offset`` is the end of the furthest, in bytes."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self._lock = threading.Lock()
+
+    def stage(self, write: Write, write_zeroes: WriteZeroes) -> tuple[Write, WriteZeroes]:
+        """The operations with a note of where each request ends, one that fails included. The lock
+        is taken only by a request that goes further than all before."""
+
+        def noted_write(buffer: memoryview, offset: int) -> None:
+            if offset + len(buffer) > self.offset:
+                self._raise_to(offset + len(buffer))
+            write(buffer, offset)
+
+        def noted_zeroes(
+            offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
+        ) -> None:
+            if offset + length > self.offset:
+                self._raise_to(offset + length)
+            write_zeroes(offset, length, may_unmap, no_fallback)
+
+        return noted_write, noted_zeroes
+
+    def _raise_to(self, end: int) -> None:
+        with self._lock:
+            self.offset = max(self.offset, end)
 
 
 def overlapping(

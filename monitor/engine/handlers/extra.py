@@ -65,7 +65,7 @@ async def io_request(engine: EmbeddedEngine, request: IoRequest) -> IoResult:
     drive = graph.drives.get(request.device)
     if drive is not None and not drive.writeback and request.operation in ("write", "zero"):
         request = msgspec.structs.replace(request, fua=True)
-    client = Client()
+    client = Client(account=drive.account if drive is not None else None)
     root = graph.add_client(client, node, io.permissions_for(request), permissions.ALL)
     try:
         return await graph.in_lane_worker(io.carry_out, client, root, request, engine.clock)

@@ -131,8 +131,13 @@ def _device_info(
         detect_zeroes=node.detect_zeroes,
         image=_image_info(node, sizes, images, flat),
         cache=CacheInfo(writeback=True, direct=node.flags.direct, no_flush=node.flags.no_flush),
-        write_threshold=node.write_threshold,
+        write_threshold=_signed(node.threshold.offset) if node.threshold else 0,
     )
+
+
+def _signed(offset: int) -> int:
+    """QEMU takes any unsigned number for a threshold and shows it as a signed one."""
+    return offset - (1 << 64) if offset >> 63 else offset
 
 
 def _image_info(

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-TOPICS = ("blockdev", "create", "graph", "introspect", "job", "monitor", "query", "stream", "extra")
+TOPICS = (
+    "blockdev",
+    "create",
+    "graph",
+    "introspect",
+    "job",
+    "monitor",
+    "node",
+    "query",
+    "stats",
+    "stream",
+    "extra",
+)
 
 
 def load() -> None:

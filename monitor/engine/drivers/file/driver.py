@@ -261,6 +261,9 @@ class FileDriver(Driver):
     def filename(self) -> str:
         return self._filename
 
+    def specific_stats(self) -> dict[str, int]:
+        return self._space.stats()
+
     def allocated_bytes(self) -> int:
         return os.fstat(self._fd).st_blocks * 512
 

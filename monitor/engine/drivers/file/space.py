@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -58,6 +59,8 @@ class Space:
 
     def __init__(self) -> None:
         self._unsupported: set[Callable[[int, int, int], None]] = set()
+        self._lock = threading.Lock()
+        self._discards = {"discard-nb-ok": 0, "discard-nb-failed": 0, "discard-bytes-ok": 0}
 
     def zero(self, fd: int, offset: int, length: int, *, may_unmap: bool) -> bool:
         """Makes the range read as zeroes; False where only writing zeroes would.
@@ -74,8 +77,19 @@ class Space:
         )
 
     def discard(self, fd: int, offset: int, length: int) -> None:
-        """Gives storage back where the filesystem can."""
-        self._try(syscalls.punch_hole, fd, offset, length)
+        """Gives storage back where the filesystem can. Counted, whichever way it ends."""
+        given_back = False
+        try:
+            given_back = self._try(syscalls.punch_hole, fd, offset, length)
+        finally:
+            with self._lock:
+                self._discards["discard-nb-ok" if given_back else "discard-nb-failed"] += 1
+                self._discards["discard-bytes-ok"] += length if given_back else 0
+
+    def stats(self) -> dict[str, int]:
+        """QMP's ``BlockStatsSpecificFile``."""
+        with self._lock:
+            return dict(self._discards)
 
     def _try(
         self, call: Callable[[int, int, int], None], fd: int, offset: int, length: int
