@@ -71,6 +71,19 @@ def line_keys(owner: Screen) -> KeyBindingsBase:
     def _(event: KeyPressEvent) -> None:
         owner.end_of_input()
 
+    only_one = Condition(
+        lambda: (
+            owner.line.complete_state is not None
+            and len(owner.line.complete_state.completions) == 1
+        )
+    )
+
+    @bindings.add("tab", filter=editing & has_completions & nothing_chosen & only_one)
+    def _(event: KeyPressEvent) -> None:
+        """The one candidate of a menu that came by itself is taken; there is nothing to choose."""
+        assert owner.line.complete_state is not None
+        owner.line.apply_completion(owner.line.complete_state.completions[0])
+
     @bindings.add("up", filter=editing & has_completions & nothing_chosen)
     def _(event: KeyPressEvent) -> None:
         """The menu that came by itself does not keep the arrow from the history."""

@@ -288,9 +288,13 @@ def report_mistakes(error: MonitorError, err: TextIO) -> None:
         _say(err, f"{place}: Error: {error_text(mistake)}")
 
 
+_RAW_BYTES = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
+"""Bytes that are no UTF-8, as ``decode_script`` keeps them: stderr would show the surrogates."""
+
+
 def _say(err: TextIO, text: str) -> None:
     try:
-        err.write(printable(text) + "\n")
+        err.write(printable(text).translate(_RAW_BYTES) + "\n")
         err.flush()
     except OSError:
         # Nobody reads the errors either; the status still tells.

@@ -189,11 +189,14 @@ async def test_enter_takes_a_chosen_item_first(b: Bench) -> None:
 
 
 @on_bench
-async def test_tab_completes_what_the_candidates_share(b: Bench) -> None:
+async def test_tab_takes_the_only_candidate_and_enter_runs_it(b: Bench) -> None:
     reading = asyncio.create_task(b.screen.read())
     b.type("inf")
     await b.until(lambda: b.screen.line.complete_state)
-    b.type(TAB + ENTER + ENTER)
+    b.type(TAB)
+    await b.until(lambda: b.screen.line.text == "info")
+    await b.until(lambda: b.screen.line.complete_state is None)
+    b.type(ENTER)
     assert await reading == "info"
 
 

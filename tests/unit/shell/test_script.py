@@ -47,6 +47,13 @@ def test_a_line_is_not_read_before_the_one_before_it_has_been_answered() -> None
     assert log == ["", "1\n"]
 
 
+def test_bytes_that_are_no_text_are_spelled_out() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        await session.run_pipe(lines("b\udcff\n"))
+
+    assert run(work)[2].startswith("<stdin>:1: Error: unknown command: 'b\\xff'\n")
+
+
 def test_a_dropped_node_is_a_note_with_the_place() -> None:
     async def work(session: ScriptSession, engine: FakeEngine) -> None:
         engine.emit("X_BLKMON_NODE_DROPPED", node_name="n0")
