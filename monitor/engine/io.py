@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 from collections.abc import Iterator
 
 from msgspec import UNSET
 
-from monitor.engine import permissions
-from monitor.engine.accounting import Kind
+from monitor.engine import accounting, permissions
 from monitor.engine.clock import Clock
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.graph.client import Client, Lane
@@ -31,29 +29,27 @@ def permissions_for(request: IoRequest) -> int:
 
 
 def carry_out(client: Client, root: RootEdge, request: IoRequest, clock: Clock) -> IoResult:
-    """Does the request on the calling (worker) thread. Raises OSError."""
+    """Does the request on the calling (worker) thread, and counts it as one, in however many
+    pieces it is done. Raises OSError."""
     lane = client.lane()
+    kind = _KINDS.get(request.operation)
     started = clock.monotonic()
     try:
-        with _counting(lane, request, clock):
-            result = _OPERATIONS[request.operation](lane, root, request)
+        result = _OPERATIONS[request.operation](lane, root, request)
         if request.fua is True:
             with lane:
                 root.flush()
+        ended = clock.monotonic()
+        if kind is not None:
+            lane.counters.done(kind, _span(request)[1], started, ended)
+    except OSError:
+        if kind is not None:
+            lane.counters.has_failed(kind, started, clock.monotonic())
+        raise
     finally:
         client.drop_lane(lane)
-    result.seconds = clock.monotonic() - started
+    result.seconds = ended - started
     return result
-
-
-def _counting(
-    lane: Lane, request: IoRequest, clock: Clock
-) -> contextlib.AbstractContextManager[None]:
-    """One operation of the client, in however many pieces it is carried out."""
-    kind = _KINDS.get(request.operation)
-    if kind is None:
-        return contextlib.nullcontext()
-    return lane.counters.counting(kind, _span(request)[1], clock)
 
 
 def _pieces(request: IoRequest) -> Iterator[tuple[int, int]]:
@@ -185,11 +181,11 @@ def _alloc(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
 
 
 _KINDS = {
-    "read": Kind.READ,
-    "write": Kind.WRITE,
-    "zero": Kind.WRITE,
-    "discard": Kind.UNMAP,
-    "flush": Kind.FLUSH,
+    "read": accounting.READ,
+    "write": accounting.WRITE,
+    "zero": accounting.WRITE,
+    "discard": accounting.UNMAP,
+    "flush": accounting.FLUSH,
 }
 """What is counted; looking at an image is not."""
 

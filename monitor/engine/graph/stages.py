@@ -45,25 +45,25 @@ class Highest:
 
     def stage(self, write: Write, write_zeroes: WriteZeroes) -> tuple[Write, WriteZeroes]:
         """The operations with a note of where each request ends, one that fails included. The lock
-        is taken only by a request that goes further than all before."""
+        is taken by a write only where it goes further than all before."""
+        lock = self._lock
 
         def noted_write(buffer: memoryview, offset: int) -> None:
-            if offset + len(buffer) > self.offset:
-                self._raise_to(offset + len(buffer))
+            end = offset + len(buffer)
+            if end > self.offset:
+                with lock:
+                    if end > self.offset:
+                        self.offset = end
             write(buffer, offset)
 
         def noted_zeroes(
             offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
         ) -> None:
-            if offset + length > self.offset:
-                self._raise_to(offset + length)
+            with lock:
+                self.offset = max(self.offset, offset + length)
             write_zeroes(offset, length, may_unmap, no_fallback)
 
         return noted_write, noted_zeroes
-
-    def _raise_to(self, end: int) -> None:
-        with self._lock:
-            self.offset = max(self.offset, end)
 
 
 def overlapping(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET
 
-from monitor.engine.accounting import Kind
+from monitor.engine.accounting import FLUSH, READ, UNMAP, WRITE
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.graph.graph import Drive
 from monitor.engine.graph.node import Node
@@ -40,14 +40,14 @@ def _accounted(drive: Drive, highest: int, now: float) -> BlockDeviceStats:
         setattr(stats, f"{name}_operations", total.operations[kind])
         setattr(stats, f"{name}_total_time_ns", total.nanoseconds[kind])
         setattr(stats, f"failed_{name}_operations", total.failed[kind])
-        if kind is not Kind.FLUSH:
+        if kind is not FLUSH:
             setattr(stats, f"{name}_bytes", total.bytes[kind])
     if total.last:
         stats.idle_time_ns = round((now - total.last) * 1e9)
     return stats
 
 
-_NAMES = {Kind.READ: "rd", Kind.WRITE: "wr", Kind.FLUSH: "flush", Kind.UNMAP: "unmap"}
+_NAMES = {READ: "rd", WRITE: "wr", FLUSH: "flush", UNMAP: "unmap"}
 
 
 def _chain(top: Node) -> BlockStats:
