@@ -126,7 +126,8 @@ class Screen:
     def colour(self, lexer: Lexer) -> None:
         """Colours the line from now on. May be called from any thread."""
         self.lexer = lexer
-        self.redraw()
+        with contextlib.suppress(RuntimeError):  # the session ends this very moment
+            self.redraw()
 
     def watch(self, jobs: Callable[[], list[JobSnapshot]]) -> Callable[[], None]:
         """Shows the jobs that live below the line. To be called when one may have changed."""

@@ -14,6 +14,7 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.lexers import SimpleLexer
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from monitor.shell.screen import Screen
@@ -118,6 +119,15 @@ async def test_line_is_read_and_stays_above(b: Bench) -> None:
     reading = asyncio.create_task(b.screen.read())
     await b.shows("blkmon> info block", "d0: a.qcow2", "blkmon>")
     reading.cancel()
+
+
+@on_bench
+async def test_colours_that_come_when_the_session_has_ended(b: Bench) -> None:
+    def closed() -> None:
+        raise RuntimeError("Event loop is closed")
+
+    b.screen.app.invalidate = closed  # type: ignore[method-assign]
+    b.screen.colour(SimpleLexer())
 
 
 @on_bench
