@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.engine.api import Engine
-from monitor.engine.errors import MonitorError
+from monitor.engine.errors import HostFailure, MonitorError
 from monitor.shell.fixtures import make_images, parse_fixtures
 from monitor.shell.masks import Bindings, filled_in
 from monitor.shell.record import FAILED, Entry, Masker, Recorder
@@ -56,6 +56,10 @@ def replay_files(paths: Sequence[str], *, update: bool = False) -> int:
     for path in paths:
         try:
             replayed = replay_file(path)
+        except HostFailure as error:
+            print(f"blkmon: {error}", file=sys.stderr)
+            status = status or 1
+            continue
         except MonitorError as error:
             print(error, file=sys.stderr)
             status = status or 3

@@ -323,6 +323,12 @@ def test_create_does_not_overwrite_an_image_with_its_own_overlay(
     assert (tmp_path / "a.qcow2").read_bytes() == before
 
 
+def test_a_transcript_that_is_not_there(run: Run) -> None:
+    ended = run("--replay", "nowhere")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "blkmon: Could not open 'nowhere': No such file or directory\n"
+
+
 def test_quit_ends_the_script(run: Run) -> None:
     ended = run(typed="echo one\nquit\necho two\n")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "one\n", "")
