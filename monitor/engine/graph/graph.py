@@ -30,7 +30,7 @@ from monitor.engine.graph.errors import (
     NodeNotFound,
 )
 from monitor.engine.graph.node import Node
-from monitor.engine.graph.policy import OpenPolicy
+from monitor.engine.graph.policy import OpenPolicy, allow_deep_reads
 from monitor.engine.graph.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Graph:
     """
 
     def __init__(self, emit: Emit, policy: OpenPolicy | None = None) -> None:
+        allow_deep_reads()
         self.nodes: dict[str, Node] = {}
         self._opening: dict[str, Node] = {}
         """Nodes that are not open yet: their names are taken, but nobody finds them."""

@@ -175,7 +175,7 @@ class Opening:
             if backing is None:
                 break
             ties.append((overlay, backing))
-            if len(ties) > MAX_CHAIN:
+            if len(ties) + sum(1 for _ in backing.chain()) > MAX_CHAIN + 1:
                 raise ChainTooLong(own_file(top))
             overlay = None if closed or not backing.driver.supports_backing else backing
         for overlay, backing in reversed(ties):

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 
 from monitor.engine.errors import RequestError
 
 MAX_CHAIN = 1000
-"""Layers of one backing chain that are opened by names found in images."""
+"""Backing links below one image, whether images name them or users put them there."""
+
+_CALLS = 6
+"""Calls that one layer's read makes of itself before it asks the layer below (four, and room)."""
 
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def allow_deep_reads() -> None:
+    """Lets a read pass down the longest chain. The interpreter's own limit stands for a C stack
+    that calls from Python to Python do not use; it would end a read some 240 layers down."""
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _CALLS * MAX_CHAIN + 1000))
 
 
 class BackingNameRefused(RequestError):

@@ -7,6 +7,8 @@ from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
+from monitor.engine.graph.opening import own_file
+from monitor.engine.graph.policy import MAX_CHAIN, ChainTooLong
 from monitor.engine.graph.transaction import Transaction
 
 
@@ -29,6 +31,12 @@ class OverlayCannotBack(RequestError):
     node: str
 
 
+def check_depth(base: Node) -> None:
+    """Whether one more image may lie on top of the chain that ``base`` begins."""
+    if sum(1 for _ in base.chain()) > MAX_CHAIN:
+        raise ChainTooLong(own_file(base))
+
+
 async def put_overlay(graph: Graph, old: Node, overlay: Node) -> None:
     """Makes ``old`` the backing image of ``overlay`` and gives ``overlay`` to all of its parents.
 
@@ -36,6 +44,7 @@ async def put_overlay(graph: Graph, old: Node, overlay: Node) -> None:
     Raises RequestError and leaves the graph as it was.
     """
     check_overlay(overlay)
+    check_depth(old)
     async with graph.drained(old, overlay):
         await _flush(graph, old)
         with Transaction() as transaction:
@@ -80,4 +89,4 @@ async def _flush(graph: Graph, node: Node) -> None:
         raise IoErrorOccurred() from error
 
 
-__all__ = ["check_overlay", "make_read_only", "put_overlay"]
+__all__ = ["check_depth", "check_overlay", "make_read_only", "put_overlay"]

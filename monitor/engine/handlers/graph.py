@@ -16,7 +16,7 @@ from monitor.engine.graph.errors import (
 )
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
-from monitor.engine.graph.snapshot import put_overlay
+from monitor.engine.graph.snapshot import check_depth, put_overlay
 from monitor.engine.handlers import handles
 from monitor.engine.schema.graph import (
     BlockdevAdd,
@@ -144,6 +144,7 @@ async def blockdev_snapshot_sync(engine: EmbeddedEngine, request: BlockdevSnapsh
             raise OverlayNameMissing()
         if overlay_name is not None and _is_taken(engine, overlay_name):
             raise OverlayNameTaken(overlay_name)
+        check_depth(old)  # before a file is created
         if request.mode is UNSET or request.mode == "absolute-paths":
             await images.create(
                 graph,

@@ -54,6 +54,11 @@ __all__ = [
     "decode",
 ]
 
+MAX_NESTING = 300
+"""Levels of options. QEMU takes a few more."""
+
+_HOLDERS = (dict, list)
+
 Visitor = Callable[[Any], Any]
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -66,6 +71,7 @@ def decode(
     For a ``Request``, ``value`` is its arguments. ``prefix`` goes before the names in errors.
     Raises ``ParameterError`` and ``NestedTooDeeply``.
     """
+    _check_nesting(value)
     try:
         return _visitor(struct_type, keyval)(value)
     except ParameterError as error:
@@ -74,6 +80,21 @@ def decode(
         raise
     except RecursionError:
         raise NestedTooDeeply from None
+
+
+def _check_nesting(value: Any) -> None:
+    """The walk over the fields is recursive, and its end must not depend on the interpreter's."""
+    level = [value] if type(value) in _HOLDERS else []
+    for _ in range(MAX_NESTING):
+        if not level:
+            return
+        level = [
+            member
+            for holder in level
+            for member in (holder.values() if type(holder) is dict else holder)
+            if type(member) in _HOLDERS
+        ]
+    raise NestedTooDeeply
 
 
 def _by_last_name(error: ParameterError) -> ParameterError:

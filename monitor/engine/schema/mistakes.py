@@ -73,6 +73,6 @@ class UnacceptedValue(ParameterError):
 
 
 class NestedTooDeeply(RequestError):
-    """More levels of options than can be walked, about 300. (QEMU takes a few more.)"""
+    """More levels of options than are walked (``decode.MAX_NESTING``)."""
 
     template = "Parameters are nested too deeply"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from monitor.engine.drivers.qcow2 import CreateOptions, create_image
+from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.graph.policy import MAX_CHAIN
+from monitor.engine.schema.base import Request
+from monitor.engine.schema.blockdev import BlockdevOptionsFile, BlockdevOptionsQcow2
+from monitor.engine.schema.extra import DriveAdd, IoRequest, IoResult
+from monitor.engine.schema.graph import BlockdevAdd, BlockdevSnapshot, BlockdevSnapshotSync
 from tests.support.children import MemoryChild
 from tests.support.graphs import Events, run
 
@@ -93,3 +99,54 @@ def test_a_guessed_format_may_name_no_further_file(tmp_path: Path) -> None:
         f"'{middle}', which looks like qcow2 and names a further file; "
         "give backing.driver=qcow2 explicitly"
     )
+
+
+def test_a_read_reaches_the_bottom_of_a_long_chain(tmp_path: Path) -> None:
+    """In a worker as everywhere, and further down than the interpreter lets calls nest."""
+    bottom = tmp_path / "bottom"
+    bottom.write_bytes(b"b" * (1 << 20))
+    path = image(tmp_path / "0.qcow2", bottom, "raw")
+    for number in range(1, 300):
+        path = image(tmp_path / f"{number}.qcow2", path)
+
+    async def main() -> bytes:
+        engine = EmbeddedEngine()
+        await engine.execute(DriveAdd(options=f"id=d0,file={path},format=qcow2"))
+        request = IoRequest(device="d0", operation="read", offset=0, length=4096, want_data=True)
+        answer: IoResult = await engine.execute(request)
+        await engine.shut_down()
+        assert isinstance(answer.data, bytes)
+        return answer.data
+
+    assert run(main()) == b"b" * 4096
+    assert sys.getrecursionlimit() > 4 * MAX_CHAIN
+
+
+@pytest.mark.parametrize("command", ["blockdev-snapshot", "blockdev-snapshot-sync"])
+def test_a_chain_does_not_grow_past_its_end_by_snapshots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    for module in ("opening", "snapshot"):
+        monkeypatch.setattr(f"monitor.engine.graph.{module}.MAX_CHAIN", 2)
+    path = image(tmp_path / "0.qcow2")
+    for number in range(1, 3):
+        path = image(tmp_path / f"{number}.qcow2", path)
+    new = tmp_path / "new.qcow2"
+
+    async def main() -> None:
+        engine = EmbeddedEngine()
+        await engine.execute(DriveAdd(options=f"id=d0,file={path},format=qcow2"))
+        request: Request = BlockdevSnapshotSync(device="d0", snapshot_file=str(new))
+        if command == "blockdev-snapshot":
+            file = BlockdevOptionsFile(filename=str(image(new)))
+            options = BlockdevOptionsQcow2(node_name="n0", file=file, backing=None)
+            await engine.execute(BlockdevAdd(options=options))
+            request = BlockdevSnapshot(node="d0", overlay="n0")
+        try:
+            with pytest.raises(RequestError, match="has more than"):
+                await engine.execute(request)
+        finally:
+            await engine.shut_down()
+
+    run(main())
+    assert new.exists() == (command == "blockdev-snapshot")  # nothing was created in vain
