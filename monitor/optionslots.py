@@ -11,7 +11,7 @@ from monitor.engine.schema.base import Field
 from monitor.engine.schema.blockdev import AnyBlockdevOptions
 from monitor.engine.schema.drive import DriveOptions
 from monitor.fields import Tree
-from monitor.slots import Place, Slot, Word, keys_slots, slots_of, value_slots
+from monitor.slots import Place, Slot, Word, choice_words, keys_slots, slots_of, value_slots
 from monitor.syntax import Kind, Token
 
 
@@ -110,7 +110,7 @@ def _keys(tree: Tree, typed: str) -> tuple[Slot, ...]:
 def _values(tree: Tree, key: str) -> tuple[Slot, ...]:
     if key == "format":
         tags = fields.branches_of(fields.structs_of(AnyBlockdevOptions))
-        return (Slot("value", "the image's format", tuple(Word(tag) for tag in tags)),)
+        return (Slot("value", "the image's format", choice_words("format", tags)),)
     if key in fields.members(DriveOptions):
         return slots_of(fields.members(DriveOptions)[key])
     return value_slots(AnyBlockdevOptions, tree, key.split("."))

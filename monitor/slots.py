@@ -7,6 +7,7 @@ is a slot in which anything may be typed, such as a new name or a number.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from monitor.arguments import EXPECTED, expected, split_option
 from monitor.commands.registry import Argument, Command
 from monitor.cursor import Cursor, locate
 from monitor.engine.schema.base import Field, Request
+from monitor.engine.schema.meanings import meaning
 from monitor.fields import Tree
 from monitor.parser import Language
 from monitor.syntax import Kind, Mistake, Statement, Token
@@ -98,6 +100,15 @@ def commands_slot(language: Language) -> Slot:
 def summary(documented: type) -> str:
     """The first line of a docstring."""
     return (documented.__doc__ or "").strip().split("\n")[0]
+
+
+CREATED = ("qcow2", "raw")
+"""What ``create`` makes."""
+
+
+def choice_words(field: str, choices: Iterable[str]) -> tuple[Word, ...]:
+    """The values of an enumeration, each with what it means."""
+    return tuple(Word(choice, meaning(field, choice)) for choice in choices)
 
 
 def _words(words: dict[str, str]) -> tuple[Word, ...]:
@@ -205,17 +216,16 @@ def _value_of(
     if argument.verb == "command":
         slots: tuple[Slot, ...] = _commands_by_name(language, cursor)
     elif argument.verb == "format":
-        formats = {tag: summary(s) for tag, s in fields.image_formats().items()}
-        slots = (Slot("value", what, _words(formats)),)
+        slots = (Slot("value", what, choice_words("format", CREATED)),)
     elif kind in _NAMED or argument.verb == "file":
         named = _NAMED.get(kind, "file")
         slots = (Slot(named, what, verb=argument.verb, exclude=frozenset(taken)),)
         if argument.choices:
-            slots += (Slot("value", what, tuple(Word(word) for word in argument.choices)),)
+            slots += (Slot("value", what, choice_words(argument.name, argument.choices)),)
     elif kind == "b":
-        slots = (Slot("value", what, (Word("on"), Word("off"))),)
+        slots = (Slot("value", what, choice_words(argument.name, ("on", "off"))),)
     elif kind == "e":
-        slots = (Slot("value", what, tuple(Word(choice) for choice in argument.choices)),)
+        slots = (Slot("value", what, choice_words(argument.name, argument.choices)),)
     else:
         slots = (Slot("free", what),)
     return Place(cursor.text, cursor.start, slots, quoted=cursor.quoted)
@@ -296,7 +306,7 @@ def slots_of(member: Field) -> tuple[Slot, ...]:
     """What a field may be given as a plain value."""
     what = member.doc or fields.expected(member)
     if member.choices:
-        return (Slot("value", what, tuple(Word(choice) for choice in member.choices)),)
+        return (Slot("value", what, choice_words(member.name, member.choices)),)
     if member.names is not None and member.names.kind != "new":
         return (Slot(member.names.kind, what, verb=member.names.verb),)
     if member.alternate is not None:

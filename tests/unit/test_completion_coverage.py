@@ -10,6 +10,7 @@ from monitor import fields
 from monitor.commands.registry import Argument, Command, commands
 from monitor.completion import whole_language
 from monitor.engine.schema.base import Request, request_types
+from monitor.engine.schema.meanings import meaning
 from monitor.slots import Place, Slot, place_at
 
 LISTED = {"command", "flag", "key", "value"}
@@ -119,3 +120,22 @@ def test_examples_are_commands() -> None:
     for request in request_types().values():
         if request.example:
             assert language.parse_script(request.example, "example")
+
+
+def test_every_value_of_an_enumeration_says_what_it_means() -> None:
+    """A value without a word of description leaves a person guessing."""
+    queue: list[Any] = list(request_types().values())
+    seen, silent = set(queue), set()
+    while queue:
+        for member in fields.fields_of(queue.pop()):
+            if member.name == "backing-fmt":
+                continue  # formats of QEMU's that are names here and nothing else
+            silent |= {(member.name, c) for c in member.choices if not meaning(member.name, c)}
+            below = set(fields.structs_of(member.type)) - seen
+            seen |= below
+            queue += below
+            tags = fields.branches_of(tuple(below))
+            silent |= {("driver", tag) for tag in tags if tag != "None"} - {
+                ("driver", tag) for tag in tags if meaning("driver", tag)
+            }
+    assert silent == set()

@@ -1,0 +1,98 @@
+"""What the values of enumerations mean, in a few words: the prompt shows them beside each value.
+
+By the field's name on the wire; a value that reads the same everywhere stands under "".
+"""
+
+from __future__ import annotations
+
+MEANINGS: dict[str, dict[str, str]] = {
+    "": {"on": "yes", "off": "no", "auto": "whichever fits", "none": "none at all"},
+    "driver": {
+        "file": "a file of the host",
+        "null-aio": "a disk that forgets what is written",
+        "null-co": "a disk that forgets what is written",
+        "qcow2": "QEMU's image format",
+        "raw": "the bytes as they are",
+    },
+    "discard": {
+        "ignore": "drop discards",
+        "unmap": "pass discards on",
+        "on": "as unmap",
+        "off": "as ignore",
+    },
+    "detect-zeroes": {
+        "off": "write them as they come",
+        "on": "write zeroes the cheap way",
+        "unmap": "and give their storage back",
+    },
+    "cache": {
+        "writeback": "writes are done when the host has them",
+        "none": "bypass the host's cache",
+        "off": "as none",
+        "writethrough": "each write is flushed",
+        "directsync": "bypass the cache, and flush each write",
+        "unsafe": "ignore flushes: data is lost when the host dies",
+    },
+    "media": {"disk": "a disk", "cdrom": "a disc, read-only"},
+    "if": {"none": "a drive without a device"},
+    "on-error": {
+        "report": "the job fails",
+        "ignore": "go on; the job fails in the end",
+        "enospc": "stop when the disk is full, else report",
+        "stop": "pause the job",
+        "auto": "as report",
+    },
+    "werror": {
+        "report": "tell the guest",
+        "ignore": "go on",
+        "enospc": "stop when the disk is full, else report",
+        "stop": "stop the machine",
+    },
+    "rerror": {"report": "tell the guest", "ignore": "go on", "stop": "stop the machine"},
+    "mode": {
+        "existing": "use an image that is there",
+        "absolute-paths": "create the image",
+    },
+    "preallocation": {
+        "off": "nothing",
+        "metadata": "the tables",
+        "falloc": "space, without writing",
+        "full": "space, written with zeroes",
+    },
+    "aio": {
+        "threads": "a pool of threads",
+        "native": "the kernel's asynchronous I/O",
+        "io_uring": "the kernel's rings",
+    },
+    "version": {"v2": "compat 0.10, for old tools", "v3": "compat 1.1"},
+    "operation": {
+        "read": "bytes, and compare them with a pattern",
+        "write": "a pattern",
+        "zero": "zeroes",
+        "discard": "give storage back",
+        "flush": "what was written is on the disk",
+        "length": "the disk's size",
+        "map": "what is allocated",
+        "alloc": "how much of a range is allocated",
+    },
+    "compression-type": {"zlib": "readable everywhere", "zstd": "faster"},
+    "overlap-check": {
+        "none": "no checks",
+        "constant": "what costs nothing",
+        "cached": "what is in memory",
+        "all": "everything",
+    },
+}
+
+SAME_AS = {
+    "format": "driver",
+    "backing-fmt": "driver",
+    "read-only": "",
+    "template": "overlap-check",
+}
+
+
+def meaning(field: str, value: str) -> str:
+    """A few words on ``value`` of the field called ``field``; "" when nobody wrote any."""
+    name = SAME_AS.get(field, field)
+    return MEANINGS.get(name, {}).get(value) or MEANINGS[""].get(value, "")
