@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from monitor.engine.errors import RequestError
+from monitor.engine.schema.blockdev import AioOptions, DetectZeroes
 from monitor.engine.schema.decode import WrongParameterValue
 from monitor.engine.schema.drive import CACHE_MODES, IGNORED, INTERFACES, LATER, choices
 from monitor.engine.schema.keyval import parse_opts
@@ -19,6 +20,16 @@ from monitor.engine.schema.scalars import parse_bool
 
 class InvalidCacheOption(RequestError):
     template = "invalid cache option"
+    value: str
+
+
+class InvalidAioOption(RequestError):
+    template = "invalid aio option"
+    value: str
+
+
+class InvalidParameterValue(RequestError):
+    template = "invalid parameter value: {value}"
     value: str
 
 
@@ -82,6 +93,7 @@ class DriveSpec:
     filename: str | None = None
     read_only: bool = False
     media: str = "disk"
+    detect_zeroes: DetectZeroes = "off"
     writeback: bool = True  # False: every write is on disk when it ends
     loose: dict[str, Any] = field(default_factory=dict)
 
@@ -184,12 +196,36 @@ def _image_options(spec: DriveSpec, flat: dict[str, Any]) -> None:
         if discard not in choices("discard"):
             raise InvalidDiscardOption(discard)
         flat["discard"] = "unmap" if discard in ("unmap", "on") else "ignore"
+    _detect_zeroes(spec, flat)
+    _aio(flat)
     tree = nest(flat)
     if not spec.filename and not tree:
         return
     tree["read-only"] = "on" if spec.read_only else "off"
     tree.setdefault("auto-read-only", "on")
     spec.loose = tree
+
+
+def _detect_zeroes(spec: DriveSpec, flat: dict[str, Any]) -> None:
+    """Set once the image is open, without its look at ``discard``: as QEMU has it, a drive with
+    ``unmap`` and no ``discard=unmap`` writes zeroes and unmaps nothing."""
+    value = flat.pop("detect-zeroes", None)
+    if value is None:
+        return
+    if value not in get_args(DetectZeroes):
+        raise InvalidParameterValue(value)
+    spec.detect_zeroes = value
+
+
+def _aio(flat: dict[str, Any]) -> None:
+    """``aio`` is the file's business, wherever the image's options have it."""
+    value = flat.get("aio")
+    if value is None:
+        return
+    if value not in get_args(AioOptions):
+        raise InvalidAioOption(value)
+    if flat.get("driver") != "file":
+        flat.setdefault("file.aio", flat.pop("aio"))
 
 
 def nest(flat: dict[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,11 @@ class NodeNameIsDevice(RequestError):
     name: str
 
 
+class DeviceNameIsNode(RequestError):
+    template = "Device name '{name}' conflicts with an existing node name"
+    name: str
+
+
 class DuplicateNodeName(RequestError):
     template = "Duplicate nodes with node-name='{name}'"
     name: str

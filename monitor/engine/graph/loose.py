@@ -15,7 +15,7 @@ from monitor.engine.drivers.base import DriverKind, OpenFlags
 from monitor.engine.errors import Refused, RequestError
 from monitor.engine.graph.node import Node
 from monitor.engine.schema import blockdev
-from monitor.engine.schema.decode import UnexpectedParameter, decode
+from monitor.engine.schema.decode import UnexpectedParameter, check_nesting, decode
 from monitor.engine.schema.scalars import parse_size
 
 if TYPE_CHECKING:
@@ -41,11 +41,12 @@ async def open_loose(
 
     Raises RequestError in QEMU's words for unknown drivers and options.
     """
+    check_nesting(loose)
     tree = dict(loose)
     driver = tree.pop("driver", None)
     if driver is not None and registry.driver_class(driver).kind is DriverKind.PROTOCOL:
         if filename is not None:
-            tree |= _named(filename, driver)
+            tree |= _named(filename, driver, tree)
         return await opening.open(_settle(driver, tree), inherit=inherit)
     if driver is None and filename is None and "file" not in tree:
         raise Refused("Must specify either driver or file")
@@ -55,13 +56,28 @@ async def open_loose(
         driver = await opening.probe(file)
     if "file" in _roles(driver):
         tree["file"] = file.name
+    backing = _take_backing(driver, tree)
     options = _settle(driver, tree)
     node = await opening.open(
-        options, inherit=inherit, given={"file": file}, follow_backing=follow_backing
+        options,
+        inherit=inherit,
+        given={"file": file},
+        follow_backing=follow_backing and backing is None,
     )
     if probed:
         _mark_probed(opening, node)
+    if backing is not None:
+        await opening.open_loose_backing(node, backing)
     return node
+
+
+def _take_backing(driver: str, tree: dict[str, Any]) -> dict[str, Any] | None:
+    """The backing image's own options, which may be as loose as its overlay's."""
+    backing = tree.get("backing")
+    if not isinstance(backing, dict) or not registry.driver_class(driver).supports_backing:
+        return None
+    del tree["backing"]
+    return backing
 
 
 async def _open_file(
@@ -77,7 +93,7 @@ async def _open_file(
     if filename is None and isinstance(own.get("filename"), str) and driver is None:
         filename = own.pop("filename")
     if filename is not None:
-        own |= _named(filename, driver)
+        own |= _named(filename, driver, own)
         driver = driver or own["driver"]
     if driver is None:
         raise Refused('A block device must be specified for "file"')
@@ -87,8 +103,11 @@ async def _open_file(
     return await opening.open(options, inherit=for_file(flags_of(general, inherit)))
 
 
-def _named(filename: str, driver: str | None) -> dict[str, Any]:
-    """The options that a file name stands for; an explicit protocol driver reads it as it is."""
+def _named(filename: str, driver: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that a file name stands for; an explicit protocol driver reads it as it is.
+    Raises FileNamedTwice where ``options`` have a name already."""
+    if "filename" in options:
+        raise FileNamedTwice()
     if driver == "file":
         return {"filename": filename.removeprefix("file:")}
     named: dict[str, Any] = registry.protocol_options(filename)
@@ -172,6 +191,10 @@ def _first_option(tree: dict[str, Any], path: str) -> str:
     return path
 
 
+class FileNamedTwice(RequestError):
+    template = "Can't specify 'file' and 'filename' options at the same time"
+
+
 class UnsupportedOption(RequestError):
     """A driver was given an option that it does not have."""
 
@@ -195,4 +218,4 @@ def _mark_probed(opening: Opening, node: Node) -> None:
         opening.graph.emit("X_BLKMON_NOTE", {"text": text})
 
 
-__all__ = ["UnsupportedOption", "open_loose"]
+__all__ = ["FileNamedTwice", "UnsupportedOption", "open_loose"]

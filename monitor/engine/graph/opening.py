@@ -33,6 +33,8 @@ from monitor.engine.schema.blockdev import BlockdevOptions, CacheOptions, Detect
 
 PROBE_BYTES = 2048
 
+EMPTY_BACKING = 'warning: Use of "backing": "" is deprecated; use "backing": null instead'
+
 Identities = set[tuple[int, int] | None]
 """Files by device and inode; None for what is no file."""
 
@@ -194,7 +196,9 @@ class Opening:
         are the files of the layers above, and the new layer's is added."""
         options: Any = getattr(overlay.options, "backing", UNSET)
         flags = for_backing(overlay.flags)
-        if options is None:
+        if options == "":
+            self._graph.emit("X_BLKMON_NOTE", {"text": EMPTY_BACKING})
+        if options is None or options == "":
             return None, True
         if isinstance(options, str):
             return self._graph.find(options), True
@@ -262,6 +266,17 @@ class Opening:
         return await module.open_loose(
             self, loose, filename, inherit=inherit, follow_backing=follow_backing
         )
+
+    async def open_loose_backing(self, overlay: Node, loose: dict[str, Any]) -> None:
+        """Opens and attaches a backing image whose options its overlay was given."""
+        try:
+            backing = await self.open_loose(loose, None, inherit=for_backing(overlay.flags))
+        except RequestError as error:
+            raise BackingFileFailed.of(error, 1) from error
+        backing.inherits_from = overlay
+        if sum(1 for _ in backing.chain()) > MAX_CHAIN:
+            raise ChainTooLong(own_file(overlay))
+        self.attach_backing(overlay, backing)
 
     async def probe(self, protocol: Node) -> str:
         """The format that the first bytes of an open protocol node look like."""

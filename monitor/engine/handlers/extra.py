@@ -10,8 +10,8 @@ from monitor.engine.drive_options import parse_drive
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import DeviceNotFound, host_failure
 from monitor.engine.graph.client import Client
-from monitor.engine.graph.errors import DeviceOrNodeNotFound
-from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.errors import DeviceNameIsNode, DeviceOrNodeNotFound
+from monitor.engine.graph.graph import Drive, Graph
 from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
 from monitor.engine.schema.extra import (
@@ -33,13 +33,22 @@ async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
         drive.media = spec.media
         drive.writeback = spec.writeback
         if spec.empty:
+            _refuse_name_of_node(graph, drive.name)
             graph.drives[drive.name] = drive
             graph.clients.add(drive)
             return
         async with Opening(graph) as opening:
             node = await opening.open_loose(spec.loose, spec.filename)
+            _refuse_name_of_node(graph, drive.name)  # the image's own node may have it
+            node.detect_zeroes = spec.detect_zeroes
+            node.wire()
             graph.add_client(drive, node, permissions.CONSISTENT_READ, permissions.ALL)
             graph.drives[drive.name] = drive
+
+
+def _refuse_name_of_node(graph: Graph, name: str) -> None:
+    if name in graph.nodes:
+        raise DeviceNameIsNode(name)
 
 
 @handles(DriveDel)

@@ -71,7 +71,7 @@ def decode(
     For a ``Request``, ``value`` is its arguments. ``prefix`` goes before the names in errors.
     Raises ``ParameterError`` and ``NestedTooDeeply``.
     """
-    _check_nesting(value)
+    check_nesting(value)
     try:
         return _visitor(struct_type, keyval)(value)
     except ParameterError as error:
@@ -82,8 +82,9 @@ def decode(
         raise NestedTooDeeply from None
 
 
-def _check_nesting(value: Any) -> None:
-    """The walk over the fields is recursive, and its end must not depend on the interpreter's."""
+def check_nesting(value: Any) -> None:
+    """Raises NestedTooDeeply. Options are walked recursively, and the end of that must not depend
+    on the interpreter's."""
     level = [value] if type(value) in _HOLDERS else []
     for _ in range(MAX_NESTING):
         if not level:
