@@ -11,7 +11,6 @@ decoder does the rest. What it refuses, ``diagnosis`` explains.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
@@ -24,13 +23,12 @@ from monitor.scanner import MAX_DEPTH
 from monitor.syntax import Kind, Mistake, Span, Statement, Token, one_of
 
 
-@dataclass(slots=True)
-class Tree:
+class Tree(msgspec.Struct):
     """Values by key, as typed: a branch for each dotted key, a token at each leaf."""
 
     token: Token | None = None
     key: Span = (0, 0)
-    branches: dict[str, Tree] = field(default_factory=dict)
+    branches: dict[str, Tree] = msgspec.field(default_factory=dict)
 
     def values(self) -> Any:
         """What the decoder reads: text, JSON, dicts, and lists where all keys are numbers."""

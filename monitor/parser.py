@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from monitor import scanner
 from monitor.arguments import bind
@@ -48,8 +49,7 @@ __all__ = [
 _NOWHERE = SourceText("", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(msgspec.Struct, frozen=True):
     """One command, ready to run.
 
     Either ``command`` (a human command, with ``arguments`` by name) or ``request`` is set. ``mark``
@@ -63,9 +63,9 @@ class Invocation:
     line: int
     mark: str = ""
     command: Command | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
     request: Request | None = None
-    spans: Mapping[str, Span] = field(default_factory=dict)
+    spans: Mapping[str, Span] = msgspec.field(default_factory=dict)
     origin: SourceText = _NOWHERE
     offset: int = 0
 

@@ -7,9 +7,10 @@ which count from one, are worked out only when there is something to complain ab
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
+
+import msgspec
 
 from monitor.engine.errors import MonitorError, RequestError
 
@@ -82,7 +83,7 @@ class ParseError(RequestError):
     text_line: str
     expected: str = ""
     hmp_text: str = ""
-    hint: str | None = field(default=None)
+    hint: str | None = None
 
     @property
     def place(self) -> str:
@@ -115,8 +116,7 @@ class ScriptErrors(MonitorError):
         return "\n".join(f"{e.place}: {e.text}" for e in self.errors)
 
 
-@dataclass(frozen=True, slots=True)
-class SourceText:
+class SourceText(msgspec.Struct, frozen=True):
     """A text with the place that it came from; makes errors about parts of it."""
 
     text: str

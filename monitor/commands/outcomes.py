@@ -8,9 +8,10 @@ job until a job of the same name begins.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 from weakref import WeakKeyDictionary
+
+import msgspec
 
 from monitor.engine.api import Engine, Event
 
@@ -34,8 +35,7 @@ def standing(job: str, status: str) -> str:
     return f"is {status}: {_NEXT[status].format(job=job)}"
 
 
-@dataclass
-class Outcome:
+class Outcome(msgspec.Struct):
     """``claimed`` once someone waited for the job and was told. ``born`` orders jobs by age."""
 
     job: str

@@ -35,15 +35,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
+
+import msgspec
 
 from monitor.engine.api import Engine
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A command's output: the data (for --json) and the text a person reads, made on demand."""
 
     data: Any
@@ -76,8 +76,7 @@ class Session(Protocol):
 Handler = Callable[..., Awaitable["Answer | str | None"]]
 
 
-@dataclass(frozen=True)
-class Argument:
+class Argument(msgspec.Struct, frozen=True):
     """One argument of a pattern."""
 
     name: str
@@ -95,8 +94,7 @@ class Argument:
         return self.kind if self.kind.startswith("-") and not self.option else None
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """One human command. ``name`` may hold a blank: ``info block``."""
 
     name: str
@@ -108,7 +106,7 @@ class Command:
     details: str = ""
     example: str = ""
     hmp: bool = True  # QEMU's HMP has it, under this name
-    arguments_help: Mapping[str, str] = field(default_factory=dict)
+    arguments_help: Mapping[str, str] = msgspec.field(default_factory=dict)
     """What ``help`` says of an argument, by its name."""
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from monitor.commands.errors import JobFailed, JobStandsStill, WaitTimedOut
 from monitor.commands.outcomes import CANCELLED, Outcomes, Result, outcomes_of, standing
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 ALL = "all"
 
 
-@dataclass(frozen=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """How far a job came: ``result`` is that of ``outcomes.Outcome``, or the status in which the
     job waits for a verb: ready, pending, paused."""
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
+
+import msgspec
 
 from monitor.engine.schema.base import Request
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """A QMP event; ``timestamp`` is (seconds, microseconds) of the engine's wall clock."""
 
     name: str
@@ -56,8 +56,7 @@ def texts_of(names: Iterable[Name]) -> Sequence[str]:
     return names.texts if isinstance(names, NameList) else [name.text for name in names]
 
 
-@dataclass(frozen=True, slots=True)
-class JobSnapshot:
+class JobSnapshot(msgspec.Struct, frozen=True):
     """One job as it stands now: what a toolbar line or a catalogue entry needs.
 
     ``current`` and ``total`` are in the job's own unit (bytes for block jobs); ``rate`` is units a

@@ -15,8 +15,7 @@ QEMU's wherever QEMU has the case. A ``hint`` is for people only and never part 
 from __future__ import annotations
 
 import os
-from dataclasses import Field, field
-from typing import Any, ClassVar, Protocol, dataclass_transform
+from typing import Any, ClassVar, NamedTuple, Protocol, dataclass_transform
 
 
 class Mark(Protocol):
@@ -29,7 +28,16 @@ class Mark(Protocol):
 _REQUIRED: Any = object()
 
 
-@dataclass_transform(eq_default=False, field_specifiers=(field,))
+class _State(NamedTuple):
+    default: Any
+
+
+def state(*, default: Any, init: bool = True) -> Any:
+    """The default of a field that is no argument: ``span: Span = state(default=…, init=False)``."""
+    return default if init else _State(default)
+
+
+@dataclass_transform(eq_default=False, field_specifiers=(state,))
 class MonitorError(Exception):
     """Base of everything this package raises on purpose.
 
@@ -48,7 +56,7 @@ class MonitorError(Exception):
     """The typed line with carets under what the error is about; for people only, as the hint."""
 
     _defaults: ClassVar[dict[str, Any]] = {}
-    """Every field with its default, ``_REQUIRED`` or a ``dataclasses.field``, in order."""
+    """Every field with its default, ``_REQUIRED`` or a ``state``, in order."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -61,7 +69,7 @@ class MonitorError(Exception):
         if len(given) != len(args) + len(kwargs) or not given.keys() <= self._defaults.keys():
             raise TypeError(f"{type(self).__name__} takes {', '.join(self._arguments())}")
         for name, default in self._defaults.items():
-            value = default.default if isinstance(default, Field) else default
+            value = default.default if isinstance(default, _State) else default
             value = given.get(name, value)
             if value is _REQUIRED:
                 raise TypeError(f"{type(self).__name__} lacks {name}")
@@ -73,7 +81,7 @@ class MonitorError(Exception):
 
     @classmethod
     def _arguments(cls) -> list[str]:
-        return [n for n, d in cls._defaults.items() if not isinstance(d, Field) or d.init]
+        return [n for n, d in cls._defaults.items() if not isinstance(d, _State)]
 
     @property
     def text(self) -> str:
@@ -132,7 +140,7 @@ class HostFailure(RequestError):
     template = "{context}: {reason}"
     context: str
     errno: int
-    reason: str = field(default="", init=False)
+    reason: str = state(default="", init=False)
 
     def __post_init__(self) -> None:
         self.reason = os.strerror(self.errno)

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
 
 from monitor.commands.registry import Answer
 from monitor.commands.render import note_line
@@ -52,8 +53,7 @@ class Status(IntEnum):
     PIPE_CLOSED = 141  # 128 + SIGPIPE: nobody reads the output
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """Text that is parsed as a whole. ``name`` is what messages call it."""
 
     name: str
@@ -70,8 +70,7 @@ class Source:
         return cls(f"<command {number}>", text)
 
 
-@dataclass(frozen=True)
-class ScriptOptions:
+class ScriptOptions(msgspec.Struct, frozen=True):
     keep_going: bool = False
     json: bool = False  # one object a command on stdout
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from monitor.engine.api import Engine, Event, JobSnapshot, Name
 from monitor.engine.errors import JobNotActive, RequestError

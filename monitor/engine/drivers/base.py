@@ -59,8 +59,9 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
+
+import msgspec
 
 from monitor.engine import permissions
 
@@ -103,8 +104,7 @@ class Extent(NamedTuple):
     compressed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFlags:
+class OpenFlags(msgspec.Struct, frozen=True):
     """How a node is open; inherited by children as the graph decides."""
 
     read_only: bool = False
@@ -147,8 +147,7 @@ class Child(Protocol):
     def filename(self) -> str: ...
 
 
-@dataclass(slots=True)
-class OpenContext:
+class OpenContext(msgspec.Struct):
     """What a driver is given to open with.
 
     ``options`` is the driver's struct of ``engine.schema.blockdev`` (already type-checked);

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import msgspec
 
 from monitor.engine.drivers.base import OpenFlags
 from monitor.engine.errors import RequestError
@@ -300,7 +301,7 @@ class Graph:
     async def reopen_read_only(self, transaction: Transaction, node: Node, read_only: bool) -> None:
         """Prepares the node (and the file below it, as QEMU does for children that the node opened
         itself) for the other direction. Permissions are refreshed by the caller's ``refresh``."""
-        flags: OpenFlags = dataclasses.replace(node.flags, read_only=read_only)
+        flags: OpenFlags = msgspec.structs.replace(node.flags, read_only=read_only)
         if flags == node.flags:
             return
         below = node.data_child

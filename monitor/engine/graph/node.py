@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from monitor.engine import permissions
 from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenFlags
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from monitor.engine.schema.blockdev import BlockdevOptions, DetectZeroes
 
 
-@dataclass(frozen=True, slots=True)
-class Blocker:
+class Blocker(msgspec.Struct, frozen=True):
     """Why some operations on a node are refused. ``operations`` None: all of them."""
 
     reason: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+
+import msgspec
 
 from monitor.engine.errors import RequestError
 
@@ -60,8 +61,7 @@ def has_protocol(filename: str) -> bool:
     return match is not None and "/" not in match.group()
 
 
-@dataclass(frozen=True)
-class OpenPolicy:
+class OpenPolicy(msgspec.Struct, frozen=True):
     """Which backing links are followed. ``backing=null`` or an explicit option always wins."""
 
     follow: bool = True

@@ -9,10 +9,8 @@ prompt.
 from __future__ import annotations
 
 import functools
-import inspect
 import types
 import typing
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 import msgspec
@@ -35,15 +33,13 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Int:
+class Int(msgspec.Struct, frozen=True):
     """The QAPI integer type of a field; ``size`` takes units in option strings (64k, 1.5G)."""
 
     qapi: Literal["int", "size", "uint8", "uint16", "uint32", "uint64", "int64"] = "int"
 
 
-@dataclass(frozen=True)
-class Names:
+class Names(msgspec.Struct, frozen=True):
     """What a string names, for completion and 'did you mean': see ``KINDS``."""
 
     kind: str
@@ -52,15 +48,13 @@ class Names:
     KINDS: ClassVar[tuple[str, ...]] = ("node", "drive", "device", "job", "file", "new")
 
 
-@dataclass(frozen=True)
-class Alternate:
+class Alternate(msgspec.Struct, frozen=True):
     """A union told apart by JSON type, with the QAPI name that errors use."""
 
     qapi: str
 
 
-@dataclass(frozen=True)
-class Feature:
+class Feature(msgspec.Struct, frozen=True):
     """What ``query-qmp-schema`` says of a member beside its type: "unstable", "deprecated"."""
 
     name: str
@@ -127,8 +121,7 @@ def request_type(name: str) -> type[Request] | None:
     return request_types().get(name)
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """One member of a struct, as decoding, help and completion see it."""
 
     name: str  # on the wire: "node-name"
@@ -171,7 +164,7 @@ def fields_of(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
 
 
 def _own(base: type) -> list[str]:
-    annotations = inspect.get_annotations(base)
+    annotations = base.__dict__.get("__annotations__", {})  # noqa: RUF063  (inspect costs a start 9 ms)
     return [name for name in annotations if not str(annotations[name]).startswith("ClassVar")]
 
 

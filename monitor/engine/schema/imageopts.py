@@ -7,8 +7,9 @@ They are the members of QMP's BlockdevCreateOptions under other names: underscor
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import Literal
+
+from msgspec.structs import replace
 
 from monitor.engine.schema.base import Field, fields_of
 from monitor.engine.schema.blockdev import BlockdevCreateOptionsFile, BlockdevCreateOptionsQcow2

@@ -10,10 +10,9 @@ twice has its last value.
 from __future__ import annotations
 
 import re
-from dataclasses import field
 from typing import Any, NamedTuple
 
-from monitor.engine.errors import RequestError
+from monitor.engine.errors import RequestError, state
 
 __all__ = [
     "HelpNotAvailable",
@@ -62,7 +61,7 @@ class ParsedOptions(dict[str, Any]):
 class OptionsError(RequestError):
     """The text is no list of options. ``span`` is the offending part of it."""
 
-    span: tuple[int, int] = field(default=(0, 0), init=False)
+    span: tuple[int, int] = state(default=(0, 0), init=False)
 
     def at(self, start: int, end: int) -> OptionsError:
         self.span = (start, end)

@@ -7,9 +7,7 @@ and an element of a list then as ``null``. ``ParameterError.path`` is the full n
 
 from __future__ import annotations
 
-from dataclasses import field
-
-from monitor.engine.errors import RequestError
+from monitor.engine.errors import RequestError, state
 
 
 class ParameterError(RequestError):
@@ -20,8 +18,8 @@ class ParameterError(RequestError):
     """
 
     parameter: str = ""
-    path: str = field(default="", init=False)
-    by_last_name: bool = field(default=False, init=False)
+    path: str = state(default="", init=False)
+    by_last_name: bool = state(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.path = self.parameter
