@@ -37,7 +37,7 @@ QMP."""
 EVENTS = """\
 ## Events
 
-What QMP clients hear. Those named `X_BLKMON_…` are not in QMP."""
+What QMP clients hear. Those named `X_BLKMON_…` are heard at the prompt and in scripts only."""
 
 
 def reference() -> str:

@@ -34,7 +34,7 @@ def error_text(error: MonitorError) -> str:
 def note_line(event: Event) -> str | None:
     """The line for an event that QMP does not have and that people want to read; else None.
 
-    Those events are named ``X_BLKMON_*``; clients of QMP get them as they are.
+    Those events are named ``X_BLKMON_*``; clients of QMP do not hear them.
     """
     render = _NOTES.get(event.name)
     return render(event.data) if render is not None else None

@@ -18,6 +18,7 @@ from monitor.engine.api import Engine, Event
 from monitor.engine.errors import CommandNotFound, InternalError, MonitorError, Refused
 from monitor.engine.schema.base import Options, QInt, Request, request_type
 from monitor.engine.schema.decode import decode
+from monitor.engine.schema.events import OWN as OWN_EVENTS
 from monitor.engine.schema.introspect import QueryQmpSchema, SchemaInfo
 from monitor.engine.schema.monitor import CommandInfo, QueryCommands, Quit
 from monitor.servers.channel import Channel, FdChannel
@@ -113,6 +114,8 @@ class QmpClient:
         self._unsubscribe()
 
     def _send_event(self, event: Event) -> None:
+        if event.name.startswith(OWN_EVENTS):
+            return
         self._channel.write(self._session.event(event.name, event.data, event.timestamp))
 
     async def _read(self) -> None:

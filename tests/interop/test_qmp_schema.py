@@ -56,8 +56,7 @@ def test_what_is_there_beside_qemus_is_named_as_ours(schemas: tuple[Schema, Sche
         "human-monitor-command",
         "block_passwd",  # QEMU 7.2 has forgotten it; the reference refuses it
     }
-    events = names(ours, "event") - names(theirs, "event")
-    assert all(name.startswith("X_BLKMON_") for name in events)
+    assert names(ours, "event") <= names(theirs, "event")
 
 
 def test_the_walk_finds_what_differs(schemas: tuple[Schema, Schema]) -> None:

@@ -210,8 +210,4 @@ def difference(request: Any, our: Any, their: Any) -> str:
 
 
 def comparable_events(session: Session) -> list[Any]:
-    return [
-        (event["event"], comparable(event["data"]))
-        for event in session.events
-        if event["event"] != "X_BLKMON_NODE_DROPPED"
-    ]
+    return [(event["event"], comparable(event["data"])) for event in session.events]

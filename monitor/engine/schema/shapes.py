@@ -25,7 +25,7 @@ from monitor.engine.schema.base import (
     fields_of,
     request_types,
 )
-from monitor.engine.schema.events import EventData, event_types
+from monitor.engine.schema.events import OWN, EventData, event_types
 from monitor.engine.schema.introspect import (
     JsonType,
     SchemaAlternate,
@@ -76,7 +76,8 @@ def command_shape(request: type[Request]) -> CommandShape:
 def engine_schema() -> tuple[SchemaInfo, ...]:
     """Everything that an engine takes and reports."""
     shapes = (command_shape(request) for request in request_types().values())
-    return tuple(schema_of(shapes, event_types().values()))
+    qemus = [event for name, event in event_types().items() if not name.startswith(OWN)]
+    return tuple(schema_of(shapes, qemus))
 
 
 def schema_of(
