@@ -27,8 +27,9 @@ def allow_deep_reads() -> None:
 
 class BackingNameRefused(RequestError):
     template = (
-        "Backing file '{name}' of '{overlay}' is not a plain path; "
-        "name it with an explicit backing option, or allow it by policy"
+        "Backing file '{name}' of '{overlay}' is not a plain path and is not opened unasked: "
+        "give backing=null, or the image's own options, such as "
+        "backing.driver=qcow2 backing.file.filename=FILE"
     )
     name: str
     overlay: str
