@@ -112,7 +112,7 @@ def read_request(
         return _from_json(request_type, tokens[0], statement)
     tree = collect(tokens)
     spans = tree.spans()
-    _read_integers(arguments_type(request_type), tree)
+    _read_words(arguments_type(request_type), tree)
     try:
         return decode(request_type, tree.values(), keyval=True), spans
     except ParameterError as error:
@@ -138,7 +138,7 @@ def _diagnosis(
     return diagnose(error, arguments_type(request_type), tree, statement)
 
 
-# Integers with units
+# Words that are no text
 
 
 def arguments_type(request_type: type[Request]) -> Any:
@@ -149,9 +149,9 @@ def arguments_type(request_type: type[Request]) -> Any:
     return request_type
 
 
-def _read_integers(kind: Any, tree: Tree) -> None:
-    """Replaces texts by numbers wherever the schema has an integer. What is none stays text, which
-    the decoder refuses."""
+def _read_words(kind: Any, tree: Tree) -> None:
+    """Replaces texts by numbers wherever the schema has an integer (what is none stays text, which
+    the decoder refuses), and ``null`` by null where that is a value (``backing=null``)."""
     struct = struct_for(kind, tree)
     if struct is None:
         return
@@ -162,11 +162,18 @@ def _read_integers(kind: Any, tree: Tree) -> None:
             continue
         token = branch.token
         if token is None:
-            _read_integers(member.type, branch)
+            _read_words(member.type, branch)
         elif member.integer is not None and token.kind is Kind.WORD:
             number = read_integer(member, token.text)
             if number is not None:
                 branch.token = token._replace(kind=Kind.JSON, data=number)
+        elif token.kind is Kind.WORD and token.text == "null" and takes_null(member):
+            branch.token = token._replace(kind=Kind.JSON, data=None)
+
+
+def takes_null(member: Field) -> bool:
+    """Whether null is a value of the field, other than leaving it out."""
+    return member.nullable or type(None) in get_args(member.type)
 
 
 def read_integer(member: Field, text: str) -> int | None:

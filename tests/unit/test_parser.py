@@ -416,3 +416,10 @@ def test_a_long_script_parses_in_time() -> None:
     found = LANGUAGE.parse_script(script, "f")
     assert len(found) == 10_000
     assert time.process_time() - before < 2
+
+
+def test_null_is_a_value_where_a_field_takes_it() -> None:
+    typed = parse_line("blockdev-add driver=qcow2 node-name=null file=null backing=null")
+    assert typed is not None
+    options = typed.request.options
+    assert (options.node_name, options.file, options.backing) == ("null", "null", None)
