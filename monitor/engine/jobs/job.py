@@ -97,7 +97,7 @@ class Job(Client):
     # -- what a type of job does -------------------------------------------------------------
 
     def run(self) -> None:
-        raise NotImplementedError
+        raise NotImplementedError(type(self).__name__)
 
     def change_graph(self, transaction: Transaction) -> None:
         """Nothing by default. The nodes of ``drains_for_end`` are drained."""
