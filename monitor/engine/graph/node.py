@@ -149,8 +149,8 @@ class Node:
         return self.driver.length()
 
     def meta(self) -> str:
-        """A few words for completion: format, size, mode. The length is a field of the open
-        driver, so this costs no I/O."""
+        """A few words for completion: format, size, mode. Formats know their length; a file's
+        is one fstat of an open descriptor, asked only for the few names that are shown."""
         mode = "ro" if self.read_only else "rw"
         return f"{self.driver.name} {human_size(self.length())} {mode}"
 
