@@ -55,6 +55,9 @@ class MonitorError(Exception):
     mark: Mark | None = None
     """The typed line with carets under what the error is about; for people only, as the hint."""
 
+    failed_action: int | None = None
+    """Which action of a transaction failed, from 0; for people only."""
+
     _defaults: ClassVar[dict[str, Any]] = {}
     """Every field with its default, ``_REQUIRED`` or a ``state``, in order."""
 

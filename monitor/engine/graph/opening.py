@@ -56,6 +56,10 @@ class Opening:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes what was opened and nothing came to use."""
         for node in self._opened:
             node.pins -= 1
         await self._graph.close_unused(reversed(self._opened))

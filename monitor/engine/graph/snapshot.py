@@ -37,23 +37,22 @@ def check_depth(base: Node) -> None:
         raise ChainTooLong(own_file(base))
 
 
-async def put_overlay(graph: Graph, old: Node, overlay: Node) -> None:
-    """Makes ``old`` the backing image of ``overlay`` and gives ``overlay`` to all of its parents.
+def put_overlay(graph: Graph, edits: Transaction, old: Node, overlay: Node) -> None:
+    """Makes ``old`` the backing image of ``overlay`` and gives ``overlay`` to all of its parents:
+    edits of a transaction in which both nodes are drained. ``old`` may become read-only once it is
+    committed (``make_read_only``).
 
-    ``old`` becomes read-only afterwards; where that fails, it stays as it was and nobody minds.
-    Raises RequestError and leaves the graph as it was.
+    Raises RequestError; the transaction undoes what was done.
     """
     check_overlay(overlay)
     check_depth(old)
-    async with graph.drained(old, overlay):
-        await _flush(graph, old)
-        with Transaction() as transaction:
-            edge = edit.attach(transaction, overlay, "backing", old)
-            edit.replace(transaction, old, overlay)
-            edit.refresh(transaction, [overlay, old])
-            graph.commit(transaction)
-        overlay.driver.attach_backing(edge)
-    await make_read_only(graph, old)
+    driver = overlay.driver
+    edits.add(abort=lambda: driver.attach_backing(None))
+    edge = edit.attach(edits, overlay, "backing", old)
+    edit.replace(edits, old, overlay)
+    edit.refresh(edits, [overlay, old])
+    driver.attach_backing(edge)
+    graph.rewire(edits)
 
 
 def check_overlay(overlay: Node) -> None:
@@ -80,7 +79,8 @@ async def make_read_only(graph: Graph, node: Node) -> None:
             graph.commit(transaction)
 
 
-async def _flush(graph: Graph, node: Node) -> None:
+async def flush(graph: Graph, node: Node) -> None:
+    """What an overlay is put on must be complete. Raises IoErrorOccurred."""
     if node.read_only:
         return
     try:
@@ -89,4 +89,4 @@ async def _flush(graph: Graph, node: Node) -> None:
         raise IoErrorOccurred() from error
 
 
-__all__ = ["check_depth", "check_overlay", "make_read_only", "put_overlay"]
+__all__ = ["check_depth", "check_overlay", "flush", "make_read_only", "put_overlay"]

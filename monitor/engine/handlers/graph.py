@@ -16,7 +16,7 @@ from monitor.engine.graph.errors import (
 )
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
-from monitor.engine.graph.snapshot import check_depth, put_overlay
+from monitor.engine.graph.snapshot import check_depth, flush, make_read_only, put_overlay
 from monitor.engine.handlers import handles
 from monitor.engine.schema.graph import (
     BlockdevAdd,
@@ -25,6 +25,7 @@ from monitor.engine.schema.graph import (
     BlockdevSnapshotSync,
     BlockResize,
 )
+from monitor.engine.transaction import Actions, acts
 
 
 class NodeNameMissing(RequestError):
@@ -117,55 +118,71 @@ async def block_resize(engine: EmbeddedEngine, request: BlockResize) -> None:
             await graph.remove_client(client)
 
 
-@handles(BlockdevSnapshot)
-async def blockdev_snapshot(engine: EmbeddedEngine, request: BlockdevSnapshot) -> None:
+@acts(BlockdevSnapshot)
+async def blockdev_snapshot(
+    engine: EmbeddedEngine, request: BlockdevSnapshot, actions: Actions
+) -> None:
     graph = engine.graph
-    async with graph.turn:
-        old = graph.find(request.node)
-        graph.refuse_if_busy(old, "external-snapshot")
-        overlay = graph.find(request.overlay)
-        overlay.pins += 1
-        try:
-            await put_overlay(graph, old, overlay)
-        finally:
-            overlay.pins -= 1
-            await graph.close_unused([overlay])
+    old = graph.find(request.node)
+    graph.refuse_if_busy(old, "external-snapshot")
+    await flush(graph, old)
+    overlay = graph.find(request.overlay)
+    overlay.pins += 1
+
+    async def let_go() -> None:
+        overlay.pins -= 1
+        await graph.close_unused([overlay])
+
+    actions.add(clean=let_go)
+    await _append(engine, actions, old, overlay)
 
 
-@handles(BlockdevSnapshotSync)
-async def blockdev_snapshot_sync(engine: EmbeddedEngine, request: BlockdevSnapshotSync) -> None:
+@acts(BlockdevSnapshotSync)
+async def blockdev_snapshot_sync(
+    engine: EmbeddedEngine, request: BlockdevSnapshotSync, actions: Actions
+) -> None:
+    """A file that was created stays when the transaction fails, as QEMU leaves it."""
     graph = engine.graph
     node_name, overlay_name = given(request.node_name), given(request.snapshot_node_name)
     fmt = given(request.format) or "qcow2"
-    async with graph.turn:
-        old = graph.find_either(given(request.device), node_name)
-        graph.refuse_if_busy(old, "external-snapshot")
-        if node_name is not None and overlay_name is None:
-            raise OverlayNameMissing()
-        if overlay_name is not None and _is_taken(engine, overlay_name):
-            raise OverlayNameTaken(overlay_name)
-        check_depth(old)  # before a file is created
-        if request.mode is UNSET or request.mode == "absolute-paths":
-            await images.create(
-                graph,
-                images.NewImage(
-                    request.snapshot_file, fmt, old.length(), old.filename, old.driver.name
-                ),
-            )
-        async with Opening(graph) as opening:
-            loose = {"driver": fmt}
-            if overlay_name is not None:
-                loose["node-name"] = overlay_name
-            overlay = await opening.open_loose(
-                loose,
-                request.snapshot_file,
-                inherit=old.flags_for_overlay(),
-                follow_backing=False,
-            )
-            await put_overlay(graph, old, overlay)
-            used = bool(overlay.parents)
-        if not used:
+    old = graph.find_either(given(request.device), node_name)
+    graph.refuse_if_busy(old, "external-snapshot")
+    await flush(graph, old)
+    if node_name is not None and overlay_name is None:
+        raise OverlayNameMissing()
+    if overlay_name is not None and _is_taken(engine, overlay_name):
+        raise OverlayNameTaken(overlay_name)
+    check_depth(old)  # before a file is created
+    filename = request.snapshot_file
+    if request.mode is UNSET or request.mode == "absolute-paths":
+        filename = actions.new_file(filename)
+        await images.create(
+            graph,
+            images.NewImage(filename, fmt, old.length(), old.filename, old.driver.name),
+        )
+    loose = {"driver": fmt}
+    if overlay_name is not None:
+        loose["node-name"] = overlay_name
+    opening = Opening(graph)
+    actions.add(clean=opening.close)
+    overlay = await opening.open_loose(
+        loose, filename, inherit=old.flags_for_overlay(), follow_backing=False
+    )
+
+    def tell_when_unused() -> None:
+        if not overlay.parents:
             engine.emit("X_BLKMON_NODE_DROPPED", {"node-name": overlay.name})
+
+    await _append(engine, actions, old, overlay)
+    actions.add(commit=tell_when_unused)
+
+
+async def _append(engine: EmbeddedEngine, actions: Actions, old: Node, overlay: Node) -> None:
+    graph = engine.graph
+    await actions.drain(old, overlay)
+    put_overlay(graph, actions.edits(), old, overlay)
+    actions.add(commit=lambda: make_read_only(graph, old))
+    actions.says(f"'{overlay.name}' on top of '{old.name}'")
 
 
 def _is_taken(engine: EmbeddedEngine, name: str) -> bool:

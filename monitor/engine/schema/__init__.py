@@ -13,6 +13,7 @@ TOPICS = (
     "query",
     "stats",
     "stream",
+    "transaction",
     "extra",
 )
 

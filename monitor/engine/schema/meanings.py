@@ -75,6 +75,10 @@ MEANINGS: dict[str, dict[str, str]] = {
         "map": "what is allocated",
         "alloc": "how much of a range is allocated",
     },
+    "completion-mode": {
+        "individual": "each job ends by itself",
+        "grouped": "all jobs end well, or none",
+    },
     "compression-type": {"zlib": "readable everywhere", "zstd": "faster"},
     "overlap-check": {
         "none": "no checks",

@@ -1,0 +1,77 @@
+"""Several requests carried out as one: all of them, or none.
+
+Each action's ``data`` is the request that does the same alone.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, UnsetType
+
+from monitor.engine.schema.base import Options, Request
+from monitor.engine.schema.graph import BlockdevSnapshot, BlockdevSnapshotSync
+
+ActionCompletionMode = Literal["individual", "grouped"]
+
+
+class Abort(Options, kw_only=True):
+    """Nothing: the action needs no data."""
+
+
+class TransactionAction(Options, tag_field="type", kw_only=True):
+    """One of a transaction's requests; the tag is the request's name, ``data`` its arguments."""
+
+
+class AbortAction(TransactionAction, tag="abort", kw_only=True):
+    """Fails: what came before it is undone."""
+
+    data: Abort
+
+
+class BlockdevSnapshotAction(TransactionAction, tag="blockdev-snapshot", kw_only=True):
+    data: BlockdevSnapshot
+
+
+class BlockdevSnapshotSyncAction(TransactionAction, tag="blockdev-snapshot-sync", kw_only=True):
+    data: BlockdevSnapshotSync
+
+
+AnyTransactionAction = AbortAction | BlockdevSnapshotAction | BlockdevSnapshotSyncAction
+
+
+class TransactionProperties(Options, kw_only=True):
+    completion_mode: (
+        Annotated[ActionCompletionMode, "whether its jobs end together"] | UnsetType
+    ) = UNSET
+
+
+class Transaction(Request, kw_only=True, tag="transaction"):
+    """Carry out several actions at one moment: all of them, or none."""
+
+    actions: Annotated[list[AnyTransactionAction], "what is to be done, in order"]
+    properties: Annotated[TransactionProperties, "of the transaction"] | UnsetType = UNSET
+
+    example = (
+        'transaction actions=[{"type":"blockdev-snapshot-sync",'
+        '"data":{"device":"d0","snapshot-file":"overlay.qcow2"}}]'
+    )
+
+
+ACTIONS: dict[str, type[TransactionAction]] = {
+    str(action.__struct_config__.tag): action for action in TransactionAction.__subclasses__()
+}
+"""Every kind of action by its name."""
+
+__all__ = [
+    "ACTIONS",
+    "Abort",
+    "AbortAction",
+    "ActionCompletionMode",
+    "AnyTransactionAction",
+    "BlockdevSnapshotAction",
+    "BlockdevSnapshotSyncAction",
+    "Transaction",
+    "TransactionAction",
+    "TransactionProperties",
+]
