@@ -18,6 +18,7 @@ import msgspec
 from monitor.engine.drivers.base import OpenFlags
 from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
+from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edge import RootEdge
 from monitor.engine.graph.errors import (
@@ -325,7 +326,7 @@ class Graph:
         if self._lane_workers is not None:
             self._lane_workers.shutdown(wait=False)
 
-    def refuse_if_busy(self, node: Node, operation: str) -> None:
+    def refuse_if_busy(self, node: Node, operation: Operation) -> None:
         reason = node.blocker(operation)
         if reason is not None:
             raise NodeBusy(node.user_name(), reason)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from monitor.engine import permissions
 from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenFlags
 from monitor.engine.drivers.ranges import RangeLocks
+from monitor.engine.graph.blockers import BACKING_ALLOWS, Blocker, Operation
 from monitor.engine.graph.edge import Edge
 from monitor.engine.graph.filenames import Names, names_of
 from monitor.engine.graph.stages import Highest, detect_zeroes, overlapping
@@ -18,13 +17,6 @@ from monitor.engine.units import human_size
 if TYPE_CHECKING:
     from monitor.engine.graph.threshold import WriteThreshold
     from monitor.engine.schema.blockdev import BlockdevOptions, DetectZeroes
-
-
-class Blocker(msgspec.Struct, frozen=True):
-    """Why some operations on a node are refused. ``operations`` None: all of them."""
-
-    reason: str
-    operations: frozenset[str] | None = None
 
 
 class Node:
@@ -154,10 +146,10 @@ class Node:
         mode = "ro" if self.read_only else "rw"
         return f"{self.driver.name} {human_size(self.length())} {mode}"
 
-    def blocker(self, operation: str) -> str | None:
+    def blocker(self, operation: Operation) -> str | None:
         """Why ``operation`` is refused now; None when it is not."""
-        for blocker in self.blockers:
-            if blocker.operations is None or operation in blocker.operations:
+        for blocker in reversed(self.blockers):
+            if blocker.blocks(operation):
                 return blocker.reason
         if operation not in BACKING_ALLOWS:
             for edge in self.parents:
@@ -207,7 +199,3 @@ class Node:
 
     def truncate(self, size: int) -> None:
         self.driver.truncate(size)
-
-
-BACKING_ALLOWS = frozenset({"commit-target", "stream", "backup-source", "backup-target"})
-"""Operations that a node may take part in while it is somebody's backing image."""

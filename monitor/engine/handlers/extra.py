@@ -9,6 +9,7 @@ from monitor.engine import images, io, permissions
 from monitor.engine.drive_options import parse_drive
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import DeviceNotFound, host_failure
+from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.errors import DeviceNameIsNode, DeviceOrNodeNotFound
 from monitor.engine.graph.graph import Drive, Graph
@@ -59,7 +60,7 @@ async def drive_del(engine: EmbeddedEngine, request: DriveDel) -> None:
         if drive is None:
             raise DeviceNotFound(request.id)
         if drive.node is not None:
-            graph.refuse_if_busy(drive.node, "drive-del")
+            graph.refuse_if_busy(drive.node, Operation.DRIVE_DEL)
         del graph.drives[request.id]
         await graph.remove_client(drive)
 

@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 from monitor.engine import images, permissions
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
+from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.errors import (
     DeviceHasNoMedium,
@@ -86,7 +87,7 @@ async def blockdev_del(engine: EmbeddedEngine, request: BlockdevDel) -> None:
         node = graph.find_node(request.node_name)
         if any(_is_backend(edge.parent) for edge in node.parents):
             raise NodeInUse(node.name)
-        graph.refuse_if_busy(node, "drive-del")
+        graph.refuse_if_busy(node, Operation.DRIVE_DEL)
         if not node.monitor_owned:
             raise NotMonitorOwned(node.name)
         if node.parents or node.pins:
@@ -103,7 +104,7 @@ async def block_resize(engine: EmbeddedEngine, request: BlockResize) -> None:
         node = graph.find_either(device, given(request.node_name))
         if request.size < 0:
             raise SizeNotPositive()
-        if node.blocker("resize") is not None:
+        if node.blocker(Operation.RESIZE) is not None:
             raise DeviceInUse(device or "(null)")
         client = Client()
         root = graph.add_client(client, node, permissions.RESIZE, permissions.ALL)
@@ -124,7 +125,7 @@ async def blockdev_snapshot(
 ) -> None:
     graph = engine.graph
     old = graph.find(request.node)
-    graph.refuse_if_busy(old, "external-snapshot")
+    graph.refuse_if_busy(old, Operation.EXTERNAL_SNAPSHOT)
     await flush(graph, old)
     overlay = graph.find(request.overlay)
     overlay.pins += 1
@@ -146,7 +147,7 @@ async def blockdev_snapshot_sync(
     node_name, overlay_name = given(request.node_name), given(request.snapshot_node_name)
     fmt = given(request.format) or "qcow2"
     old = graph.find_either(given(request.device), node_name)
-    graph.refuse_if_busy(old, "external-snapshot")
+    graph.refuse_if_busy(old, Operation.EXTERNAL_SNAPSHOT)
     await flush(graph, old)
     if node_name is not None and overlay_name is None:
         raise OverlayNameMissing()

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph import edit
+from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.threshold import WriteThreshold
@@ -70,7 +71,7 @@ async def change_backing_file(engine: EmbeddedEngine, request: ChangeBackingFile
         image = graph.find_either(None, request.image_node_name)
         if image.below() is None:
             raise NothingBelow(image.name)
-        graph.refuse_if_busy(top, "change")
+        graph.refuse_if_busy(top, Operation.CHANGE)
         if image not in top.chain():
             raise NotInChain(request.device)
         async with _writable(graph, image):

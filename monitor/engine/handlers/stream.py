@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
+from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.handlers import handles
@@ -61,7 +62,7 @@ async def block_stream(engine: EmbeddedEngine, request: BlockStream) -> None:
                 job_id,
                 plan,
                 speed=0 if request.speed is UNSET else int(request.speed),
-                on_error="report" if request.on_error is UNSET else str(request.on_error),
+                on_source_error="report" if request.on_error is UNSET else str(request.on_error),
                 auto_finalize=request.auto_finalize is not False,
                 auto_dismiss=request.auto_dismiss is not False,
             )
@@ -91,7 +92,7 @@ def _plan(graph: Graph, request: BlockStream) -> StreamPlan:
     for node in top.chain():
         if node is base:
             break
-        graph.refuse_if_busy(node, "stream")
+        graph.refuse_if_busy(node, Operation.STREAM)
         if node is bottom:
             break
     if base is None and request.backing_file is not UNSET:

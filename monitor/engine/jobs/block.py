@@ -6,8 +6,10 @@ import errno
 from typing import Any
 
 from monitor.engine.clock import Clock
+from monitor.engine.graph.blockers import Blocker
 from monitor.engine.graph.graph import Graph
-from monitor.engine.graph.node import Blocker, Node
+from monitor.engine.graph.node import Node
+from monitor.engine.jobs.copying import Side
 from monitor.engine.jobs.job import Job
 from monitor.engine.jobs.ratelimit import RateLimit
 from monitor.engine.jobs.state import Verb
@@ -24,13 +26,15 @@ class BlockJob(Job):
         graph: Graph,
         clock: Clock,
         *,
-        on_error: str = "report",
+        on_source_error: str = "report",
+        on_target_error: str = "report",
         auto_finalize: bool = True,
         auto_dismiss: bool = True,
     ) -> None:
         self.graph = graph
         self.limit = RateLimit(clock)
-        self.on_error = on_error
+        self.policies: dict[Side, str] = {"read": on_source_error, "write": on_target_error}
+        """What an error on either side does: an ``on-error`` of QMP's."""
         self.io_status: IoStatus = "ok"
         self._blocked: list[tuple[Node, Blocker]] = []
         super().__init__(
@@ -68,11 +72,11 @@ class BlockJob(Job):
 
     # -- errors ------------------------------------------------------------------------------
 
-    def error_action(self, error: OSError, operation: str) -> str:
+    def error_action(self, error: OSError, side: Side) -> str:
         """From the job's thread: what the policy says of a failed "read" or "write", after having
         said so. "report": fail. "ignore": go on. "stop": pass a pause point and try again."""
-        action = action_for(self.on_error, error)
-        self.tell_loop(self._report_error, operation, action, error.errno or errno.EIO)
+        action = action_for(self.policies[side], error)
+        self.tell_loop(self._report_error, side, action, error.errno or errno.EIO)
         if action == "stop":
             self.pause_for_error()
         return action

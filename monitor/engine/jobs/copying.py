@@ -8,14 +8,19 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Final
+from typing import Final, Literal
 
 from monitor.engine.graph.client import Client
 
-THREADS: Final = 2
-"""More than two buffered writers into one file slow each other down."""
+BUFFERED_WRITERS: Final = 2
+"""Threads that write into one file through the page cache; more slow each other down."""
+DIRECT_WRITERS: Final = 4
+"""The same past the page cache."""
 DEPTH: Final = 8
 """Pieces that may be under way: further ones would starve the other threads of the process."""
+
+
+Side = Literal["read", "write"]
 
 
 @dataclass(eq=False)
@@ -26,6 +31,10 @@ class Piece:
     length: int
     copy: bool = False
     zero: bool = False
+    unseen: bool = False
+    """Nobody could look what it holds when it was planned."""
+    side: Side = field(default="read", init=False)
+    """Which side the work is at, hence where an error came from."""
     error: Exception | None = field(default=None, init=False)
     finished: bool = field(default=False, init=False)
 
@@ -33,7 +42,7 @@ class Piece:
         """The piece in parts of ``length`` bytes."""
         end = self.offset + self.length
         return [
-            Piece(offset, min(length, end - offset), self.copy, self.zero)
+            Piece(offset, min(length, end - offset), self.copy, self.zero, self.unseen)
             for offset in range(self.offset, end, length)
         ]
 
@@ -51,7 +60,7 @@ class Copiers:
     """
 
     def __init__(
-        self, client: Client, work: Work, buffer_size: int, threads: int = THREADS
+        self, client: Client, work: Work, buffer_size: int, threads: int = BUFFERED_WRITERS
     ) -> None:
         self._client = client
         self._work = work

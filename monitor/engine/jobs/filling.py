@@ -66,6 +66,14 @@ class Filler:
 
     # -- filling; in a lane ------------------------------------------------------------------
 
+    def fill(self, offset: int, length: int, buffer: memoryview) -> None:
+        """Looks, and gives the target what it lacks."""
+        for run in self._look(offset, length):
+            if run.kind is ExtentKind.DATA:
+                self.copy(run.offset, run.length, buffer)
+            elif run.kind is ExtentKind.ZERO:
+                self.zero(run.offset, run.length, buffer)
+
     def copy(self, offset: int, length: int, buffer: memoryview) -> None:
         """Gives the target what it lacks of the range, and of the clusters that the range begins
         and ends in. The buffer holds that much."""

@@ -27,18 +27,16 @@ from monitor.engine.graph import edit
 from monitor.engine.graph.edge import Edge
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.transaction import Transaction
+from monitor.engine.jobs import carrying
 from monitor.engine.jobs.block import BlockJob
-from monitor.engine.jobs.copying import Copiers, Piece
+from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, writers_into
+from monitor.engine.jobs.copying import Piece
 from monitor.engine.jobs.filling import Filler
 from monitor.engine.jobs.manager import Jobs
 
 CHUNK: Final = 512 << 10
 """QEMU's chunk in bytes: what is copied in one piece while there is a speed limit or after an
 error, so that offsets, errors and pauses fall where QEMU's do."""
-_LARGE_CHUNK: Final = 1 << 20
-"""Bytes that are copied in one piece otherwise."""
-_ZERO_CHUNK: Final = 64 << 20
-"""Bytes of zeroes in one piece; they move no data."""
 
 _BASIC: Final = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED
 
@@ -203,94 +201,73 @@ class StreamJob(BlockJob):
         layers = [node for node in plan.between if not node.is_filter]
         if not layers:
             return
-        self._filler = Filler(
+        filler = Filler(
             plan.target, layers, self._ranges, nothing_below=unfiltered(plan.base) is None
         )
-        self._ignored: OSError | None = None
-        self._lane = self.lane()
-        length = plan.target.length()
         cluster = plan.target.driver.cluster_size() or 1
-        self._small, self._large = max(CHUNK, cluster), max(_LARGE_CHUNK, cluster)
+        filling = _Filling(self, filler, plan.target.length(), max(CHUNK, cluster))
+        large = max(carrying.CHUNK, cluster)
         try:
-            # A piece may begin and end within clusters, which are copied whole.
-            with Copiers(self, self._fill, self._large + 2 * cluster) as copiers:
-                self._walk(length, copiers)
-        finally:
-            self.drop_lane(self._lane)
-        if self._ignored is not None:
-            raise self._ignored
+            with Carrier(
+                self,
+                filling,
+                writers=writers_into(plan.target),
+                buffer=large + 2 * cluster,  # pieces may begin and end within clusters
+                chunk=large,
+                limited_chunk=filling.grain,
+            ) as carrier:
+                carrier.run()
+        except OSError as error:
+            raise filling.failure or error from None
+        if filling.failure is not None:
+            raise filling.failure
 
-    def _walk(self, length: int, copiers: Copiers) -> None:
-        offset = 0
-        while offset < length or copiers.pending:
-            self._rest(copiers)  # may take all of them back
-            if copiers.pending and (offset == length or copiers.full or self.speed):
-                self._take(copiers)
-                continue
-            if offset == length:
-                return
-            try:
-                piece = self._piece_at(offset, length)
-            except OSError as error:
-                while copiers.pending:
-                    self._take(copiers)
-                if self._judge(error, copiers):
-                    continue
-                piece = Piece(offset, min(self._small, length - offset))
-            copiers.submit(piece)
-            offset += piece.length
 
-    def _rest(self, copiers: Copiers) -> None:
-        """Pause point and speed limit. Who asks the job to stand still finds nothing under way."""
-        if self.paused:
-            while copiers.pending:
-                self._take(copiers)
-        self.sleep(self.limit.delay)
+class _Filling:
+    """A stream as a plan: one walk over the target."""
 
-    def _piece_at(self, offset: int, length: int) -> Piece:
-        with self._lane:
+    def __init__(self, job: StreamJob, filler: Filler, length: int, grain: int) -> None:
+        self._job = job
+        self._filler = filler
+        self._length = length
+        self._offset = 0
+        self.grain = grain
+        self.failure: OSError | None = None
+        """The first error that was ignored."""
+
+    def next(self, most: int) -> Piece | None:
+        offset, rest = self._offset, self._length - self._offset
+        if not rest:
+            return None
+        try:
             run = self._filler.missing_at(offset)
-        match run.kind:
-            case ExtentKind.DATA:
-                chunk = self._small if self.speed else self._large
-                return Piece(offset, min(run.length, chunk), copy=True)
-            case ExtentKind.ZERO:
-                return Piece(offset, min(run.length, _ZERO_CHUNK), zero=True)
-        return Piece(offset, min(run.length, length - offset))
+        except OSError:
+            piece = Piece(offset, min(rest, self.grain), copy=True, unseen=True)
+        else:
+            match run.kind:
+                case ExtentKind.DATA:
+                    piece = Piece(offset, min(run.length, most), copy=True)
+                case ExtentKind.ZERO:
+                    piece = Piece(offset, min(run.length, ZERO_CHUNK), zero=True)
+                case _:
+                    piece = Piece(offset, min(run.length, rest))
+        self._offset += piece.length
+        return piece
 
-    def _take(self, copiers: Copiers) -> None:
-        """Waits for the oldest piece and counts it, or has it done again."""
-        piece = copiers.oldest()
-        if piece.error is not None:
-            if not isinstance(piece.error, OSError):
-                raise piece.error
-            if piece.length > self._small:
-                copiers.retry(*piece.split(self._small))
-                return
-            if self._judge(piece.error, copiers):
-                copiers.retry(piece)
-                return
-        elif piece.copy:
-            self.limit.spend(piece.length)
-        self.progress.advance(piece.length)
-
-    def _judge(self, error: OSError, copiers: Copiers) -> bool:
-        """Whether to try again (after the user said so). Raises the error, or remembers it."""
-        action = self.error_action(error, "read")
-        if action == "report":
-            raise self._ignored or error
-        if action == "ignore":
-            self._ignored = self._ignored or error
-            return False
-        copiers.wait()
-        self.pause_point()
-        return True
-
-    def _fill(self, piece: Piece, buffer: memoryview) -> None:
-        if piece.zero:
+    def work(self, piece: Piece, buffer: memoryview) -> None:
+        if piece.unseen:
+            self._filler.fill(piece.offset, piece.length, buffer)
+        elif piece.zero:
             self._filler.zero(piece.offset, piece.length, buffer)
         else:
             self._filler.copy(piece.offset, piece.length, buffer)
+
+    def done(self, piece: Piece) -> None:
+        self._job.progress.advance(piece.length)
+
+    def ignored(self, piece: Piece, error: OSError) -> None:
+        self.failure = self.failure or error
+        self._job.progress.advance(piece.length)
 
 
 def unfiltered(node: Node | None) -> Node | None:

@@ -45,7 +45,7 @@ def test_change_backing_file_is_refused_while_a_job_holds_the_chain(busy: bool) 
     """Nothing is written then; otherwise a driver without a way to write the link says so."""
 
     async def work() -> None:
-        from monitor.engine.graph.node import Blocker
+        from monitor.engine.graph.blockers import Blocker
 
         engine = EmbeddedEngine()
         top, base = add(engine.graph, "top"), add(engine.graph, "base", read_only=True)

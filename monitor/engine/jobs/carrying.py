@@ -1,0 +1,160 @@
+"""The copy engine: carries a plan's pieces out, for any job that copies.
+
+A job states *what* is to be copied (``Plan``); how it goes is told here, once:
+
+    plan.next   the job's thread, in its lane      looks ahead; at most DEPTH pieces are under way
+    plan.work   a copying thread, in its own lane  moves a chunk at most: no section waits for more
+    plan.done   the job's thread                   in the order in which the pieces were planned
+
+Between two pieces the job passes a pause point and sleeps off its speed limit. While there is a
+limit one piece is under way at a time. Jobs share the machine evenly, as each has as many threads
+as the next and pieces are of one size.
+
+A piece that failed is tried again in parts, so that one bad place costs no more than a ``grain``;
+then the policy of the side that failed ("read", "write") says what becomes of it.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Protocol
+
+from monitor.engine.jobs.copying import BUFFERED_WRITERS, DIRECT_WRITERS, Copiers, Piece
+
+if TYPE_CHECKING:
+    from monitor.engine.graph.node import Node
+    from monitor.engine.jobs.block import BlockJob
+
+CHUNK: Final = 1 << 20
+"""Bytes that are copied in one piece: what a drained section may have to wait for."""
+ZERO_CHUNK: Final = 64 << 20
+"""Bytes of zeroes in one piece; they move no data."""
+MEMORY: Final = 64 << 20
+"""Bytes of buffers that a job may have."""
+
+
+class Plan(Protocol):
+    """What a job copies. ``work`` runs on several threads at once, the rest on the job's own."""
+
+    grain: int
+    """The least that is copied, in bytes: pieces that fail are tried again in parts of this."""
+
+    def next(self, most: int) -> Piece | None:
+        """The next piece, with at most ``most`` bytes of data to move; None when there is nothing
+        to do that is not under way. In a lane. It raises nothing: where it cannot look, it leaves
+        the looking to ``work`` (``Piece.unseen``), which raises in its turn."""
+        ...
+
+    def work(self, piece: Piece, buffer: memoryview) -> None:
+        """Does the piece; says in ``piece.side`` which side it is at. In a lane."""
+        ...
+
+    def done(self, piece: Piece) -> None:
+        """The piece is finished."""
+        ...
+
+    def ignored(self, piece: Piece, error: OSError) -> None:
+        """The piece has failed and the policy says to go on."""
+        ...
+
+
+class Carrier:
+    """Carries out ``plan`` for ``job``. A context manager; ``run`` may be called again and again in
+    it, from the job's thread. ``writers``: see ``writers_into``. ``buffer``: bytes that ``work`` is
+    given at least."""
+
+    def __init__(
+        self,
+        job: BlockJob,
+        plan: Plan,
+        *,
+        writers: int,
+        buffer: int = CHUNK,
+        chunk: int = CHUNK,
+        limited_chunk: int | None = None,
+    ) -> None:
+        self._job = job
+        self._plan = plan
+        self._chunk = chunk
+        self._limited_chunk = limited_chunk or chunk
+        threads = max(1, min(writers, MEMORY // buffer))
+        self._copiers = Copiers(job, plan.work, buffer, threads)
+
+    def __enter__(self) -> Carrier:
+        self._lane = self._job.lane()
+        self._copiers.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._copiers.__exit__(kind, error, trace)
+        self._job.drop_lane(self._lane)
+
+    def run(self) -> None:
+        """Until the plan has nothing more. Raises OSError as the policy says, and JobCancelled."""
+        while True:
+            self._rest()
+            piece = None if self._crowded() else self._look()
+            if piece is not None:
+                self._copiers.submit(piece)
+            elif self._copiers.pending:
+                self._take()
+            else:
+                return
+
+    def _rest(self) -> None:
+        """Pause point and speed limit. Who asks the job to stand still finds nothing under way."""
+        if self._job.paused:
+            while self._copiers.pending:
+                self._take()
+        self._job.sleep(self._job.limit.delay)
+
+    def _crowded(self) -> bool:
+        return self._copiers.full or bool(self._copiers.pending and self._job.speed)
+
+    def _look(self) -> Piece | None:
+        with self._lane:
+            return self._plan.next(self._limited_chunk if self._job.speed else self._chunk)
+
+    def _take(self) -> None:
+        """Waits for the oldest piece and counts it, or has it done again."""
+        piece = self._copiers.oldest()
+        error = piece.error
+        if error is None:
+            if piece.copy:
+                self._job.limit.spend(piece.length)
+            self._plan.done(piece)
+        elif not isinstance(error, OSError):
+            raise error
+        elif piece.length > self._plan.grain:
+            self._copiers.retry(*piece.split(self._plan.grain))
+        elif self._stays_failed(piece, error):
+            self._plan.ignored(piece, error)
+        else:
+            self._copiers.retry(piece)
+
+    def _stays_failed(self, piece: Piece, error: OSError) -> bool:
+        """What the policy says: False to try again (after the user said so). Raises the error."""
+        action = self._job.error_action(error, piece.side)
+        if action == "report":
+            raise error
+        if action == "ignore":
+            return True
+        self._copiers.wait()
+        self._job.pause_point()
+        return False
+
+
+def writers_into(target: Node) -> int:
+    """How many threads may write into ``target`` at once: into the page cache of one file more
+    than two slow each other down (x 3 was measured with four), past it four keep a disk busy."""
+    node: Node | None = target
+    while node is not None:
+        if node.flags.direct:
+            return DIRECT_WRITERS
+        node = node.data_child
+    return BUFFERED_WRITERS
