@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import pytest
 
-from monitor.engine.drivers.base import Driver, Extent, ExtentKind
+from monitor.engine.drivers.base import Driver, Extent, ExtentKind, Reservation
 from tests.conformance.subjects import Image
 
 _BYTES = bytes(range(1, 252))  # no zero, and a period that no block size divides
@@ -287,6 +287,86 @@ def check_facts(image: Image, initial: bytes) -> None:
     assert isinstance(driver.filename, str)
 
 
+def check_hold(image: Image, initial: bytes) -> None:
+    """What ``map`` offered inside is not given to anybody else, whatever is written meanwhile."""
+    driver = image.driver
+    with driver.hold(), driver.hold():
+        runs = [run for run in driver.map(0, len(initial)) if run.host >= 0]
+        driver.discard(0, len(initial))
+        driver.flush()
+        if image.subject.resizable and image.subject.grows:
+            driver.truncate(len(initial) * 2)
+            write(driver, b"\xff" * len(initial), len(initial))
+            driver.flush()
+        for run in runs:
+            assert b"\xff" not in os.pread(run.host, run.length, run.host_offset)
+
+
+def check_reservations(image: Image, initial: bytes) -> None:
+    """What is copied into a reservation is there once it is committed, and not before."""
+    driver, model = image.driver, bytearray(initial)
+    for step, (offset, length) in enumerate(((0, 65536), (8192, 4096), (0, 1 << 20), (100, 7000))):
+        length = min(length, len(model) - offset)
+        for keep in (False, True):
+            reserved = driver.map_for_write(offset, length)
+            if reserved is None:
+                break
+            assert 0 < reserved.length <= length
+            data = pattern(step * 2 + keep, reserved.length)
+            before = contents(driver)
+            _copy_into(reserved, data)
+            end = offset + reserved.length
+            now = contents(driver)
+            assert now[:offset] + now[end:] == before[:offset] + before[end:]
+            if keep:
+                reserved.commit()
+                model[offset:end] = data
+                assert contents(driver) == model
+            else:
+                reserved.abort()
+                model[offset:end] = contents(driver)[offset:end]
+    image.driver.flush()
+    Model(image, bytes(model)).compare()
+    image.reopen()
+    Model(image, bytes(model)).compare()
+
+
+def _copy_into(reserved: Reservation, data: bytes) -> None:
+    position = 0
+    for run in reserved.runs:
+        assert run.kind is ExtentKind.DATA
+        assert run.length > 0
+        part = data[position : position + run.length]
+        assert os.pwrite(run.host, part, run.host_offset) == run.length
+        position += run.length
+
+
+def check_compressed_writes(image: Image, initial: bytes) -> None:
+    """Whole clusters, the last of the disk cut short; others are refused and change nothing."""
+    driver, model = image.driver, bytearray(initial)
+    if not driver.compresses:
+        with pytest.raises(OSError) as caught:
+            driver.write_compressed(memoryview(bytes(65536)), 0)
+        assert caught.value.errno == errno.ENOTSUP
+        Model(image, initial).compare()
+        return
+    unit = driver.cluster_size() or 1
+    end = len(model)
+    for start in (0, end // unit * unit // 2 // unit * unit, 0):
+        data = pattern(start + 5, min(3 * unit, end - start))
+        if start + len(data) < end:
+            data = data[: len(data) // unit * unit]
+        driver.write_compressed(memoryview(data), start)
+        model[start : start + len(data)] = data
+        assert contents(driver) == model
+        write(driver, b"over", start + 10)
+        model[start + 10 : start + 14] = b"over"
+        assert contents(driver) == model
+    driver.flush()
+    image.reopen()
+    Model(image, bytes(model)).compare()
+
+
 SINGLE = (
     check_empty_requests,
     check_buffers,
@@ -295,5 +375,8 @@ SINGLE = (
     check_fixed_size,
     check_resizing,
     check_threads,
+    check_hold,
+    check_reservations,
+    check_compressed_writes,
     check_facts,
 )

@@ -5,11 +5,14 @@ A record can be replayed in part, which is what a killed process or a power cut 
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from monitor.engine.drivers.base import Extent, ExtentKind
+from monitor.engine.drivers.base import Extent, ExtentKind, Reservation
 
 SECTOR = 512
 _ZEROES = bytes(1 << 20)
@@ -57,6 +60,15 @@ class MemoryChild:
     def map(self, offset: int, length: int) -> list[Extent]:
         inside = min(length, len(self.content) - offset)
         return [Extent(ExtentKind.DATA, inside)] if inside > 0 else []
+
+    def hold(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def map_for_write(self, offset: int, length: int) -> Reservation | None:
+        return None
+
+    def write_compressed(self, buffer: memoryview, offset: int) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
     def truncate(self, size: int) -> None:
         del self.content[size:]

@@ -16,6 +16,9 @@ class DriverEdge:
         self.discard = driver.discard
         self.flush = driver.flush
         self.map = driver.map
+        self.hold = driver.hold
+        self.map_for_write = driver.map_for_write
+        self.write_compressed = driver.write_compressed
         self.length = driver.length
         self.truncate = driver.truncate
         self.node_name = node_name

@@ -46,6 +46,32 @@ the caller asks again for the rest, so that one answer stays bounded). ``UNALLOC
 the next layer of the backing chain decides; without one it reads as zeroes. A run of DATA whose
 bytes lie plainly in a host file offers that file's descriptor and offset; nobody may rely on it.
 
+**Host files.** Whoever copies straight from or into the files that ``map`` and ``map_for_write``
+offer goes past the drivers, in one lane from looking to the last byte::
+
+    with child.hold():                              reserved = child.map_for_write(offset, length)
+        for run in child.map(offset, length):       if reserved is None: child.write(...)
+            copy out of run.host                    copy into every run of reserved.runs
+                                                    reserved.commit()     or .abort()
+
+``hold`` keeps the host ranges that are looked up inside from being given to anything else. They may
+be written over or discarded meanwhile, as with any read beside a write: the copy finds old bytes,
+new bytes or zeroes, never somebody else's. It blocks nobody.
+
+``map_for_write`` reserves host ranges for the first bytes of the range, as few and as long runs as
+the format allows, and hands them out as a ``Reservation``; None where there is no host file to
+offer, or not for a range that begins there (then: ``write``). Until ``commit`` the range reads as
+it did, whatever has been copied; a crash, or ``abort``, leaves it so and at worst leaks storage.
+``commit`` says that all of every run has been written: from then on the range reads as that, and
+``flush`` makes it durable like any write. Where a run was in use already it is written over in
+place, and ``abort`` leaves mixed bytes there, as a failed write does. Other writers of the range
+wait until the reservation has ended, which it must, once, whatever goes wrong; so its holder makes
+no other request of that image, and holds one reservation at a time.
+
+**Compressed writes.** ``write_compressed`` takes whole clusters (the last of the disk may be short)
+and stores each compressed where that makes it smaller, plainly where not. It promises what
+``write`` promises. A driver that cannot says so in ``compresses`` and raises ENOTSUP.
+
 **Errors.** I/O raises ``OSError`` with its errno; opening, creating and resizing raise
 ``RequestError`` with QEMU's sentence, or ``OSError``. Whatever an image claims, a driver raises one
 of these two: any other exception is a bug.
@@ -57,8 +83,11 @@ and against a stated limit before memory is allocated or a loop begins.
 from __future__ import annotations
 
 import enum
+import errno
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
@@ -74,6 +103,7 @@ __all__ = [
     "OpenContext",
     "OpenFlags",
     "Reopen",
+    "Reservation",
 ]
 
 
@@ -104,6 +134,52 @@ class Extent(NamedTuple):
     compressed: bool = False
 
 
+class Reservation:
+    """Host ranges to be written past the driver: see ``map_for_write`` in the module's docstring.
+
+    ``runs`` are DATA with a ``host``, in the order of the range and without a gap in it.
+    """
+
+    __slots__ = ("_abort", "_commit", "runs")
+
+    def __init__(
+        self, runs: list[Extent], commit: Callable[[], None], abort: Callable[[], None]
+    ) -> None:
+        self.runs = runs
+        self._commit = commit
+        self._abort = abort
+
+    @property
+    def length(self) -> int:
+        """Bytes of the range that the runs cover."""
+        return sum(run.length for run in self.runs)
+
+    def commit(self) -> None:
+        """Every run has been written. It ends also when this raises OSError, as a write does."""
+        self._commit()
+
+    def abort(self) -> None:
+        """Gives the reservation up, whatever was written."""
+        self._abort()
+
+    def followed_by(self, ended: Callable[[], None]) -> Reservation:
+        """The same, and ``ended`` is called after it has ended in either way (for stages)."""
+
+        def commit() -> None:
+            try:
+                self._commit()
+            finally:
+                ended()
+
+        def abort() -> None:
+            try:
+                self._abort()
+            finally:
+                ended()
+
+        return Reservation(self.runs, commit, abort)
+
+
 class OpenFlags(msgspec.Struct, frozen=True):
     """How a node is open; inherited by children as the graph decides."""
 
@@ -128,6 +204,9 @@ class Child(Protocol):
     discard: Callable[[int, int], None]
     flush: Callable[[], None]
     map: Callable[[int, int], list[Extent]]
+    hold: Callable[[], AbstractContextManager[None]]
+    map_for_write: Callable[[int, int], Reservation | None]
+    write_compressed: Callable[[memoryview, int], None]
 
     def length(self) -> int:
         """Bytes. May move when the child is resized or, for a file, grown by writes."""
@@ -182,6 +261,8 @@ class Driver(ABC):
     """Told (offset, size, fatal, message) when the driver finds its image corrupt. Called from any
     thread, perhaps under the driver's lock: it must return at once and call nothing here."""
     alignment: int = 1
+    compresses: ClassVar[bool] = False
+    """``write_compressed`` works."""
     opens_at_once: ClassVar[bool] = False
     """``open`` and ``close`` never wait for a disk, so they need no worker."""
 
@@ -254,6 +335,18 @@ class Driver(ABC):
 
     @abstractmethod
     def map(self, offset: int, length: int) -> list[Extent]: ...
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Default: nothing is ever stored in another range's place, so nothing needs holding."""
+        return nullcontext()
+
+    def map_for_write(self, offset: int, length: int) -> Reservation | None:
+        """Default: no host file to offer."""
+        return None
+
+    def write_compressed(self, buffer: memoryview, offset: int) -> None:
+        """Default: refused with ENOTSUP."""
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
     # -- facts -------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import AbstractContextManager
 from typing import ClassVar, Final
 
 from monitor.engine import permissions
@@ -25,6 +26,7 @@ from monitor.engine.drivers.base import (
     OpenContext,
     OpenFlags,
     Reopen,
+    Reservation,
 )
 from monitor.engine.drivers.buffers import zero
 from monitor.engine.errors import RequestError
@@ -202,6 +204,16 @@ class RawDriver(Driver):
             run if run.kind is not ExtentKind.UNALLOCATED else Extent(ExtentKind.DATA, run.length)
             for run in runs
         ]
+
+    def hold(self) -> AbstractContextManager[None]:
+        return self.file.hold()
+
+    def map_for_write(self, offset: int, length: int) -> Reservation | None:
+        """The file's, but not of a first sector that is guarded: its bytes must be seen."""
+        self._check_fits(offset, length)
+        if self.probed and offset < SECTOR:
+            return None
+        return self.file.map_for_write(self._offset + offset, length)
 
     def _check_fits(self, offset: int, length: int) -> None:
         if self._size is not None and offset + length > self._size:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from monitor.engine import permissions
-from monitor.engine.drivers.base import Extent
+from monitor.engine.drivers.base import Extent, Reservation
 
 if TYPE_CHECKING:
     from monitor.engine.graph.client import Client
     from monitor.engine.graph.node import Node
 
-OPERATIONS = ("read", "write", "write_zeroes", "discard", "flush", "map")
+OPERATIONS = (
+    "read",
+    "write",
+    "write_zeroes",
+    "discard",
+    "flush",
+    "map",
+    "hold",
+    "map_for_write",
+    "write_compressed",
+)
 
 
 class Edge:
@@ -31,6 +42,9 @@ class Edge:
     discard: Callable[[int, int], None]
     flush: Callable[[], None]
     map: Callable[[int, int], list[Extent]]
+    hold: Callable[[], AbstractContextManager[None]]
+    map_for_write: Callable[[int, int], Reservation | None]
+    write_compressed: Callable[[memoryview, int], None]
 
     def __init__(self, parent: Node | Client, role: str, child: Node) -> None:
         self.parent = parent
@@ -51,6 +65,9 @@ class Edge:
         self.discard = child.discard
         self.flush = child.flush
         self.map = child.map
+        self.hold = child.hold
+        self.map_for_write = child.map_for_write
+        self.write_compressed = child.write_compressed
 
     def length(self) -> int:
         return self.child.driver.length()
@@ -118,5 +135,14 @@ class RootEdge(Edge):
             check(offset, length, writing)
             child.discard(offset, length)
 
+        def map_for_write(offset: int, length: int) -> Reservation | None:
+            check(offset, length, writing)
+            return child.map_for_write(offset, length)
+
+        def write_compressed(buffer: memoryview, offset: int) -> None:
+            check(offset, len(buffer), writing)
+            child.write_compressed(buffer, offset)
+
         self.read, self.write = read, write
+        self.map_for_write, self.write_compressed = map_for_write, write_compressed
         self.write_zeroes, self.discard = write_zeroes, discard

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from monitor.engine import permissions
-from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenFlags
+from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenFlags, Reservation
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.graph.blockers import BACKING_ALLOWS, Blocker, Operation
 from monitor.engine.graph.edge import Edge
 from monitor.engine.graph.filenames import Names, names_of
-from monitor.engine.graph.stages import Highest, detect_zeroes, overlapping
+from monitor.engine.graph.stages import Highest, detect_zeroes, no_reservation, overlapping, ranged
 from monitor.engine.units import human_size
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class Node:
     discard: Callable[[int, int], None]
     flush: Callable[[], None]
     map: Callable[[int, int], list[Extent]]
+    hold: Callable[[], AbstractContextManager[None]]
+    map_for_write: Callable[[int, int], Reservation | None]
+    write_compressed: Callable[[memoryview, int], None]
 
     def __init__(
         self,
@@ -180,6 +184,9 @@ class Node:
         self.read = below.read
         self.write = below.write
         self.flush = below.flush
+        self.hold = below.hold
+        self.map_for_write = below.map_for_write
+        self.write_compressed = self.driver.write_compressed
         # Whether storage may go, and what an unallocated run means, is for this node to say.
         self.map = self.driver.map
         self.discard = self.driver.discard
@@ -188,14 +195,21 @@ class Node:
             self.write, self.write_zeroes, self.discard = overlapping(
                 self.overlap, self.write, self.write_zeroes, self.discard
             )
+            self.write_compressed = ranged(self.overlap, self.write_compressed)
         self.write, self.write_zeroes = self.highest_write.stage(self.write, self.write_zeroes)
+        self.write_compressed = self.highest_write.noting(self.write_compressed)
+        self.map_for_write = self.highest_write.noting_reservations(self.map_for_write)
         if self.threshold is not None:
             self.write, self.write_zeroes, self.discard = self.threshold.stage(
                 self.write, self.write_zeroes, self.discard
             )
+            self.write_compressed = self.threshold.watching(self.write_compressed)
         if self.detect_zeroes != "off":
             unmap = self.detect_zeroes == "unmap" and self.flags.unmap
             self.write = detect_zeroes(self.write, self.write_zeroes, unmap)
+            self.write_compressed = detect_zeroes(self.write_compressed, self.write_zeroes, unmap)
+        if self.overlap or self.threshold or self.detect_zeroes != "off":
+            self.map_for_write = no_reservation  # these stages want to see what is written
 
     def truncate(self, size: int) -> None:
         self.driver.truncate(size)

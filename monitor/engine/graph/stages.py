@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from monitor.engine.drivers.base import Reservation
 from monitor.engine.drivers.ranges import RangeLocks
 
 Write = Callable[[memoryview, int], None]
 WriteZeroes = Callable[[int, int, bool, bool], None]
 Discard = Callable[[int, int], None]
+MapForWrite = Callable[[int, int], Reservation | None]
 
 
 def is_zero(buffer: memoryview) -> bool:
@@ -46,6 +48,17 @@ class Highest:
     def stage(self, write: Write, write_zeroes: WriteZeroes) -> tuple[Write, WriteZeroes]:
         """The operations with a note of where each request ends, one that fails included. The lock
         is taken by a write only where it goes further than all before."""
+
+        def noted_zeroes(
+            offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
+        ) -> None:
+            self._note(offset + length)
+            write_zeroes(offset, length, may_unmap, no_fallback)
+
+        return self.noting(write), noted_zeroes
+
+    def noting(self, write: Write) -> Write:
+        """One operation that writes, as in ``stage``."""
         lock = self._lock
 
         def noted_write(buffer: memoryview, offset: int) -> None:
@@ -56,14 +69,20 @@ class Highest:
                         self.offset = end
             write(buffer, offset)
 
-        def noted_zeroes(
-            offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
-        ) -> None:
-            with lock:
-                self.offset = max(self.offset, offset + length)
-            write_zeroes(offset, length, may_unmap, no_fallback)
+        return noted_write
 
-        return noted_write, noted_zeroes
+    def noting_reservations(self, map_for_write: MapForWrite) -> MapForWrite:
+        def noted_reservation(offset: int, length: int) -> Reservation | None:
+            reserved = map_for_write(offset, length)
+            if reserved is not None:
+                self._note(offset + reserved.length)
+            return reserved
+
+        return noted_reservation
+
+    def _note(self, end: int) -> None:
+        with self._lock:
+            self.offset = max(self.offset, end)
 
 
 def overlapping(
@@ -71,10 +90,6 @@ def overlapping(
 ) -> tuple[Write, WriteZeroes, Discard]:
     """Requests that change the node take their range first, beside each other but never beside one
     who holds it alone: a job that looks what is missing and fills it in one step."""
-
-    def ranged_write(buffer: memoryview, offset: int) -> None:
-        with ranges.hold(offset, offset + len(buffer), exclusive=False):
-            write(buffer, offset)
 
     def ranged_zeroes(
         offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
@@ -86,4 +101,19 @@ def overlapping(
         with ranges.hold(offset, offset + length, exclusive=False):
             discard(offset, length)
 
-    return ranged_write, ranged_zeroes, ranged_discard
+    return ranged(ranges, write), ranged_zeroes, ranged_discard
+
+
+def ranged(ranges: RangeLocks, write: Write) -> Write:
+    """One operation that writes, as in ``overlapping``."""
+
+    def ranged_write(buffer: memoryview, offset: int) -> None:
+        with ranges.hold(offset, offset + len(buffer), exclusive=False):
+            write(buffer, offset)
+
+    return ranged_write
+
+
+def no_reservation(offset: int, length: int) -> Reservation | None:
+    """``map_for_write`` of a node whose stages must see every byte that is written."""
+    return None

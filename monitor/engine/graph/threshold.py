@@ -31,11 +31,6 @@ class WriteThreshold:
         """The node's operations with a look at where each request ends."""
         limit = self.offset
 
-        def watched_write(buffer: memoryview, offset: int) -> None:
-            if offset + len(buffer) > limit:
-                self._crossed(offset + len(buffer))
-            write(buffer, offset)
-
         def watched_zeroes(
             offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
         ) -> None:
@@ -48,7 +43,18 @@ class WriteThreshold:
                 self._crossed(offset + length)
             discard(offset, length)
 
-        return watched_write, watched_zeroes, watched_discard
+        return self.watching(write), watched_zeroes, watched_discard
+
+    def watching(self, write: Write) -> Write:
+        """One operation that writes, as in ``stage``."""
+        limit = self.offset
+
+        def watched_write(buffer: memoryview, offset: int) -> None:
+            if offset + len(buffer) > limit:
+                self._crossed(offset + len(buffer))
+            write(buffer, offset)
+
+        return watched_write
 
     def _crossed(self, end: int) -> None:
         """From a thread with a request in flight: it tells the loop and goes on."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import ParamSpec, TypeVar
 
-from monitor.engine.drivers.base import Extent
+from monitor.engine.drivers.base import Extent, Reservation
 from monitor.engine.graph.client import Lane
 from monitor.engine.graph.edge import RootEdge
+from monitor.engine.graph.stages import no_reservation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,6 +27,9 @@ class LanedChild:
     discard: Callable[[int, int], None]
     flush: Callable[[], None]
     map: Callable[[int, int], list[Extent]]
+    hold: Callable[[], AbstractContextManager[None]]
+    map_for_write: Callable[[int, int], Reservation | None]
+    write_compressed: Callable[[memoryview, int], None]
 
     def __init__(self, root: RootEdge) -> None:
         self._root = root
@@ -35,6 +40,11 @@ class LanedChild:
         self.discard = _laned(lane, lambda *args: root.discard(*args))
         self.flush = _laned(lane, lambda: root.flush())
         self.map = _laned(lane, lambda *args: root.map(*args))
+        # Nothing is held from one request to the next, and a reservation would have to end in the
+        # lane that it began in.
+        self.hold = nullcontext
+        self.map_for_write = no_reservation
+        self.write_compressed = _laned(lane, lambda *args: root.write_compressed(*args))
 
     def __enter__(self) -> LanedChild:
         return self

@@ -14,7 +14,7 @@ import pytest
 
 from monitor.engine import permissions
 from monitor.engine.drivers import syscalls
-from monitor.engine.drivers.base import Extent, ExtentKind
+from monitor.engine.drivers.base import Extent, ExtentKind, OpenFlags
 from monitor.engine.drivers.file import space
 from monitor.engine.drivers.file.host import read_fully, write_fully
 from monitor.engine.errors import HostFailure, RequestError
@@ -397,8 +397,33 @@ def test_size_beyond_the_hosts_limit(image: Path) -> None:
     driver.close()
 
 
-def test_length_follows_the_file(image: Path) -> None:
-    driver = open_file(image, read_only=True)
+def test_length_is_kept_and_looked_at_when_somebody_asks_for_the_allocation(image: Path) -> None:
+    """The control loop asks for it, and must not wait for a disk."""
+    driver = open_file(image)
     os.truncate(image, 100)
+    assert driver.length() == 65536
+    driver.allocated_bytes()
     assert driver.length() == 100
+    os.truncate(image, 200)
+    driver.prepare_reopen(OpenFlags())
+    assert driver.length() == 200
+    driver.close()
+
+
+def test_length_keeps_up_with_what_the_driver_does(image: Path) -> None:
+    driver = open_file(image)
+    use(driver, permissions.WRITE, permissions.ALL)
+    driver.write(memoryview(b"abc"), 70_000)
+    assert driver.length() == 70_003
+    driver.write_zeroes(69_000, 11_000, True, False)
+    assert driver.length() == 80_000
+    reserved = driver.map_for_write(80_000, 5)
+    assert reserved is not None
+    (run,) = reserved.runs
+    os.pwrite(run.host, b"abcde", run.host_offset)
+    assert driver.length() == 80_000
+    reserved.commit()
+    assert driver.length() == 80_005
+    driver.truncate(4)
+    assert driver.length() == 4
     driver.close()

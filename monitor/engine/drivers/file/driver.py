@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
@@ -24,9 +25,11 @@ from monitor.engine.drivers.base import (
     Driver,
     DriverKind,
     Extent,
+    ExtentKind,
     OpenContext,
     OpenFlags,
     Reopen,
+    Reservation,
 )
 from monitor.engine.drivers.buffers import PIECE, zeroes
 from monitor.engine.drivers.file.direct import DirectIO
@@ -122,7 +125,10 @@ class FileDriver(Driver):
         self._was_writable = False
         self._changes: list[_Change] = []
         self._fds = {fd}
+        self._length = 0
+        self._length_lock = threading.Lock()
         self._use(_State(flags, _Handle(fd, writable=writable, direct=flags.direct)))
+        self._look_at_length()
 
     def _use(self, state: _State) -> None:
         self._state = state
@@ -137,6 +143,7 @@ class FileDriver(Driver):
         self._fds.clear()
 
     def prepare_reopen(self, flags: OpenFlags) -> Reopen | None:
+        self._look_at_length()
         return self._prepare(replace(self._newest(), flags=flags))
 
     def check_permissions(self, taken: int, shared: int) -> Reopen | None:
@@ -188,7 +195,14 @@ class FileDriver(Driver):
     # -- data --------------------------------------------------------------------------------
 
     def length(self) -> int:
-        return os.fstat(self._fd).st_size
+        return self._length
+
+    def _look_at_length(self) -> os.stat_result:
+        """After whatever may have changed it. The last of several to look sees the last change."""
+        with self._length_lock:
+            status = os.fstat(self._fd)
+            self._length = status.st_size
+        return status
 
     def read(self, buffer: memoryview, offset: int) -> None:
         if self._direct is None:
@@ -197,10 +211,14 @@ class FileDriver(Driver):
             self._direct.read(buffer, offset)
 
     def write(self, buffer: memoryview, offset: int) -> None:
-        if self._direct is None:
-            write_fully(self._fd, buffer, offset)
-        else:
-            self._direct.write(buffer, offset)
+        try:
+            if self._direct is None:
+                write_fully(self._fd, buffer, offset)
+            else:
+                self._direct.write(buffer, offset)
+        finally:
+            if offset + len(buffer) > self._length:
+                self._look_at_length()
 
     def write_zeroes(
         self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
@@ -213,8 +231,10 @@ class FileDriver(Driver):
                 self._fd, offset, length, may_unmap=may_unmap and self._state.flags.unmap
             )
         if done:
-            if end > self.length():  # punching a hole leaves the size alone
-                self.write(zeroes()[:1], end - 1)
+            if end > self._length:
+                self._look_at_length()
+                if end > self._length:  # punching a hole leaves the size alone
+                    self.write(zeroes()[:1], end - 1)
             return
         if no_fallback:
             raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
@@ -244,12 +264,25 @@ class FileDriver(Driver):
 
     def truncate(self, size: int) -> None:
         with self._direct.resizing() if self._direct is not None else nullcontext():
-            resize(self._fd, size)
+            try:
+                resize(self._fd, size)
+            finally:
+                self._look_at_length()
 
     def map(self, offset: int, length: int) -> list[Extent]:
         # A descriptor with O_DIRECT is of no use to those who do not know its alignment.
         offered = self._fd if self._direct is None else -1
         return host_extents(self._fd, offset, length, offered=offered)
+
+    def map_for_write(self, offset: int, length: int) -> Reservation | None:
+        """The range as it is; nothing need be allocated for it to be written."""
+        if self._direct is not None:
+            return None
+        runs = [Extent(ExtentKind.DATA, length, self._fd, offset)] if length else []
+        return Reservation(runs, self._written_past, self._written_past)
+
+    def _written_past(self) -> None:
+        self._look_at_length()
 
     def _excluding_mended_writes(self, start: int, end: int) -> AbstractContextManager[None]:
         """With O_DIRECT, an unaligned write that read a block before must not write it after."""
@@ -265,7 +298,7 @@ class FileDriver(Driver):
         return self._space.stats()
 
     def allocated_bytes(self) -> int:
-        return os.fstat(self._fd).st_blocks * 512
+        return self._look_at_length().st_blocks * 512
 
 
 def _wants_writable(flags: OpenFlags, taken: int) -> bool:

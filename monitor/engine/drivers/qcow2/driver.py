@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -18,6 +19,7 @@ from monitor.engine.drivers.base import (
     OpenContext,
     OpenFlags,
     Reopen,
+    Reservation,
 )
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2.errors import BadOption, CorruptForWriting
@@ -146,6 +148,16 @@ class Qcow2Driver(Driver):
 
     def map(self, offset: int, length: int) -> list[Extent]:
         return self._map(self._image, offset, length)
+
+    def hold(self) -> AbstractContextManager[None]:
+        from monitor.engine.drivers.qcow2 import reserving
+
+        return reserving.hold(self._image)
+
+    def map_for_write(self, offset: int, length: int) -> Reservation | None:
+        from monitor.engine.drivers.qcow2 import reserving
+
+        return reserving.map_for_write(self._image, offset, length)
 
     # -- facts -------------------------------------------------------------------------------
 

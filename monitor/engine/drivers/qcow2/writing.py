@@ -24,7 +24,7 @@ _JOIN_LIMIT = 256 << 10
 """Up to this many bytes, kept and new data are put together and written in one call."""
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """How the clusters of a piece get their data.
 
     ``targets`` are host offsets, one a cluster; ``new`` marks the clusters to be linked;
@@ -72,20 +72,17 @@ def _write_pieces(image: Image, buffer: memoryview, offset: int, first: int, las
 
 def _write_piece(image: Image, buffer: memoryview, offset: int, first: int, count: int) -> None:
     with image.lock:
-        plan = _plan(image, first, count)
+        planned = plan(image, first, count)
     try:
-        for part, host in _parts(image, plan, buffer, offset):
+        for part, host in _parts(image, planned, buffer, offset):
             image.file.write(part, host)
     except BaseException:
-        _abandon(image, plan)
+        abandon(image, planned)
         raise
-    if plan.claim is None:
-        image.leave(plan.epoch)
-    else:
-        _link(image, plan)
+    finish(image, planned)
 
 
-def _plan(image: Image, first: int, count: int) -> _Plan:
+def plan(image: Image, first: int, count: int) -> Plan:
     """Looks up the piece and allocates what it lacks (lock held)."""
     image.wait_for_claims(first, count)
     image.check_writable()
@@ -110,7 +107,7 @@ def _plan(image: Image, first: int, count: int) -> _Plan:
         allocated = np.arange(start, start + missing, dtype=np.uint64)
         targets[~mine] = allocated << np.uint64(bits)
     claim = image.claim(first, count) if new.any() else None
-    return _Plan(first, old, targets, new, allocated, fresh, claim, image.enter())
+    return Plan(first, old, targets, new, allocated, fresh, claim, image.enter())
 
 
 def _check_in_place(image: Image, hosts: Entries) -> None:
@@ -126,7 +123,7 @@ def _check_in_place(image: Image, hosts: Entries) -> None:
 
 
 def _parts(
-    image: Image, plan: _Plan, buffer: memoryview, offset: int
+    image: Image, plan: Plan, buffer: memoryview, offset: int
 ) -> list[tuple[memoryview, int]]:
     """What to write where: a part for each run of host clusters, completed at both ends."""
     size = image.geometry.cluster_size
@@ -147,7 +144,7 @@ def _parts(
 
 
 def _keep_head(
-    image: Image, plan: _Plan, part: tuple[memoryview, int], size: int
+    image: Image, plan: Plan, part: tuple[memoryview, int], size: int
 ) -> list[tuple[memoryview, int]]:
     data, host = part
     offset = plan.first << image.bits
@@ -160,7 +157,7 @@ def _keep_head(
 
 
 def _keep_tail(
-    image: Image, plan: _Plan, part: tuple[memoryview, int], size: int
+    image: Image, plan: Plan, part: tuple[memoryview, int], size: int
 ) -> list[tuple[memoryview, int]]:
     data, host = part
     end = (plan.first + len(plan.old)) << image.bits
@@ -179,8 +176,15 @@ def _join(first: memoryview, second: memoryview) -> memoryview:
     return memoryview(joined)
 
 
-def _link(image: Image, plan: _Plan) -> None:
-    """The data is written: the L2 table may now refer to it."""
+def finish(image: Image, plan: Plan) -> None:
+    """The data is written: the L2 table may now refer to it. Raises OSError, and has abandoned."""
+    if plan.claim is None:
+        image.leave(plan.epoch)
+    else:
+        _link(image, plan)
+
+
+def _link(image: Image, plan: Plan) -> None:
     clusters = np.flatnonzero(plan.new) + plan.first
     try:
         with image.lock:
@@ -192,12 +196,12 @@ def _link(image: Image, plan: _Plan) -> None:
             assert plan.claim is not None
             image.unclaim(plan.claim)
     except BaseException:
-        _abandon(image, plan)
+        abandon(image, plan)
         raise
     image.leave(plan.epoch)
 
 
-def _abandon(image: Image, plan: _Plan) -> None:
+def abandon(image: Image, plan: Plan) -> None:
     """The write failed: what it allocated was never referred to."""
     with image.lock:
         try:
