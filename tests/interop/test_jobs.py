@@ -10,15 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.interop.test_same_qmp import IMAGES, add, do
 from tests.support import tools
+from tests.support.qmp_cases.words import IMAGES, add, do, wait
 from tests.support.side_by_side import OURS, QSD, Session, comparable, converse
 
 Requests = list[dict[str, Any]]
-
-
-def wait(job: str, until: str) -> dict[str, Any]:
-    return {"wait": job, "until": until}
 
 
 def both(tmp_path: Path, requests: Requests, prepare: list[list[str]] = IMAGES) -> Session:

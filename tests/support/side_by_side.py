@@ -6,6 +6,7 @@ import difflib
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,6 +22,8 @@ OURS = (sys.executable, "-m", "monitor", "--qmp", "stdio")
 PATIENCE = 20.0
 """Seconds until a side that says nothing is ended, so that a hang is a failure."""
 
+QUIT = {"execute": "quit"}
+
 _GENERATED = re.compile(r"#block\d+")
 
 
@@ -28,8 +31,14 @@ _GENERATED = re.compile(r"#block\d+")
 class Session:
     """What one side said: replies in order, events in order for each job or node."""
 
+    requests: list[dict[str, Any]] = field(default_factory=list)
     replies: list[Any] = field(default_factory=list)
     events: list[Any] = field(default_factory=list)
+
+    @property
+    def exchanges(self) -> list[tuple[dict[str, Any], Any]]:
+        """Each request with its reply."""
+        return list(zip(self.requests, self.replies, strict=True))
 
 
 def converse(command: tuple[str, ...], folder: Path, requests: list[dict[str, Any]]) -> Session:
@@ -53,13 +62,14 @@ def converse(command: tuple[str, ...], folder: Path, requests: list[dict[str, An
         _send(process, {"execute": "qmp_capabilities"})
         _read_reply(process, session)
         session.replies.clear()
+        session.requests = [request for request in [*requests, QUIT] if "wait" not in request]
         for request in requests:
             if "wait" in request:
                 _wait(process, session, request["wait"], request.get("until"))
                 continue
             _send(process, request)
             _read_reply(process, session)
-        _send(process, {"execute": "quit"})
+        _send(process, QUIT)
         _read_reply(process, session)
         process.communicate(timeout=20)
         assert process.returncode == 0
@@ -165,13 +175,25 @@ STATE = (
 )
 
 
+def fill(folder: Path, images: list[list[str]] | Path) -> Path:
+    """A new folder with images in it."""
+    if isinstance(images, Path):
+        shutil.copytree(images, folder)
+        return folder
+    folder.mkdir()
+    for make in images:
+        subprocess.run(make, cwd=folder, check=True, capture_output=True, timeout=20)
+    return folder
+
+
 def compare(
     tmp_path: Path,
-    prepare: list[list[str]],
+    images: list[list[str]] | Path,
     requests: list[dict[str, Any]],
     state: tuple[dict[str, Any], ...] = STATE,
 ) -> Session:
-    """Runs both sides, each in a folder of its own where ``prepare`` (commands) made the images.
+    """Runs both sides, each in a folder of its own that ``images`` fills: a folder to copy, or
+    commands to run there.
 
     Every reply and the events are equal; so is ``state`` after each request.
     Returns our session.
@@ -186,14 +208,10 @@ def compare(
             watched.extend(state)
     sessions = []
     for side, command in (("theirs", QSD), ("ours", OURS)):
-        folder = tmp_path / side
-        folder.mkdir()
-        for make in prepare:
-            subprocess.run(make, cwd=folder, check=True, capture_output=True, timeout=20)
+        folder = fill(tmp_path / side, images)
         sessions.append(converse(command, folder, watched))
     theirs, ours = sessions
-    asked = [request for request in watched if "wait" not in request]
-    for request, their, our in zip(asked, theirs.replies, ours.replies, strict=False):
+    for (request, our), their in zip(ours.exchanges, theirs.replies, strict=False):
         assert comparable(our) == comparable(their), difference(request, our, their)
     assert len(ours.replies) == len(theirs.replies)
     assert comparable_events(ours) == comparable_events(theirs)
