@@ -90,4 +90,4 @@ CASES: dict[str, Requests] = {
 }
 
 UNLOOKED = {"stream, kept"}
-"""With a concluded stream that is not yet dismissed, the daemon dies of any question about the graph."""
+"""Of a concluded stream that is not dismissed, the daemon dies when asked about the graph."""
