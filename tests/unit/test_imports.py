@@ -51,6 +51,7 @@ THIRD_PARTY = {
     "prompt_toolkit": {"monitor.shell"},
     "pygments": {"monitor.shell"},
     "numpy": {"monitor.engine"},
+    "pyroaring": {"monitor.engine"},
     "pytest": {"monitor.pytest_plugin"},
     "zstandard": {"monitor.engine.drivers"},
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Set
+from typing import TYPE_CHECKING
 
 from monitor.engine import permissions
 from monitor.engine.drivers.base import OpenFlags, Reopen
@@ -14,6 +15,9 @@ from monitor.engine.graph.edge import Edge, RootEdge
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.threshold import WriteThreshold
 from monitor.engine.graph.transaction import Transaction
+
+if TYPE_CHECKING:
+    from monitor.engine.bitmap import DirtyBitmap
 
 
 class PermissionConflict(RequestError):
@@ -223,6 +227,23 @@ def set_threshold(transaction: Transaction, node: Node, threshold: WriteThreshol
         node.threshold = old
 
     transaction.add(abort=abort)
+    transaction.touched.add(node)
+
+
+def attach_bitmap(transaction: Transaction, node: Node, bitmap: DirtyBitmap) -> None:
+    """Has the node's writes noted in a bitmap."""
+    _put_bitmaps(transaction, node, (*node.bitmaps, bitmap))
+
+
+def detach_bitmap(transaction: Transaction, node: Node, bitmap: DirtyBitmap) -> None:
+    """Takes a bitmap off the node; its contents stay as they are."""
+    _put_bitmaps(transaction, node, tuple(other for other in node.bitmaps if other is not bitmap))
+
+
+def _put_bitmaps(transaction: Transaction, node: Node, bitmaps: tuple[DirtyBitmap, ...]) -> None:
+    old = tuple(node.bitmaps)
+    node.bitmaps.put(bitmaps)
+    transaction.add(abort=lambda: node.bitmaps.put(old))
     transaction.touched.add(node)
 
 

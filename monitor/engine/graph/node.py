@@ -12,6 +12,13 @@ from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.graph.blockers import BACKING_ALLOWS, Blocker, Operation
 from monitor.engine.graph.edge import Edge
 from monitor.engine.graph.filenames import Names, names_of
+from monitor.engine.graph.recorders import (
+    Bitmaps,
+    noted_discard,
+    noted_reservation,
+    noted_write,
+    noted_zeroes,
+)
 from monitor.engine.graph.stages import Highest, detect_zeroes, no_reservation, overlapping, ranged
 from monitor.engine.units import human_size
 
@@ -59,6 +66,7 @@ class Node:
         self.highest_write = Highest()
         self.threshold: WriteThreshold | None = None
         """What is watching writes for one that ends beyond an offset."""
+        self.bitmaps = Bitmaps()
         self.inherits_from: Node | None = None
         """The parent that opened this node as part of itself; it hands flag changes down."""
         self.overlap: RangeLocks | None = None
@@ -196,6 +204,8 @@ class Node:
                 self.overlap, self.write, self.write_zeroes, self.discard
             )
             self.write_compressed = ranged(self.overlap, self.write_compressed)
+        if self.bitmaps:
+            self._note_in_bitmaps()
         self.write, self.write_zeroes = self.highest_write.stage(self.write, self.write_zeroes)
         self.write_compressed = self.highest_write.noting(self.write_compressed)
         self.map_for_write = self.highest_write.noting_reservations(self.map_for_write)
@@ -211,5 +221,14 @@ class Node:
         if self.overlap or self.threshold or self.detect_zeroes != "off":
             self.map_for_write = no_reservation  # these stages want to see what is written
 
+    def _note_in_bitmaps(self) -> None:
+        note = self.bitmaps.note()
+        self.write = noted_write(self.write, note)
+        self.write_zeroes = noted_zeroes(self.write_zeroes, note)
+        self.discard = noted_discard(self.discard, note)
+        self.write_compressed = noted_write(self.write_compressed, note)
+        self.map_for_write = noted_reservation(self.map_for_write, note)
+
     def truncate(self, size: int) -> None:
         self.driver.truncate(size)
+        self.bitmaps.resize(size)

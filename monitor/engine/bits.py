@@ -1,0 +1,83 @@
+"""Sets of bit numbers as roaring bitmaps, looked at a window at a time as vectors.
+
+pyroaring has one type for numbers below 2**32 and one for more, alike in what they can do; ``Bits``
+is either, and the two never meet in one operation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+    from pyroaring import BitMap
+
+    Bits = BitMap
+    Indexes = NDArray[numpy.uint64]
+
+WINDOW: Final = 1 << 16
+"""Bits that are looked at together: a millisecond of the interpreter at most."""
+
+
+def empty_bits(count: int) -> Bits:
+    """Clean bits, wide enough for ``count`` of them."""
+    from pyroaring import BitMap, BitMap64
+
+    made: Any = BitMap if count <= 1 << 32 else BitMap64
+    bits: Bits = made()
+    return bits
+
+
+def bits_of(kind: type[Any], indexes: Indexes) -> Bits:
+    """The bits at ``indexes``; ``kind`` is BitMap or BitMap64."""
+    import numpy
+    from pyroaring import BitMap
+
+    width = numpy.uint32 if kind is BitMap else numpy.uint64
+    made: Bits = kind(indexes.astype(width))
+    return made
+
+
+def next_bit(bits: Bits, start: int) -> int | None:
+    """The first set bit from ``start`` on."""
+    try:
+        found: int = bits.next_set_bit(start)
+    except (ValueError, OverflowError):
+        return None
+    return found
+
+
+def last_bit(bits: Bits) -> int:
+    return bits.max() if bits else -1
+
+
+def indexes_in(bits: Bits, first: int, end: int) -> Indexes:
+    import numpy
+
+    found = (bits & type(bits)(range(first, end))).to_array()
+    if not found:
+        return numpy.empty(0, numpy.uint64)
+    return numpy.frombuffer(found, f"u{found.itemsize}").astype(numpy.uint64)
+
+
+def add_shifted(bits: Bits, indexes: Indexes, shift: int, end: int) -> None:
+    """Sets, below ``end``, what ``indexes`` become in bits 2**shift times as large (small, where
+    shift is negative)."""
+    import numpy
+
+    if shift >= 0:
+        coarse = indexes >> numpy.uint64(shift)
+        bits |= bits_of(type(bits), coarse[numpy.append(True, numpy.diff(coarse) != 0)])
+        return
+    ratio = 1 << -shift
+    if indexes[-1] - indexes[0] + 1 == len(indexes):
+        bits.add_range(int(indexes[0]) * ratio, min(end, (int(indexes[-1]) + 1) * ratio))
+    elif ratio >= 256:
+        for index in indexes.tolist():
+            bits.add_range(index * ratio, min(end, (index + 1) * ratio))
+    else:
+        pieces = -(-len(indexes) * ratio // WINDOW)
+        for piece in numpy.array_split(indexes, pieces):
+            fine = (piece[:, None] << numpy.uint64(-shift)) + numpy.arange(ratio, dtype="u8")
+            bits |= bits_of(type(bits), fine[fine < end])
