@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.children import MemoryChild, RecordingChild, Write, killed, power_cut
+from tests.support.children import HostChild, MemoryChild, RecordingChild, Write, killed, power_cut
 from tests.support.qcow2 import Disk, new_image, open_qcow2, qemu_check, read
 from tests.support.tools import need, run
 
@@ -41,6 +41,16 @@ class Story(Disk):
     def write(self, offset: int, data: bytes) -> None:
         begun = len(self.child.events)
         super().write(offset, data)
+        self.states.append((begun, bytes(self.model)))
+
+    def write_compressed(self, offset: int, data: bytes) -> None:
+        begun = len(self.child.events)
+        super().write_compressed(offset, data)
+        self.states.append((begun, bytes(self.model)))
+
+    def copy_into(self, offset: int, data: bytes, *, commit: bool = True) -> None:
+        begun = len(self.child.events)
+        super().copy_into(offset, data, commit=commit)
         self.states.append((begun, bytes(self.model)))
 
     def write_zeroes(self, offset: int, length: int, may_unmap: bool = False) -> None:
@@ -149,7 +159,50 @@ def resize(story: Story, chance: random.Random) -> None:
     story.truncate(story.size * 4)
 
 
-SCENARIOS = [allocate, copy_on_write, discard_and_reuse, zero_and_write, resize]
+def compress(story: Story, chance: random.Random) -> None:
+    """Packed clusters that come, are written over, discarded, and come again."""
+    cluster = story.driver.cluster_size() or 1
+    for _ in range(12):
+        count = chance.randint(1, max(2, 20_000 // cluster))
+        first = chance.randrange(story.size // cluster - count + 1)
+        shrinking = bytes(chance.choices(b"abcd", k=cluster - 60)) + chance.randbytes(60)
+        story.write_compressed(first * cluster, shrinking * count)
+        if chance.random() < 0.4:
+            story.flush()
+        if chance.random() < 0.4:
+            story.write(first * cluster + 100, chance.randbytes(300))
+        if chance.random() < 0.4:
+            story.discard(first * cluster, count * cluster)
+        if chance.random() < 0.4:
+            story.flush()
+
+
+def copy_past_the_driver(story: Story, chance: random.Random) -> None:
+    """Reservations, committed and given up, of clusters that have no storage yet. (What was in use
+    is written over in place, and is mixed after an abort.)"""
+    cluster = story.driver.cluster_size() or 1
+    for first in range(0, story.size // cluster, max(1, 150_000 // cluster)):
+        length = min(chance.choice([cluster, 100_000]), story.size - first * cluster)
+        length = max(cluster, length // cluster * cluster)
+        offset = first * cluster
+        story.copy_into(offset, chance.randbytes(length), commit=chance.random() < 0.7)
+        if chance.random() < 0.4:
+            story.flush()
+        if chance.random() < 0.4:
+            story.discard(offset, length)
+        if chance.random() < 0.4:
+            story.flush()
+
+
+SCENARIOS = [
+    allocate,
+    copy_on_write,
+    discard_and_reuse,
+    zero_and_write,
+    resize,
+    compress,
+    copy_past_the_driver,
+]
 Scenario = Callable[[Story, random.Random], None]
 
 
@@ -157,7 +210,7 @@ Scenario = Callable[[Story, random.Random], None]
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.__name__)
 def test_crash(tmp_path: Path, scenario: Scenario, cluster_size: int) -> None:
     begin = new_image(1 << 20, cluster_size=cluster_size)
-    story = Story(RecordingChild(begin.content))
+    story = Story(HostChild(begin.content))
     scenario(story, random.Random(cluster_size))
     crash(story, tmp_path / "a.qcow2", cluster_size)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -113,6 +114,29 @@ class RecordingChild(MemoryChild):
     def truncate(self, size: int) -> None:
         self.events.append(Truncate(size))
         super().truncate(size)
+
+
+class HostChild(RecordingChild):
+    """Offers a host file to write into; what was written there is recorded when it is committed,
+    or given up: the file holds it then in any case."""
+
+    def __init__(self, content: bytes = b"", node_name: str = "child") -> None:
+        super().__init__(content, node_name)
+        self.host = os.memfd_create("host")
+        weakref.finalize(self, os.close, self.host)
+
+    def map_for_write(self, offset: int, length: int) -> Reservation | None:
+        half = max(1, length // 2)  # two runs, as a file's owner may answer
+        runs = [
+            Extent(ExtentKind.DATA, size, self.host, at)
+            for at, size in ((offset, half), (offset + half, length - half))
+            if size
+        ]
+
+        def ended() -> None:
+            self.write(memoryview(os.pread(self.host, length, offset)), offset)
+
+        return Reservation(runs, ended, ended)
 
 
 def replay(begin: bytes, events: Sequence[Event]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,25 @@ class Disk:
     def write(self, offset: int, data: bytes) -> None:
         write(self.driver, offset, data)
         self.model[offset : offset + len(data)] = data
+
+    def write_compressed(self, offset: int, data: bytes) -> None:
+        self.driver.write_compressed(memoryview(data), offset)
+        self.model[offset : offset + len(data)] = data
+
+    def copy_into(self, offset: int, data: bytes, *, commit: bool = True) -> None:
+        """Through ``map_for_write``, as a copy engine does; what it does not cover is written."""
+        reserved = self.driver.map_for_write(offset, len(data))
+        if reserved is None:
+            return
+        position = 0
+        for run in reserved.runs:
+            os.pwrite(run.host, data[position : position + run.length], run.host_offset)
+            position += run.length
+        if commit:
+            reserved.commit()
+            self.model[offset : offset + position] = data[:position]
+        else:
+            reserved.abort()
 
     def write_zeroes(self, offset: int, length: int, may_unmap: bool = False) -> None:
         self.driver.write_zeroes(offset, length, may_unmap)

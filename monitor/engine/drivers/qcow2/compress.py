@@ -9,6 +9,8 @@ from errno import EIO
 from monitor.engine.drivers.qcow2 import layout as q
 
 _DEFLATE_WINDOW_BITS = 12  # what qcow2 streams are made with
+_DEFLATE_MEMORY_LEVEL = 9
+_ZSTD_LEVEL = 3
 _ZSTD_MAX_WINDOW = 8 << 20  # bytes; no encoder needs more than the cluster, at most 2 MiB
 
 
@@ -38,3 +40,17 @@ def _zstd(data: memoryview, cluster_size: int) -> bytes:
             return bytes(stream.read(cluster_size))
     except zstandard.ZstdError as error:
         raise OSError(EIO, os.strerror(EIO)) from error
+
+
+def compress(kind: int, cluster: memoryview) -> bytes | None:
+    """The compressed form of one cluster; None where that is no smaller."""
+    if kind == q.COMPRESSION_ZSTD:
+        import zstandard
+
+        packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(cluster)
+    else:
+        stream = zlib.compressobj(
+            zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -_DEFLATE_WINDOW_BITS, _DEFLATE_MEMORY_LEVEL
+        )
+        packed = stream.compress(cluster) + stream.flush()
+    return packed if len(packed) < len(cluster) else None

@@ -48,6 +48,7 @@ class Qcow2Driver(Driver):
     kind: ClassVar[DriverKind] = DriverKind.FORMAT
     child_roles: ClassVar[tuple[str, ...]] = ("file",)
     supports_backing: ClassVar[bool] = True
+    compresses: ClassVar[bool] = True
 
     on_corrupt: OnCorrupt | None
     """Set by the graph; called with (host offset, size, fatal, message), from any thread."""
@@ -158,6 +159,11 @@ class Qcow2Driver(Driver):
         from monitor.engine.drivers.qcow2 import reserving
 
         return reserving.map_for_write(self._image, offset, length)
+
+    def write_compressed(self, buffer: memoryview, offset: int) -> None:
+        from monitor.engine.drivers.qcow2 import compressing
+
+        compressing.write_compressed(self._image, buffer, offset)
 
     # -- facts -------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ how many references each host cluster has.
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -160,3 +162,12 @@ class Geometry:
         offset = entry & ((1 << shift) - 1)
         sectors = ((entry >> shift) & ((1 << (self.cluster_bits - 8)) - 1)) + 1
         return offset, sectors * SECTOR - (offset & (SECTOR - 1))
+
+    def compressed_entry(self, offset: int, length: int) -> int:
+        """The L2 entry of a compressed cluster whose data lies there. Raises OSError(EFBIG) where
+        the format cannot say so."""
+        shift = 62 - (self.cluster_bits - 8)
+        if (offset + length) >> shift:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        further = (offset + length - 1) // SECTOR - offset // SECTOR
+        return COMPRESSED | further << shift | offset

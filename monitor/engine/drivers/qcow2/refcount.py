@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from errno import EFBIG
+from errno import EFBIG, EINVAL
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
@@ -81,6 +81,12 @@ class Refcounts:
         self._block_limit = max(4, cache_bytes >> geometry.cluster_bits)
         self._single_hint = 0  # no free cluster lies below
         self._run_hint = 0  # where the search for more than one begins
+        self._packing = 0  # where the next compressed data may begin, inside a cluster; 0: nowhere
+
+    @property
+    def limit(self) -> int:
+        """The most references that a counter can hold."""
+        return (1 << self.geometry.refcount_bits) - 1
 
     @property
     def block_entries(self) -> int:
@@ -160,6 +166,45 @@ class Refcounts:
         self._run_hint = end
         self.file_end = max(self.file_end, end << self.geometry.cluster_bits)
         return start + plan.extra
+
+    def allocate_bytes(self, size: int) -> int:
+        """The host offset of room for ``size`` bytes, a cluster at most, behind what was allocated
+        so before where that fits. Each cluster that it touches gains a reference."""
+        bits = self.geometry.cluster_bits
+        at = self._packing
+        if at and self.get(at >> bits) >= self.limit:
+            at = 0
+        if not at or -at & (self.geometry.cluster_size - 1) < size:
+            fresh = self.allocate(1)
+            if at and fresh == (at >> bits) + 1:
+                self.add(np.array([at >> bits], np.uint64))
+            else:
+                at = fresh << bits
+        else:
+            self.add(np.array([at >> bits], np.uint64))
+        end = at + size
+        self._packing = end if end & (self.geometry.cluster_size - 1) else 0
+        return at
+
+    def stop_packing(self, clusters: NDArray[np.uint64]) -> None:
+        """Compressed data no longer goes into these clusters: they are about to become free."""
+        if self._packing and (clusters == self._packing >> self.geometry.cluster_bits).any():
+            self._packing = 0
+
+    def add(self, clusters: NDArray[np.uint64]) -> None:
+        """One more reference for each item of ``clusters``, which are in use. Raises
+        OSError: EINVAL where a counter is too narrow for it, and nothing has changed then."""
+        unique, counts = np.unique(clusters, return_counts=True)
+        # Twice, and nothing kept in between: loading a block may drop another one that is clean.
+        for change in (False, True):
+            for block, part, added in self._by_block(unique, counts):
+                at = (part & np.uint64(self.block_entries - 1)).astype(np.intp)
+                old = block.counters[at].astype(np.uint64)
+                if (np.uint64(self.limit) - old < added.astype(np.uint64)).any():
+                    raise OSError(EINVAL, os.strerror(EINVAL))
+                if change:
+                    block.counters[at] += added.astype(block.counters.dtype)
+                    block.touch(int(at[0]), int(at[-1]) + 1)
 
     def _check(self, start: int, count: int) -> None:
         bits = self.geometry.cluster_bits
@@ -285,6 +330,7 @@ class Refcounts:
             freed.append(part[(old == taken) & (old != 0)])
         free = np.concatenate(freed) if freed else unique[:0]
         if len(free):
+            self.stop_packing(free)
             self._single_hint = min(self._single_hint, int(free[0]))
             self._run_hint = min(self._run_hint, int(free[0]))
         return free

@@ -232,6 +232,7 @@ def _discard(image: Image, clusters: NDArray[np.uint64]) -> None:
     """Gives clusters back to the host while they still count as used, so nobody gets them."""
     with image.lock:
         free = image.refcounts.would_free(clusters)
+        image.refcounts.stop_packing(free)
     if not len(free):
         return
     bits = image.geometry.cluster_bits
