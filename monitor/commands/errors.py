@@ -36,6 +36,18 @@ class JobStandsStill(RequestError):
     job: str
 
 
+class JobDoesNotEnd(RequestError):
+    """By steps, nothing moves any more: waiting longer would be waiting for ever."""
+
+    template = "Job '{job}' does not end by itself"
+    job: str
+
+
+class BadCount(RequestError):
+    template = "'{count}' is no number of steps: expected 1 or more"
+    count: int
+
+
 class WaitTimedOut(RequestError):
     """The job goes on; only the waiting has ended."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monitor.commands.registry import Answer, Session, command
+from monitor.commands.render import job_line
 from monitor.engine.schema.job import BlockJobInfo, JobInfo, QueryBlockJobs, QueryJobs
 from monitor.engine.schema.monitor import QueryVersion
 from monitor.engine.schema.query import (
@@ -105,10 +106,9 @@ async def info_jobs(session: Session) -> Answer:
 
 
 def _job_line(job: JobInfo) -> str:
-    percent = 100 * job.current_progress // job.total_progress if job.total_progress else 0
-    line = f"{job.id}: {job.type}, {job.status}, {percent}%"
-    line += f" ({job.current_progress} of {job.total_progress})"
-    return f"{line}: {job.error}" if isinstance(job.error, str) else line
+    error = job.error if isinstance(job.error, str) else None
+    done, total = job.current_progress, job.total_progress
+    return job_line(job.id, job.type, job.status, done, total, error)
 
 
 @command(

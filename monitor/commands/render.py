@@ -49,6 +49,13 @@ _NOTES: dict[str, Any] = {
 }
 
 
+def job_line(id: str, type: str, status: str, done: int, total: int, error: str | None) -> str:
+    """How far a job is."""
+    percent = 100 * done // total if total else 0
+    line = f"{id}: {type}, {status}, {percent}% ({done} of {total})"
+    return f"{line}: {error}" if error is not None else line
+
+
 _UNITS = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 
 

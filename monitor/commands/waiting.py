@@ -1,14 +1,15 @@
-"""``wait``: until jobs have ended, and what became of them."""
+"""``wait`` and ``step``: until jobs have ended, or got a little further; what became of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from monitor.commands.errors import JobFailed, JobStandsStill, WaitTimedOut
+from monitor.commands.errors import BadCount, JobDoesNotEnd, JobFailed, JobStandsStill, WaitTimedOut
 from monitor.commands.outcomes import CANCELLED, Outcomes, Result, outcomes_of, standing
 from monitor.commands.registry import Answer, Session, command
+from monitor.commands.render import job_line
 from monitor.engine.errors import JobNotActive
 
 if TYPE_CHECKING:
@@ -56,9 +57,7 @@ async def wait(session: Session, jobs: list[str], timeout: float | None) -> Answ
     ends = await _ends(session, outcomes, names, timeout)
     bad = [end for end in ends if end.result in ("failed", "paused")]
     if bad:
-        for end in ends:
-            if end is not bad[0]:
-                session.print(end.line)
+        _tell_others(session, [end.line for end in ends], bad[0].line)
         raise _error(bad[0])
     return Answer(
         [{"job": end.job, "result": end.result} for end in ends],
@@ -82,22 +81,31 @@ def _error(end: End) -> JobFailed | JobStandsStill:
 async def _ends(
     session: Session, outcomes: Outcomes, names: list[str], timeout: float | None
 ) -> list[End]:
-    """The end of each job. Raises WaitTimedOut, when it has told of those that did end, and
-    JobNotActive."""
+    """The end of each job. Raises JobNotActive and, when it has told of those that did end,
+    WaitTimedOut or JobDoesNotEnd."""
     import asyncio
 
-    waiting = {n: asyncio.ensure_future(_end(session.engine, outcomes, n)) for n in names}
+    engine = session.engine
+    waiting = {n: asyncio.ensure_future(_end(engine, outcomes, n)) for n in names}
     if not waiting:
         return []
     try:
-        await asyncio.wait(waiting.values(), timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
+        if engine.by_steps:
+            await asyncio.wait(waiting.values(), timeout=0)  # which names are none
+            _raise_first(waiting)
+            await engine.go_on(names, timeout)
+        await asyncio.wait(
+            waiting.values(),
+            timeout=0 if engine.by_steps else timeout,
+            return_when=asyncio.FIRST_EXCEPTION,
+        )
         _raise_first(waiting)
         late = [name for name, task in waiting.items() if not task.done()]
         ends = [task.result() for task in waiting.values() if task.done()]
         if late:
             for end in ends:
                 session.print(end.line)
-            raise WaitTimedOut(late[0], timeout or 0.0)
+            raise JobDoesNotEnd(late[0]) if timeout is None else WaitTimedOut(late[0], timeout)
         return ends
     finally:
         for task in waiting.values():
@@ -138,3 +146,54 @@ def _result(error: str | None) -> Result:
     if error is None:
         return "completed"
     return "cancelled" if error == CANCELLED else "failed"
+
+
+@command(
+    "step",
+    "job:J(all)?,count:i?",
+    help="wait until jobs have got a little further",
+    params="[job | all] [count]",
+    hmp=False,
+    details="One step is a piece of progress, or a change of status. In a recording and in its\n"
+    "replay jobs go on in `wait` and `step` only, so that what they have done by then is\n"
+    "the same each time. Without a name each job makes its steps in turn.",
+    example="step d0 2",
+    arguments_help={"count": "how many steps; one when it is left out"},
+)
+async def step(session: Session, job: str | None, count: int | None) -> Answer:
+    if job is not None and count is None and job.isdecimal():  # no name of a job begins like that
+        count, job = int(job), None
+    if count is not None and count < 1:
+        raise BadCount(count)
+    names = [each.id for each in session.engine.jobs()] if job in (None, ALL) else [str(job)]
+    last: dict[str, JobSnapshot] = {}
+    for _ in range(count or 1):
+        for name in names:
+            if name not in last or last[name].status != "null":
+                last[name] = await session.engine.step(name)
+    lines = [_stand(session, snapshot) for snapshot in last.values()]
+    failed = [line for line in lines if isinstance(line, JobFailed)]
+    if failed:
+        _tell_others(session, [str(line) for line in lines], str(failed[0]))
+        raise failed[0]
+    return Answer([_figures(at) for at in last.values()], lambda: "\n".join(map(str, lines)))
+
+
+def _figures(at: JobSnapshot) -> dict[str, Any]:
+    return {"job": at.id, "status": at.status, "current": at.current, "total": at.total}
+
+
+def _stand(session: Session, snapshot: JobSnapshot) -> str | JobFailed:
+    """How far a job is, or how it ended."""
+    if snapshot.status not in ("concluded", "null"):
+        at = snapshot
+        return job_line(at.id, at.type, at.status, at.current, at.total, at.error)
+    end = _judge(outcomes_of(session.engine), snapshot.id, snapshot)
+    return JobFailed(end.job, end.error or "") if end.result == "failed" else end.line
+
+
+def _tell_others(session: Session, lines: list[str], one: str) -> None:
+    """What else there is to say, before the error that says ``one``."""
+    for line in lines:
+        if line != one:
+            session.print(line)

@@ -121,6 +121,33 @@ class Engine(ABC):
         """Waits until the job is concluded or gone (or is ready, pending or paused for good: look
         at ``status``); the snapshot is its last state. Raises JobNotActive when there is none."""
 
+    # -- by steps: what replays, recordings and ``step`` use
+
+    @property
+    @abstractmethod
+    def by_steps(self) -> bool:
+        """Whether jobs go on in ``step`` and ``go_on`` only, and time passes by what is done.
+        An engine that is elsewhere cannot do it."""
+
+    @abstractmethod
+    def go_by_steps(self, by_steps: bool) -> None:
+        """Has ``by_steps`` hold from now on, or no longer."""
+
+    @abstractmethod
+    async def rest(self) -> None:
+        """By steps: waits until nothing moves any more by itself; else nothing."""
+
+    @abstractmethod
+    async def go_on(self, job_ids: Sequence[str], timeout: float | None) -> None:
+        """By steps: lets all jobs go on until those named have ended, or wait for a verb; for
+        ``timeout`` seconds of the engine's time at most, and no longer than any of them gets
+        anywhere. Else nothing: they go on by themselves, and ``job_ended`` waits."""
+
+    @abstractmethod
+    async def step(self, job_id: str) -> JobSnapshot:
+        """Waits for one piece of a job's progress or its next status, having let it go so far when
+        it goes by steps. Raises JobNotActive when there is none."""
+
     @abstractmethod
     async def shut_down(self) -> None:
         """Cancels jobs, flushes and closes everything. Errors are reported, not raised."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from monitor.engine.api import Engine, Event, JobSnapshot, Name, NameList
 from monitor.engine.clock import Clock, HostClock
-from monitor.engine.errors import host_failure
+from monitor.engine.errors import JobNotActive, host_failure
 from monitor.engine.graph.graph import Graph
 from monitor.engine.handlers import handler_of
 from monitor.engine.jobs.manager import Jobs
@@ -72,6 +72,31 @@ class EmbeddedEngine(Engine):
 
     async def job_ended(self, job_id: str) -> JobSnapshot:
         return await self._jobs.ended(job_id)
+
+    # -- by steps ----------------------------------------------------------------------------
+
+    def go_by_steps(self, by_steps: bool) -> None:
+        self.clock.stand(by_steps)
+        self._jobs.stepping.hold(by_steps)
+
+    @property
+    def by_steps(self) -> bool:
+        return self._jobs.stepping.held
+
+    async def rest(self) -> None:
+        await self._jobs.stepping.rest()
+
+    async def step(self, job_id: str) -> JobSnapshot:
+        job = self._jobs.find(job_id)
+        if job is None:
+            raise JobNotActive(job_id)
+        await self._jobs.stepping.step(job)
+        return job.snapshot()
+
+    async def go_on(self, job_ids: Sequence[str], timeout: float | None) -> None:
+        if self.by_steps:
+            jobs = [job for job in self._jobs.visible() if job.id in job_ids]
+            await self._jobs.stepping.go_on(jobs, timeout)
 
     # -- the end -----------------------------------------------------------------------------
 

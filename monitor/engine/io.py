@@ -39,6 +39,7 @@ def carry_out(client: Client, root: RootEdge, request: IoRequest, clock: Clock) 
         if request.fua is True:
             with lane:
                 root.flush()
+        clock.tick()
         ended = clock.monotonic()
         if kind is not None:
             lane.counters.done(kind, _span(request)[1], started, ended)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from monitor.commands.outcomes import CANCELLED, outcomes_of
 from monitor.engine.api import Engine
@@ -26,12 +26,13 @@ _STUCK = {
 
 def waited_for(invocation: Invocation, job_id: str) -> bool:
     """Whether a command waits for the end of a job, and so is where its end is told."""
+    if invocation.name == "step":
+        named = [invocation.arguments.get("job")]
+        return named == [None] or named[0] in ("all", job_id) or str(named[0]).isdecimal()
     if invocation.name != "wait":
         return False
-    named: list[Any] = []
-    for value in invocation.arguments.values():
-        named += value if isinstance(value, list) else []
-    return not named or "all" in named or job_id in named
+    jobs = invocation.arguments.get("jobs")
+    return not jobs or "all" in jobs or job_id in jobs
 
 
 async def settle(engine: Engine, note: Callable[[str], None]) -> dict[str, str]:
@@ -41,6 +42,7 @@ async def settle(engine: Engine, note: Callable[[str], None]) -> dict[str, str]:
     A job that cannot end without a command, when no more commands come, is cancelled, and ``note``
     is told so.
     """
+    engine.go_by_steps(False)  # a recording ends here
     outcomes = outcomes_of(engine)
     cancelled: set[str] = set()
     while running := [j for j in engine.jobs() if j.status not in _OVER and j.id not in cancelled]:

@@ -3,9 +3,9 @@
 A ``Recorder`` cuts a session into entries, one a typed line, for whoever wants them: a file
 (``FileRecorder``) or a replay, which compares them with a file's.
 
-How a background job ends is told by the ``wait`` that waited for it. What it does before is not
-told when it happens, which no two runs agree on, but at the end of that ``wait``: then it has
-surely happened. Of several jobs it is told in the order in which they began.
+Both have the engine go by steps: jobs go on in ``wait`` and ``step`` only, and time passes by what
+is done. So nothing has to be masked to be the same again, and what events tell is told at the end
+of the command during which they came; but for the ends of jobs that a ``wait`` tells itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -50,20 +50,23 @@ class Recorder:
 
     def __init__(self, engine: Engine, sink: Callable[[Entry], None]) -> None:
         self._sink = sink
+        self._engine = engine
+        engine.go_by_steps(True)
         self._news = _News(engine)
         self._current: ContextVar[Entry | None] = ContextVar("entry", default=None)
 
-    @contextlib.contextmanager
-    def entry(self, text: str) -> Iterator[Entry]:
+    @contextlib.asynccontextmanager
+    async def entry(self, text: str) -> AsyncIterator[Entry]:
         """What is printed inside, by this task, belongs to ``text``."""
         entry = Entry(text)
         token = self._current.set(entry)
         try:
             yield entry
+            await self._engine.rest()
         finally:
             self._current.reset(token)
         if entry.wanted:
-            entry.lines += self._news.certain_after(entry.ran)
+            entry.lines += self._news.after(entry.ran)
             self._sink(entry)
 
     def output(self, text: str) -> None:
@@ -79,58 +82,35 @@ class Recorder:
 
     def close(self) -> None:
         self._news.close()
+        self._engine.go_by_steps(False)
 
 
 class _News:
-    """Lines about events, kept until a command makes it certain that they have come."""
+    """Lines about events, kept until the running command has ended."""
 
     def __init__(self, engine: Engine) -> None:
         self._announcer = Announcer(engine.jobs)
-        self._lines: list[tuple[str | None, str]] = []  # job, line
-        self._begun: list[str] = []  # jobs that nobody has waited for to the end
-        self._ended: set[str] = set()
+        self._lines: list[tuple[str | None, str]] = []  # the job whose end it is, line
         self.close = engine.subscribe(self._on_event)
 
     def _on_event(self, event: Event) -> None:
-        job = _job_of(event)
-        if job is not None:
-            self._follow(job, event.data.get("status"))
         line = self._announcer.line(event)
-        if line is not None and told_by_wait(event) is None:
-            self._lines.append((job, line))
+        if line is not None:
+            self._lines.append((told_by_wait(event), line))
 
-    def _follow(self, job: str, status: str | None) -> None:
-        if status == "created" and job not in self._begun:
-            self._begun.append(job)
-            self._ended.discard(job)
-        elif status in ("concluded", "null"):
-            self._ended.add(job)
-
-    def certain_after(self, ran: list[Invocation]) -> list[str]:
-        """Takes what is certain once these commands have run."""
-        waited = [job for job in self._begun if any(waited_for(command, job) for command in ran)]
-        told = [line for job in waited for owner, line in self._lines if owner == job]
-        self._begun = [j for j in self._begun if not (j in waited and j in self._ended)]
-        self._lines = [item for item in self._lines if item[0] not in waited]
-        if not self._begun:
-            # No job is at work that could be the reason for the rest.
-            told += [line for _, line in self._lines]
-            self._lines.clear()
-        return told
-
-
-def _job_of(event: Event) -> str | None:
-    """The job that an event is about; None when it is about no job."""
-    if event.name.startswith("JOB_"):
-        return str(event.data["id"])
-    if event.name.startswith("BLOCK_JOB_"):
-        return str(event.data.get("device", event.data.get("id")))
-    return None
+    def after(self, ran: list[Invocation]) -> list[str]:
+        """What these commands have not told themselves."""
+        lines, self._lines = self._lines, []
+        return [
+            line
+            for job, line in lines
+            if job is None or not any(waited_for(command, job) for command in ran)
+        ]
 
 
 class Masker:
-    """Masks what differs from run to run: qemu-io's times and rates, node names that were made up,
-    the folder ``here`` in which the session runs. ``bound`` are names that stand for texts already.
+    """Masks what differs from run to run all the same: node names that were made up, the folder
+    ``here`` in which the session runs. ``bound`` are names that stand for texts already.
     """
 
     def __init__(self, here: str) -> None:
@@ -145,7 +125,6 @@ class Masker:
         return plain if plain != line else self.typed(line)
 
     def typed(self, text: str) -> str:
-        text = _IO_TIMES.sub("; [TIME] ([RATE] and [RATE])", text)
         if self._here != "/":
             text = text.replace(self._here, "[PATH:here]/")
         return _MADE_UP.sub(self._node, text)
@@ -194,5 +173,4 @@ class FileRecorder(Recorder):
         self._file.write(line + "\n")
 
 
-_IO_TIMES = re.compile(r"; [\d:.]+ sec \([\w.+-]+ \w+/sec and [\w.+-]+ ops/sec\)$")
 _MADE_UP = re.compile(r"#block\d+")

@@ -289,7 +289,7 @@ class Session(ABC):
         recorder = self.recorder
         if recorder is None:
             return await running
-        with recorder.entry(text) as entry:
+        async with recorder.entry(text) as entry:
             entry.failed = not await running
             entry.wanted = recorder is self.recorder
             return not entry.failed

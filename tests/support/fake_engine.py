@@ -7,7 +7,7 @@ and emits QEMU's events for them; the work itself is ``advance``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -51,6 +51,7 @@ class FakeEngine(Engine):
         self._jobs: dict[str, JobSnapshot] = {}
         self._callbacks: list[Callable[[Event], None]] = []
         self._changed = asyncio.Event()
+        self._by_steps = False
 
     async def execute(self, request: Request) -> Any:
         self.requests.append(request)
@@ -93,6 +94,24 @@ class FakeEngine(Engine):
             await self._changed.wait()
             if job_id not in self._jobs:
                 return replace(seen, status="concluded")
+
+    @property
+    def by_steps(self) -> bool:
+        return self._by_steps
+
+    def go_by_steps(self, by_steps: bool) -> None:
+        self._by_steps = by_steps
+
+    async def rest(self) -> None:
+        """Nothing moves but by the test."""
+
+    async def go_on(self, job_ids: Sequence[str], timeout: float | None) -> None:
+        """As ``rest``."""
+
+    async def step(self, job_id: str) -> JobSnapshot:
+        if job_id not in self._jobs:
+            raise JobNotActive(job_id)
+        return self._jobs[job_id]
 
     async def shut_down(self) -> None:
         for job_id in list(self._jobs):

@@ -86,7 +86,7 @@ def _block_job_info(job: BlockJob) -> BlockJobInfo:
         len=job.progress.total,
         offset=job.progress.current,
         busy=job.busy,
-        paused=job.paused,
+        paused=job.halted,
         speed=job.speed,
         io_status=job.io_status,
         ready=job.ready,

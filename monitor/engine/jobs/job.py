@@ -77,7 +77,7 @@ class Job(Client):
         self.clock = clock
         self.auto_finalize = auto_finalize
         self.auto_dismiss = auto_dismiss
-        self.progress = Progress(clock)
+        self.progress = Progress(clock, self._advanced)
         self.failure: Exception | None = None
         """Why the job fails; cancelled jobs have one too."""
         self.cancel_requested = False
@@ -86,7 +86,9 @@ class Job(Client):
         self.group: JobGroup
         self._emit = emit
         self._state = StateMachine(self.name, self._status_changed)
-        self._pausing = Pausing(clock, self._parked_in_thread)
+        self._pausing = Pausing(clock, self._parked_in_thread, self._stands_in_thread)
+        self._stood_at = -1
+        self._wakes_at = 0.0
         self._thread: JobThread | None = None
         self._paused_from: Status | None = None
         self._run_over = False
@@ -168,9 +170,14 @@ class Job(Client):
         return self._run_over or not self.started
 
     @property
-    def paused(self) -> bool:
+    def halted(self) -> bool:
         """Whether anything asks the job to stand still (it may not stand yet)."""
         return self._pausing.wanted
+
+    @property
+    def paused(self) -> bool:
+        """Whether the next pause point may hold the job up, which is to find nothing under way."""
+        return self._pausing.wanted or self._pausing.held
 
     @property
     def user_paused(self) -> bool:
@@ -204,7 +211,7 @@ class Job(Client):
             current=self.progress.current,
             total=self.progress.total,
             rate=self.progress.rate(),
-            paused=self.paused,
+            paused=self.halted,
             error=self.error_text,
             verbs=self.verbs(),
         )
@@ -320,16 +327,12 @@ class Job(Client):
 
     async def settled(self) -> None:
         """Waits until the job stays as it is for now: gone, concluded, or waiting for a verb."""
-        changed = asyncio.Event()
-        self._watchers.add(changed)
-        try:
-            while not self._waits_for_a_verb():
-                changed.clear()
-                await changed.wait()
-        finally:
-            self._watchers.discard(changed)
+        while not self.stands_by:
+            await self.changed()
 
-    def _waits_for_a_verb(self) -> bool:
+    @property
+    def stands_by(self) -> bool:
+        """Whether it stays as it is until a verb comes, or for good."""
         match self.status:
             case Status.CONCLUDED | Status.NULL:
                 return True
@@ -362,7 +365,7 @@ class Job(Client):
         self._notice()
 
     def _leave_pause(self) -> None:
-        if self._paused_from and (not self.paused or self.force_cancelled):
+        if self._paused_from and (not self.halted or self.force_cancelled):
             status, self._paused_from = self._paused_from, None
             self._state.move(status)
 
@@ -371,6 +374,41 @@ class Job(Client):
         self._leave_pause()
         self.failure = future.result()
         self.group.run_ended(self)
+        self._notice()
+
+    # -- by steps (``stepping``) -------------------------------------------------------------
+
+    def hold(self, held: bool) -> None:
+        """Whether each pause point takes a ``let_go`` from now on."""
+        self._pausing.hold(held)
+
+    def let_go(self) -> None:
+        self._pausing.let_go()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether a held job does nothing more by itself. Its end may be under way yet, which is
+        the group's."""
+        return self.run_is_over or self._stood_at == self._pausing.changes
+
+    @property
+    def wakes_at(self) -> float:
+        """When a job at rest can go on: now, or at the end of its sleep; never, while it is paused
+        or its run is over."""
+        return float("inf") if self.run_is_over or self.halted else self._wakes_at
+
+    async def changed(self) -> None:
+        """Waits until anything about the job changes: its status, its progress, what it does."""
+        changed = asyncio.Event()
+        self._watchers.add(changed)
+        try:
+            await changed.wait()
+        finally:
+            self._watchers.discard(changed)
+
+    def _stands(self, changes: int, wakes_at: float) -> None:
+        self._stood_at, self._wakes_at = changes, wakes_at
+        self._notice()
 
     # -- its thread --------------------------------------------------------------------------
 
@@ -389,6 +427,13 @@ class Job(Client):
 
     def _parked_in_thread(self, number: int) -> None:
         self.tell_loop(self._parked, number)
+
+    def _stands_in_thread(self, changes: int, wakes_at: float) -> None:
+        self.tell_loop(self._stands, changes, wakes_at)
+
+    def _advanced(self) -> None:
+        if self._watchers and self._thread is not None:
+            self.tell_loop(self._notice)
 
     def _run_in_thread(self) -> Exception | None:
         return self._guarded(self._run)

@@ -14,6 +14,7 @@ from monitor.engine.jobs.errors import InvalidJobId, JobIdInUse
 from monitor.engine.jobs.group import JobGroup
 from monitor.engine.jobs.job import Job
 from monitor.engine.jobs.state import Status, Verb
+from monitor.engine.jobs.stepping import Stepping
 
 J = TypeVar("J", bound=Job)
 
@@ -26,6 +27,7 @@ class Jobs:
         self.clock = clock
         self._jobs: list[Job] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self.stepping = Stepping(self)
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -39,6 +41,10 @@ class Jobs:
 
     def snapshots(self) -> list[JobSnapshot]:
         return [job.snapshot() for job in self.visible()]
+
+    def endings(self) -> list[asyncio.Task[None]]:
+        """What is under way to end groups of jobs."""
+        return [task for task in self._tasks if not task.done()]
 
     async def ended(self, job_id: str) -> JobSnapshot:
         """Waits until the job is concluded or gone, or does nothing more without a verb. Raises
@@ -70,6 +76,8 @@ class Jobs:
         it, at once or when its transaction commits."""
         (group or JobGroup(self)).add(job)
         self._jobs.append(job)
+        if self.stepping.held and not job.internal:
+            job.hold(True)
         return job
 
     async def release(self, job: Job) -> None:
@@ -97,6 +105,7 @@ class Jobs:
 
     async def cancel_all(self) -> None:
         """Cancels every job by force and waits until all are gone."""
+        self.stepping.hold(False)
         while self._jobs:
             job = self._jobs[0]
             if job.status is Status.CONCLUDED:

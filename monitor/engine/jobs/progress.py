@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from monitor.engine.clock import Clock
@@ -17,12 +18,14 @@ _SAMPLE: Final = 0.25
 class Progress:
     """``current`` of ``total``, in the job's own unit (bytes for block jobs).
 
-    Written by the job's threads and read by the control loop. ``current`` never runs backwards and
+    Written by the job's threads, which is when ``moved`` is called, and read by the control loop.
+    ``current`` never runs backwards and
     ``total`` never falls below it.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, moved: Callable[[], None] = lambda: None) -> None:
         self._clock = clock
+        self._moved = moved
         self._lock = threading.Lock()
         self._samples: deque[tuple[float, int]] = deque()
         self.current = 0
@@ -35,6 +38,7 @@ class Progress:
             self._sample()
             self.current += done
             self.total = max(self.total, self.current)
+        self._moved()
 
     def set_remaining(self, remaining: int) -> None:
         """So much is left to do, beyond what is done."""

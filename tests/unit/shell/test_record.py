@@ -45,49 +45,45 @@ def test_an_entry_holds_what_was_printed_and_whether_it_failed() -> None:
     asyncio.run(main())
 
 
-def test_what_jobs_do_is_told_when_a_command_has_waited() -> None:
+def test_what_happens_is_told_at_the_end_of_the_command() -> None:
     async def main() -> None:
         engine = FakeEngine()
         session, entries = recorded(engine)
-        for name in ("s0", "s1"):
+        for name in ("s0", "s1", "s2"):
             engine.start(job(name, status="created"))
-        await session.enter("echo begun")
         engine.end("s1")
         engine.end("s0", error="No space left on device")
+        await session.enter("echo two have ended")
+        engine.end("s2")
         engine.emit("X_BLKMON_NODE_DROPPED", node_name="n0")
-        await session.enter("echo ended, but nobody has waited")
+        await session.enter("wait s2")
         await session.enter("-wait s0")
-        await session.enter("wait s1")
-        assert [entry.lines[-1:] for entry in entries[:2]] == [
-            ["begun"], ["ended, but nobody has waited"]
-        ]  # fmt: skip
-        assert entries[2].lines == ["Error: Job 's0' failed: No space left on device"]
-        assert entries[3].lines == [
-            "Job 's1' completed",
+        assert entries[0].lines == [
+            "two have ended",
+            "Job 's1' (stream) completed",
+            "Job 's0' (stream) failed: No space left on device",
+        ]
+        assert entries[1].lines == [
+            "Job 's2' completed",  # by wait itself, and by nobody else
             "Node 'n0' was dropped: nothing uses it",
         ]
+        assert entries[2].lines == ["Error: Job 's0' failed: No space left on device"]
 
     asyncio.run(main())
 
 
-def test_of_several_jobs_it_is_told_in_the_order_in_which_they_began() -> None:
-    async def main(order: list[str]) -> list[str]:
+def test_an_engine_that_is_recorded_goes_by_steps() -> None:
+    async def main() -> None:
         engine = FakeEngine()
-        session, entries = recorded(engine)
-        for name in ("a", "b", "c"):
-            engine.start(job(name, status="created"))
-        for name in order:
-            engine.end(name)
-        await session.enter("wait")
-        return entries[-1].lines
+        session, _ = recorded(engine)
+        assert engine.by_steps
+        session.close()
+        assert not engine.by_steps
 
-    told = asyncio.run(main(["a", "b", "c"]))
-    assert told == [f"Job '{name}' completed" for name in "abc"]
-    for order in (["c", "b", "a"], ["b", "c", "a"]):
-        assert asyncio.run(main(order)) == told
+    asyncio.run(main())
 
 
-def test_a_dropped_node_is_told_at_once_when_no_job_is_at_work() -> None:
+def test_a_dropped_node_is_told() -> None:
     async def main() -> None:
         engine = FakeEngine()
         session, entries = recorded(engine)
@@ -124,9 +120,6 @@ def test_a_file_has_prompts_and_masks(tmp_path: Path) -> None:
 
 def test_masks_of_a_recording() -> None:
     masker = Masker("/home/me")
-    assert masker.output("64 KiB, 1 ops; 00.00 sec (1.2 GiB/sec and 197.4210 ops/sec)") == (
-        "64 KiB, 1 ops; [TIME] ([RATE] and [RATE])"
-    )
     assert masker.output("d0 (#block004): /home/me/a.img") == "d0 ([NODE:n1]): [PATH:here]/a.img"
     assert masker.output("#block005 on #block004") == "[NODE:n2] on [NODE:n1]"
     assert masker.output("# x") == "\\# x"
