@@ -53,7 +53,15 @@ def argument_parser() -> argparse.ArgumentParser:
         help="make a drive before anything runs, as QEMU's -drive (repeatable)")  # fmt: skip
     add("--blockdev", "-blockdev", metavar="OPTS", action=_DiskAction, dest="blockdev",
         help="open a node before anything runs, as QEMU's -blockdev: options or JSON")  # fmt: skip
-    add("--check", action="store_true", help="parse everything, list all mistakes, run nothing")
+    add("--set", metavar="NAME=VALUE", action="append", dest="variables", default=[],
+        type=_variable, help="a variable: $NAME in commands (repeatable)")  # fmt: skip
+    add("-y", "--yes", action="store_true", help="lose data where a command says so, unasked")
+    add(
+        "-n",
+        "--check",
+        action="store_true",
+        help="parse everything, list all mistakes, run nothing",
+    )
     add("--keep-going", action="store_true", help="do not stop at the first command that fails")
     add("--json", action="store_true", help="print one JSON object a command")
     add("--qmp", metavar="stdio", choices=["stdio"], help="serve QMP on standard input and output")
@@ -62,6 +70,21 @@ def argument_parser() -> argparse.ArgumentParser:
     add("--update", action="store_true", help="with --replay: rewrite what no longer matches")
     add("--version", action="version", version=_version(), help="print the version and exit")
     return parser
+
+
+def _variable(text: str) -> tuple[str, str]:
+    """``NAME=VALUE`` of ``--set``, a setting's included."""
+    from monitor.commands.settings import check_set
+    from monitor.engine.errors import RequestError
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"'{text}': expected NAME=VALUE")
+    try:
+        check_set(name, value)
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(error.text) from error
+    return name, value
 
 
 def _version() -> str:

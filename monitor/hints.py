@@ -97,7 +97,7 @@ def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
         case "value":
             return getattr(mistake, "choices", ())
         case "key":
-            return mistake.known if isinstance(mistake, UnexpectedParameter) else _image_keys()
+            return mistake.known if isinstance(mistake, UnexpectedParameter) else image_keys()
         case "command":
             from monitor.completion import whole_language
 
@@ -116,7 +116,7 @@ def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
             return image_formats()
 
 
-def _image_keys() -> set[str]:
+def image_keys() -> set[str]:
     """Everything that an option string of a drive may hold, by its last name."""
     from monitor.engine.schema.blockdev import AnyBlockdevOptions
     from monitor.engine.schema.drive import DriveOptions

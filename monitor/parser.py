@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -33,6 +33,10 @@ from monitor.syntax import (
     Token,
     one_of,
 )
+
+if TYPE_CHECKING:
+    from monitor.outputs import Output
+    from monitor.variables import Scope
 
 __all__ = [
     "Assembler",
@@ -56,6 +60,7 @@ class Invocation(msgspec.Struct, frozen=True):
     is "" or "-" (may fail) or "!" (must fail). ``text`` is the command as typed, without its mark,
     beginning on line ``line`` (from one) of ``source``. ``spans`` has the place of each argument in
     ``text`` by name, of nested ones by full name (``file.filename``), of lists' elements by number.
+    ``output`` is where its output goes, None for where all output goes.
     """
 
     text: str
@@ -68,6 +73,7 @@ class Invocation(msgspec.Struct, frozen=True):
     spans: Mapping[str, Span] = msgspec.field(default_factory=dict)
     origin: SourceText = _NOWHERE
     offset: int = 0
+    output: Output | None = None
 
     @property
     def name(self) -> str:
@@ -91,10 +97,16 @@ def parse_line(text: str, source: str = "<stdin>", line: int = 1) -> Invocation 
     return Language().parse_line(text, source, line)
 
 
-def parse_script(text: str, source: str, line: int = 1) -> list[Invocation]:
+def parse_script(
+    text: str, source: str, line: int = 1, scope: Scope | None = None
+) -> list[Invocation]:
     """Every command of ``text``. Raises ``ScriptErrors`` with all mistakes, in order of their
-    lines."""
-    return Language().parse_script(text, source, line)
+    lines.
+
+    With a ``scope`` it is this shell's language, which has variables, named commands and ways for
+    the output; without one QEMU's human monitor's. The scope follows what the text defines.
+    """
+    return Language().parse_script(text, source, line, scope)
 
 
 def is_complete(text: str) -> bool:
@@ -132,19 +144,28 @@ class Language:
         except Mistake as mistake:
             raise mistake.placed(origin) from None
 
-    def parse_script(self, text: str, source: str, line: int = 1) -> list[Invocation]:
+    def parse_script(
+        self, text: str, source: str, line: int = 1, scope: Scope | None = None
+    ) -> list[Invocation]:
         """As the function of the same name."""
         found: list[Invocation] = []
         errors: list[ParseError] = []
+        followed: list[ParseError] = []
         for origin, statements in self._pieces(text.split("\n"), source, line, errors):
             for statement in statements:
                 try:
-                    found.append(self._invocation(statement, origin))
+                    invocation = self._invocation(statement, origin, scope)
                 except Mistake as mistake:
                     errors += (each.placed(origin) for each in (mistake, *mistake.others))
-        if errors:
+                    continue
+                found.append(invocation)
+                if scope is not None and invocation.command is not None:
+                    from monitor.following import follow
+
+                    followed += follow(self, invocation, scope)
+        if errors or followed:
             errors.sort(key=lambda error: error.line)
-            raise ScriptErrors(errors)
+            raise ScriptErrors(errors + followed)
         return found
 
     # From lines to statements
@@ -192,29 +213,67 @@ class Language:
 
     # From statements to invocations
 
-    def _invocation(self, statement: Statement, origin: SourceText) -> Invocation:
+    def _invocation(
+        self, statement: Statement, origin: SourceText, scope: Scope | None = None
+    ) -> Invocation:
+        """``transaction(`` … ``)`` comes here whole: ``statement.body`` has its commands, each with
+        its place, the assembler has kept the lines together until the bracket was closed, and the
+        prompt has shown ``TRANS>`` meanwhile (``shell.session.continuation``). What is missing is a
+        request made of the body's requests."""
         name = statement.name
         if statement.body is not None:
             raise Mistake(name.span, f"'{name.text}' takes no commands in brackets")
-        start, end = name.start, statement.end
-        what = self.find(statement)
-        text = origin.text[start:end]
+        start = name.start
+        text = origin.text[start : statement.end]
         line = origin.line
         if start and "\n" in origin.text:
             line = origin.position(start)[0]
-        if isinstance(what, Command):
-            bound = bind(what, statement, origin.text)
-            return Invocation(
-                text, origin.source, line, statement.mark, what, bound.values, None,
-                _moved(bound.spans, start), origin, start,
-            )  # fmt: skip
-        made, spans = read_request(what, statement)
+        if scope is None or not _SHELLS_OWN.search(text):
+            read = self._read(statement, origin.text, scope)
+            output = None
+        else:
+            read, output = self._read_with(scope, statement, origin.text)
+        what, values, spans = read
+        command, request = (what, None) if isinstance(what, Command) else (None, what)
         return Invocation(
-            text, origin.source, line, statement.mark, None, {}, made,
-            _moved(spans, start), origin, start,
+            text, origin.source, line, statement.mark, command, values, request,
+            _moved(spans, start), origin, start, output,
         )  # fmt: skip
 
-    def find(self, statement: Statement) -> Command | type[Request]:
+    def _read(
+        self, statement: Statement, text: str, scope: Scope | None
+    ) -> tuple[Command | Request, dict[str, Any], dict[str, Span]]:
+        """The command with its arguments, or the request, and the places of them."""
+        what = self.find(statement, scope)
+        if isinstance(what, Command):
+            bound = bind(what, statement, text)
+            return what, bound.values, bound.spans
+        made, spans = read_request(what, statement)
+        return made, {}, spans
+
+    def _read_with(
+        self, scope: Scope, statement: Statement, text: str
+    ) -> tuple[tuple[Command | Request, dict[str, Any], dict[str, Span]], Output | None]:
+        """The same where something may be this shell's own, beyond QEMU's language."""
+        from monitor.outputs import split_output
+        from monitor.variables import shifted
+
+        statement, output = split_output(statement, text, lambda t: scope.expanded(t, text))
+        human = self.human.get(statement.name.text)
+        if human is not None and human.raw:
+            return self._read(statement, text, scope), output
+        statement, changed = scope.expand(statement, text)
+        try:
+            what, values, spans = self._read(statement, text, scope)
+        except Mistake as mistake:
+            raise shifted(mistake, changed) from None
+        if isinstance(what, Command):
+            for argument in what.arguments:
+                if argument.kind == "S" and changed and values[argument.name]:
+                    values[argument.name] = scope.text(values[argument.name])
+        return (what, values, spans), output
+
+    def find(self, statement: Statement, scope: Scope | None = None) -> Command | type[Request]:
         """What the first word (for ``info``: the first two) names. Raises ``Mistake``."""
         word = statement.name.text
         human, request = self.human.get(word), self.requests.get(word)
@@ -226,7 +285,10 @@ class Language:
             return human
         if word in self.prefixes:
             raise self._incomplete(statement)
-        names = [*self.human, *self.requests]
+        macros = scope.macros if scope is not None else {}
+        if word in macros:
+            return macros[word].command
+        names = [*self.human, *self.requests, *macros]
         raise Mistake(
             statement.name.span,
             f"unknown command: '{word}'",
@@ -260,6 +322,9 @@ class Language:
             name[len(prefix) + 1 :] for name in self.human if name.startswith(prefix + " ")
         )
 
+
+_SHELLS_OWN = re.compile(r"\$|(?<!\S)(?:\||>>?)(?!\S)|(?<!\S)--output(?![^\s=])", re.ASCII)
+"""What QEMU's language does not have: variables, ways for the output (``outputs``)."""
 
 _FIELD = re.compile(r"[A-Za-z_][\w.-]*=", re.ASCII)
 

@@ -97,10 +97,10 @@ class ParseError(RequestError):
         """
         start = min(self.column - 1, len(self.text_line))
         line, end = self.text_line, start + max(self.length, 1)
-        if width is not None and _columns(line) > width:
+        if width is not None and columns_of(line) > width:
             line, start, end = _excerpt(line, start, end, width)
         before = "".join(_padding(c) for c in line[:start])
-        under = sum(_columns(c) for c in line[start:end]) or 1
+        under = sum(columns_of(c) for c in line[start:end]) or 1
         return f"{_visible(line)}\n{before}{'^' * under}"
 
 
@@ -182,7 +182,8 @@ def one_of(words: list[str] | tuple[str, ...]) -> str:
 # Columns on a terminal
 
 
-def _columns(text: str) -> int:
+def columns_of(text: str) -> int:
+    """Columns that ``text`` takes on a terminal."""
     return sum(_width(c) for c in text)
 
 
@@ -203,7 +204,7 @@ def _visible(text: str) -> str:
 
 def _excerpt(line: str, start: int, end: int, width: int) -> tuple[str, int, int]:
     """The ``width`` columns of ``line`` around ``start``, and the span within them."""
-    if _columns(line) > len(line):
+    if columns_of(line) > len(line):
         width //= 2  # characters then, which may all be wide
     end = min(end, start + width // 2)
     first = max(0, min(start - (width - (end - start)) // 2, len(line) - width))

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-TOPICS = ("drives", "help", "images", "info", "jobs", "qemuio", "session", "snapshots", "waiting")
+TOPICS = (
+    "drives",
+    "help",
+    "images",
+    "info",
+    "jobs",
+    "macros",
+    "qemuio",
+    "session",
+    "settings",
+    "snapshots",
+    "waiting",
+)
 
 
 def load() -> None:

@@ -21,7 +21,7 @@ The pattern is a comma separated list of arguments in order, in the letters of Q
     O/create   the same with the options of a new image
     K    any number of key=value words (dotted keys, JSON values), a dict
     s/file   a word that names a file, where HMP takes any string; s/format: an image format
-    s/qemu-io   a command for qemu-io
+    s/qemu-io   a command for qemu-io;  s/variable: a variable or setting;  s/macro: a named command
     S/command   the rest of the line, which names a command
     J(all)   one of the listed words, or what the letter says
     --word   a flag in words, taken anywhere;  --word=i  one that is followed by a value
@@ -36,11 +36,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from monitor.engine.api import Engine
+
+if TYPE_CHECKING:
+    from monitor.commands.macros import Macro
+    from monitor.commands.settings import Settings
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -56,6 +60,9 @@ class Session(Protocol):
     engine: Engine
     interactive: bool
     """Whether a person can be asked."""
+    settings: Settings
+    variables: dict[str, str]
+    macros: dict[str, Macro]
 
     def print(self, text: str) -> None:
         """A line of output now, before the command has ended."""
@@ -65,6 +72,12 @@ class Session(Protocol):
 
     async def run_file(self, path: str) -> None:
         """Runs the commands of a script file in this session (``source``)."""
+
+    async def run_macro(self, macro: Macro, values: Mapping[str, str]) -> None:
+        """Runs a named command with values for its arguments."""
+
+    async def confirm(self, question: str) -> bool:
+        """Whether to do what loses data: asks, where a person is there and wants to be asked."""
 
     def record(self, path: str | None) -> None:
         """Records the session as a transcript from the next command on; None ends that."""
@@ -108,6 +121,11 @@ class Command(msgspec.Struct, frozen=True):
     hmp: bool = True  # QEMU's HMP has it, under this name
     arguments_help: Mapping[str, str] = msgspec.field(default_factory=dict)
     """What ``help`` says of an argument, by its name."""
+    check: Callable[..., None] | None = None
+    """Looks at the arguments when they are parsed, as the handler will be given them; raises
+    RequestError."""
+    raw: bool = False
+    """``$NAME`` stands for itself in the arguments."""
 
 
 _COMMANDS: dict[str, Command] = {}
@@ -124,6 +142,8 @@ def command(
     example: str = "",
     hmp: bool = True,
     arguments_help: Mapping[str, str] = MappingProxyType({}),
+    check: Callable[..., None] | None = None,
+    raw: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Declares the decorated coroutine function as the command ``name``.
 
@@ -145,6 +165,8 @@ def command(
             example=example,
             hmp=hmp,
             arguments_help=arguments_help,
+            check=check,
+            raw=raw,
         )
         for key in (name, *aliases):
             if key in _COMMANDS:

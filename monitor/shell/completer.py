@@ -15,7 +15,7 @@ from prompt_toolkit.document import Document
 
 from monitor.engine.api import Engine
 from monitor.shell.files import File, Lister
-from monitor.shell.session import printable
+from monitor.shell.texts import printable
 
 if TYPE_CHECKING:
     from monitor.completion import Candidate, FileSlot

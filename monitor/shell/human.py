@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from monitor.engine.api import Engine
 from monitor.engine.errors import MonitorError
-from monitor.shell.session import Dialogue, told
+from monitor.shell.failures import told
+from monitor.shell.session import Dialogue
 
 if TYPE_CHECKING:
     from monitor.parser import Invocation
@@ -33,6 +34,9 @@ class HumanLines(Dialogue):
         self._said.clear()
         await self.enter(line)
         return "".join(text.replace("\n", "\r\n") + "\r\n" for text in self._said)
+
+    def scope(self) -> None:
+        """QEMU's language: ``$``, ``|`` and ``>`` are letters."""
 
     def show(self, text: str) -> None:
         self._said.append(text)

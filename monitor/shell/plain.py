@@ -12,7 +12,8 @@ import shutil
 from collections.abc import Callable
 
 from monitor.engine.api import JobSnapshot
-from monitor.shell.session import CONTINUATION, PROMPT, printable
+from monitor.shell.session import CONTINUATION, PROMPT
+from monitor.shell.texts import printable
 
 
 class PlainScreen:

@@ -22,7 +22,8 @@ from monitor.engine.api import Engine, Event
 from monitor.shell.announce import Announcer, told_by_wait
 from monitor.shell.jobs import waited_for
 from monitor.shell.masks import Bindings, escape
-from monitor.shell.session import CONTINUATION, PROMPT, printable
+from monitor.shell.session import CONTINUATION, PROMPT
+from monitor.shell.texts import printable
 
 if TYPE_CHECKING:
     from monitor.parser import Invocation

@@ -24,13 +24,14 @@ from monitor.engine.schema.job import JobCancel
 from monitor.shell import guard
 from monitor.shell.announce import Announcer, told_by_wait
 from monitor.shell.disks import setup_lines
+from monitor.shell.failures import heading, told
 from monitor.shell.foreground import Foreground
 from monitor.shell.history import StateHistory, history_path
 from monitor.shell.jobs import waited_for
 from monitor.shell.log import log_failure
 from monitor.shell.plain import PlainScreen
 from monitor.shell.screen import Screen
-from monitor.shell.session import CONTINUATION, PROMPT, Dialogue, heading, told
+from monitor.shell.session import CONTINUATION, PROMPT, Dialogue
 from monitor.shell.toolbar import is_live
 from monitor.syntax import ParseError
 from monitor.version import VERSION

@@ -22,7 +22,8 @@ from monitor.engine.errors import HostFailure, MonitorError
 from monitor.shell.fixtures import make_images, parse_fixtures
 from monitor.shell.masks import Bindings, filled_in
 from monitor.shell.record import FAILED, Entry, Masker, Recorder
-from monitor.shell.session import Dialogue, read_script
+from monitor.shell.session import Dialogue
+from monitor.shell.texts import read_script
 from monitor.shell.transcript import Block, Transcript, TranscriptError, parse_transcript, updated
 
 ENDED = "Error: the session has ended"

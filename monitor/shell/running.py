@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from monitor.engine.errors import MonitorError
 from monitor.shell.disks import DiskRefused, add_disks, setup_lines
+from monitor.shell.failures import OutputClosed
 from monitor.shell.script import (
     ScriptOptions,
     ScriptSession,
@@ -20,7 +21,8 @@ from monitor.shell.script import (
     parse_sources,
     read_lines,
 )
-from monitor.shell.session import OutputClosed
+from monitor.shell.texts import read_script
+from monitor.variables import Scope
 
 if TYPE_CHECKING:
     from monitor.engine.api import Engine
@@ -65,7 +67,8 @@ def run_scripts(options: argparse.Namespace) -> int:
     except MonitorError as error:
         print(f"blkmon: {error}", file=sys.stderr)
         return Status.FAILED
-    whole = parse_sources(sources)
+    scope = Scope(dict(options.variables), read=read_script, strict=options.check)
+    whole = parse_sources(sources, scope, out=sys.stdout if options.json else None)
     if whole is None:
         return Status.SYNTAX
     if options.check:
@@ -89,7 +92,8 @@ async def _script(
     sources: Sequence[Source],
     whole: Sequence[Invocation],
 ) -> int:
-    session = ScriptSession(engine, ScriptOptions(options.keep_going, options.json))
+    settings = ScriptOptions(options.keep_going, options.json, options.yes, dict(options.variables))
+    session = ScriptSession(engine, settings)
     if options.record:
         session.record(options.record, setup_lines(options.disks))
 

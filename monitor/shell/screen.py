@@ -38,7 +38,7 @@ from prompt_toolkit.renderer import print_formatted_text
 from monitor.engine.api import JobSnapshot
 from monitor.shell import layout
 from monitor.shell.keys import Mode
-from monitor.shell.session import printable
+from monitor.shell.texts import printable
 from monitor.shell.toolbar import LiveJobs
 
 FLUSH_INTERVAL = 0.05

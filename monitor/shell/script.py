@@ -19,23 +19,21 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from monitor.commands.errors import JobFailed
 from monitor.commands.registry import Answer
 from monitor.commands.render import note_line
 from monitor.engine.api import Engine, Event
 from monitor.engine.errors import MonitorError, ProtocolError
+from monitor.shell.directing import as_json, collected, text_of
+from monitor.shell.failures import OutputClosed, ScriptStopped, error_text
 from monitor.shell.jobs import settle
-from monitor.shell.session import (
-    OutputClosed,
-    ScriptStopped,
-    Session,
-    decode_script,
-    error_text,
-    printable,
-    read_script,
-)
+from monitor.shell.session import Session
+from monitor.shell.texts import decode_script, printable, read_script
+from monitor.syntax import ParseError
 
 if TYPE_CHECKING:
     from monitor.parser import Invocation
+    from monitor.variables import Scope
 
 PIPE = "<stdin>"
 
@@ -73,6 +71,8 @@ class Source(msgspec.Struct, frozen=True):
 class ScriptOptions(msgspec.Struct, frozen=True):
     keep_going: bool = False
     json: bool = False  # one object a command on stdout
+    yes: bool = False  # data may be lost without a question
+    variables: dict[str, str] = {}  # those of the command line
 
 
 class ScriptSession(Session):
@@ -87,6 +87,12 @@ class ScriptSession(Session):
     ) -> None:
         super().__init__(engine)
         self.options = options or ScriptOptions()
+        for name, value in self.options.variables.items():
+            self.define(name, value)
+        if self.options.keep_going:
+            self.settings["on-error"] = "continue"
+        if self.options.yes:
+            self.settings["confirm"] = "off"
         self.status = Status.OK
         self._out = out or sys.stdout
         self._err = err or sys.stderr
@@ -97,7 +103,7 @@ class ScriptSession(Session):
     @property
     def stopped(self) -> bool:
         """Whether nothing more is to be run."""
-        return self.quitting or (self.status != Status.OK and not self.options.keep_going)
+        return self.quitting or (self.status != Status.OK and not self.settings.keeps_going)
 
     def close(self) -> None:
         super().close()
@@ -132,14 +138,22 @@ class ScriptSession(Session):
         if not self.options.json:
             super().give(invocation, answer)
             return
-        if self.recorder is not None and (text := answer.render()):
-            self.recorder.output(text.removesuffix("\n"))
+        if collected() is not None:
+            super().give(invocation, answer)
+            return
+        if self.recorder is not None and (text := text_of(self, invocation, answer)):
+            self.recorder.output(text)
         self._write_object(invocation, {"return": answer.data})
 
     def _write_object(self, invocation: Invocation, outcome: dict[str, Any]) -> None:
+        """The object of a command: docs/scripts.md says what is in it."""
         printed, self._printed = self._printed, []
         said = {"printed": printed} if printed else {}
-        self._write(_to_json({"command": invocation.text, **said, **outcome}))
+        place = {"source": invocation.source, "line": invocation.line}
+        self._write(as_json({"command": invocation.text, **place, **said, **outcome}))
+
+    def remark(self, text: str) -> None:
+        self.note(text)
 
     # -- failures ----------------------------------------------------------------------------
 
@@ -157,11 +171,10 @@ class ScriptSession(Session):
     def _tell_program(self, invocation: Invocation, error: MonitorError) -> None:
         self.record_error(error)
         if self.options.json:
-            described = {"class": error.qmp_class, "desc": error.text}
-            self._write_object(invocation, {"error": described})
+            self._write_object(invocation, {"error": described(error)})
 
     def fail_to_parse(self, error: MonitorError) -> None:
-        report_mistakes(error, self._err)
+        report_mistakes(error, self._err, self._out if self.options.json else None)
         self._failed(Status.SYNTAX)
 
     def _failed(self, status: Status) -> None:
@@ -179,7 +192,7 @@ class ScriptSession(Session):
         _say(self._err, f"{place}: Error: {text}")
 
     def file_failed(self, path: str, invocation: Invocation, error: MonitorError) -> None:
-        if not self.options.keep_going:
+        if not self.settings.keeps_going:
             super().file_failed(path, invocation, error)
         self.fail(invocation, error)
 
@@ -215,18 +228,16 @@ class ScriptSession(Session):
             number += 1
             if not reader.feed(line.removesuffix("\n")):
                 continue
-            await self._run_text(reader.text, first)
+            await self._run_lines(reader.text, first)
             reader, first = Assembler(), number + 1
             if self.stopped:
                 return
         if number >= first:
-            await self._run_text(reader.text, first)
+            await self._run_lines(reader.text, first)
 
-    async def _run_text(self, text: str, line: int) -> None:
-        from monitor.parser import parse_script
-
+    async def _run_lines(self, text: str, line: int) -> None:
         try:
-            invocations = parse_script(text, PIPE, line)
+            invocations = self.parse(text, PIPE, line)
         except MonitorError as error:
             self.fail_to_parse(error)
             return
@@ -237,23 +248,32 @@ class ScriptSession(Session):
         if self.quitting:
             return
         for job_id, error in (await settle(self.engine, self.note)).items():
-            self.note(f"Error: Job '{job_id}' failed: {error}")
+            failed = JobFailed(job_id, error)
+            self.note(f"Error: {failed.text}")
+            if self.options.json:
+                self._write(as_json({"job": job_id, "error": described(failed)}))
             self._failed(Status.JOB_FAILED)
 
 
-def _to_json(value: Any) -> str:
-    """On one line. Text that is no UTF-8 (names of files) keeps its bytes as surrogates."""
-    import json
-
-    import msgspec
-
-    return json.dumps(msgspec.to_builtins(value))
+def described(error: MonitorError) -> dict[str, Any]:
+    """An error as ``--json`` has it: QMP's class and text, what a person is told beside it, and for
+    a mistake in the text its place."""
+    told: dict[str, Any] = {"class": error.qmp_class, "desc": error.text}
+    if error.hint:
+        told["hint"] = error.hint
+    mark = error if isinstance(error, ParseError) else error.mark
+    if isinstance(mark, ParseError):
+        told |= {
+            "source": mark.source,
+            "line": mark.line,
+            "column": mark.column,
+            "length": mark.length,
+        }
+    return told
 
 
 def _status_of(error: BaseException) -> Status:
     """The exit status that a failed command gives its script."""
-    from monitor.commands.errors import JobFailed
-
     if isinstance(error, ScriptStopped) and error.__cause__ is not None:
         return _status_of(error.__cause__)
     if isinstance(error, JobFailed):
@@ -263,28 +283,37 @@ def _status_of(error: BaseException) -> Status:
     return Status.FAILED
 
 
-def parse_sources(sources: Sequence[Source], err: TextIO | None = None) -> list[Invocation] | None:
-    """All commands of all sources; None when there are mistakes, which are then all reported."""
+def parse_sources(
+    sources: Sequence[Source],
+    scope: Scope,
+    err: TextIO | None = None,
+    out: TextIO | None = None,
+) -> list[Invocation] | None:
+    """All commands of all sources, each read as what stands before it defines; None when there are
+    mistakes, which are then all reported, to ``out`` as objects of JSON."""
     from monitor.parser import parse_script
 
     found: list[Invocation] = []
     sound = True
     for source in sources:
         try:
-            found += parse_script(source.text, source.name)
+            found += parse_script(source.text, source.name, 1, scope)
         except MonitorError as error:
-            report_mistakes(error, err or sys.stderr)
+            report_mistakes(error, err or sys.stderr, out)
             sound = False
     return found if sound else None
 
 
-def report_mistakes(error: MonitorError, err: TextIO) -> None:
-    """Each mistake that parsing met, with its place and the caret under it."""
+def report_mistakes(error: MonitorError, err: TextIO, out: TextIO | None = None) -> None:
+    """Each mistake that parsing met, with its place and the caret under it; with ``out`` there, as
+    an object of JSON, too."""
     from monitor.parser import ScriptErrors
 
     for mistake in error.errors if isinstance(error, ScriptErrors) else [error]:
         place = f"{getattr(mistake, 'source', PIPE)}:{getattr(mistake, 'line', 1)}"
         _say(err, f"{place}: Error: {error_text(mistake)}")
+        if out is not None:
+            _say(out, as_json({"error": {**described(mistake), "class": "SyntaxError"}}))
 
 
 _RAW_BYTES = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}

@@ -9,105 +9,40 @@ first and fail with a file and a line, are in ``shell.script``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from monitor.commands.errors import Verbatim
 from monitor.commands.outcomes import outcomes_of
 from monitor.commands.registry import Answer
 from monitor.commands.render import render_result
+from monitor.commands.settings import SETTINGS, Settings
 from monitor.engine.api import Engine
-from monitor.engine.errors import MonitorError, RequestError
+from monitor.engine.errors import MonitorError
 from monitor.engine.schema.base import Request
 from monitor.engine.schema.monitor import Quit
+from monitor.shell.directing import Stopwatch, collected, collecting, deliver, text_of
+from monitor.shell.failures import (
+    AlreadyRunning,
+    CannotRecord,
+    MarkedToFail,
+    NotRecording,
+    OutputClosed,
+    ScriptStopped,
+    told,
+)
+from monitor.shell.texts import read_script
 
 if TYPE_CHECKING:
+    from monitor.commands.macros import Macro
     from monitor.parser import Invocation
     from monitor.shell.record import Recorder
-
-__all__ = ["CONTINUATION", "PROMPT", "Dialogue", "Session", "error_text", "printable", "told"]
+    from monitor.variables import Scope
 
 PROMPT = "blkmon> "
 CONTINUATION = "......> "
 
-# What a terminal or a reader of lines would act on: C0 controls but newline and tab, DEL, and C1.
-_CONTROLS = {
-    code: f"\\x{code:02x}"
-    for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))
-    if code not in b"\t\n"
-}
-
-
-def told(error: MonitorError) -> str:
-    """An error as a dialogue tells it, with its hint."""
-    return f"{heading(error)}{error_text(error)}"
-
-
-def heading(error: MonitorError) -> str:
-    """HMP has ``Error: `` before most of its errors, not all."""
-    return "" if isinstance(error, Verbatim) else "Error: "
-
-
-def printable(text: str) -> str:
-    """``text`` with control characters spelled out: a file's name must not move the cursor."""
-    return text if text.isprintable() else text.translate(_CONTROLS)
-
-
-def error_text(error: MonitorError, *, marked: bool = False) -> str:
-    """An error for a person, without ``Error:``: its text, then the caret or the hint it has.
-
-    Of a script with several mistakes: all of them, each with its place. A command that failed has
-    its caret only when ``marked``: its line stands right above in a dialogue.
-    """
-    mistakes = getattr(error, "errors", None)
-    if mistakes is not None:
-        return "\n".join(f"{mistake.place}: {error_text(mistake)}" for mistake in mistakes)
-    caret = getattr(error.mark if marked and error.mark is not None else error, "caret", None)
-    more = caret() if callable(caret) else None
-    return "\n".join(part for part in (error.text, more, error.hint) if part)
-
-
-class AlreadyRunning(RequestError):
-    template = "'{path}' is being run already"
-    path: str
-
-
-class ScriptStopped(RequestError):
-    """A command of a file that ``source`` runs has failed. Its mark and hint are those of the
-    command's own error."""
-
-    template = "{path}:{line}: {reason}"
-    path: str
-    line: int
-    reason: str
-
-    @property
-    def place(self) -> str:
-        return f"{self.path}:{self.line}"
-
-    def caret(self) -> str | None:
-        """Nobody has seen the line: it is shown wherever the error is told."""
-        return self.mark.caret() if self.mark is not None else None
-
-    def sourced_at(self, place: str) -> None:
-        """The file was run by the command at ``place``."""
-        self.hint = "\n".join(part for part in (self.hint, f"sourced at {place}") if part)
-
-
-class CannotRecord(RequestError):
-    template = "Cannot record into '{path}': {reason}"
-    path: str
-    reason: str
-
-
-class NotRecording(RequestError):
-    template = "Nothing is being recorded"
-
-
-class MarkedToFail(RequestError):
-    """A line that begins with ``!`` succeeded."""
-
-    template = "The command was to fail and did not"
+MAX_INSIDE = 50
+"""Files and named commands that run inside each other."""
 
 
 class Session(ABC):
@@ -119,8 +54,14 @@ class Session(ABC):
     interactive = False
     """Whether a person can be asked."""
 
+    columns: int | None = None
+    """How wide the terminal is that shows the output; None where there is none."""
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.settings = Settings()
+        self.variables: dict[str, str] = {}
+        self.macros: dict[str, Macro] = {}
         self.quitting = False
         """True once ``quit`` was carried out: nothing more is to be run."""
         self.recorder: Recorder | None = None
@@ -135,6 +76,10 @@ class Session(ABC):
 
     def print(self, text: str) -> None:
         """A line of output now; it is also recorded, when there is a recording."""
+        lines = collected()
+        if lines is not None:
+            lines.append(text)
+            return
         if self.recorder is not None:
             self.recorder.output(text)
         self.show(text)
@@ -143,8 +88,43 @@ class Session(ABC):
         """Yes or no; nobody is there to say yes unless a subclass knows better."""
         return False
 
+    async def confirm(self, question: str) -> bool:
+        """Whether to do what loses data: a person is asked, unless that was switched off; where
+        nobody can be asked it is not done."""
+        return not self.settings.is_on("confirm") or await self.ask(question)
+
     def request_quit(self) -> None:
         self.quitting = True
+
+    def remark(self, text: str) -> None:
+        """A line about the command, which is no output of it: shown and not recorded."""
+        self.show(text)
+
+    async def through_shell(self, shell: str, text: str) -> None:
+        """Prints what the host shell's command makes of ``text``."""
+        from monitor.shell.pipes import through_shell
+
+        made = await through_shell(shell, text, self.variables)
+        if made:
+            self.print(made)
+
+    def define(self, name: str, value: str) -> None:
+        """What ``set`` does: a setting, or else a variable."""
+        (self.settings if name in SETTINGS else self.variables)[name] = value
+
+    # -- the language ------------------------------------------------------------------------
+
+    def scope(self) -> Scope | None:
+        """What names mean to the next line; None for QEMU's own language."""
+        from monitor.variables import Scope
+
+        return Scope(self.variables, self.macros, read_script)
+
+    def parse(self, text: str, source: str, line: int = 1) -> list[Invocation]:
+        """The commands of a text, with what variables mean now. Raises ScriptErrors."""
+        from monitor.parser import parse_script
+
+        return parse_script(text, source, line, self.scope())
 
     # -- commands ----------------------------------------------------------------------------
 
@@ -179,8 +159,15 @@ class Session(ABC):
 
         Raises what the command raised, or MarkedToFail.
         """
+        watch = Stopwatch()
         try:
-            answer = await self.carry_out(invocation)
+            with collecting(invocation.output) as lines:
+                answer = await self.carry_out(invocation)
+                watch.answered()
+                self.give(invocation, answer)
+            if lines is not None:
+                assert invocation.output is not None
+                await deliver(self, invocation.output, lines)
         except MonitorError as error:
             self.explain(error, invocation)
             if not invocation.mark:
@@ -190,7 +177,8 @@ class Session(ABC):
         finally:
             if self.recorder is not None:
                 self.recorder.ran(invocation)
-        self.give(invocation, answer)
+        if self.settings.is_on("timing"):
+            self.remark(watch.line())
         if invocation.mark == "!":
             raise MarkedToFail
 
@@ -202,9 +190,9 @@ class Session(ABC):
 
     def give(self, invocation: Invocation, answer: Answer) -> None:
         """Prints what a command has answered."""
-        text = answer.render()
+        text = text_of(self, invocation, answer)
         if text:
-            self.print(text.removesuffix("\n"))
+            self.print(text)
 
     @abstractmethod
     def excused(self, invocation: Invocation, error: MonitorError) -> None:
@@ -216,20 +204,34 @@ class Session(ABC):
         Raises ScriptErrors, HostFailure when the file cannot be read, and what ``file_failed``
         raises.
         """
-        if path in self._files:
-            raise AlreadyRunning(path)
-        from monitor.parser import parse_script
+        await self._run_text(read_script(path), path)
 
-        invocations = parse_script(read_script(path), path)
-        self._files.append(path)
+    async def run_macro(self, macro: Macro, values: Mapping[str, str]) -> None:
+        """Runs a named command. Its arguments hide variables of the same names meanwhile."""
+        before = {name: self.variables.get(name) for name in values}
+        self.variables.update(values)
         try:
-            for invocation in invocations:
+            await self._run_text(macro.body, macro.source)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    self.variables.pop(name, None)
+                else:
+                    self.variables[name] = value
+
+    async def _run_text(self, text: str, source: str) -> None:
+        """The commands of a text that stands elsewhere than the line that runs it."""
+        if source in self._files or len(self._files) >= MAX_INSIDE:
+            raise AlreadyRunning(source)
+        self._files.append(source)
+        try:
+            for invocation in self.parse(text, source):
                 if self.quitting:
                     return
                 try:
                     await self.run(invocation)
                 except MonitorError as error:
-                    self.file_failed(path, invocation, error)
+                    self.file_failed(source, invocation, error)
         finally:
             self._files.pop()
 
@@ -307,13 +309,14 @@ class Dialogue(Session):
         return await self.recorded(text, self._enter(text))
 
     async def _enter(self, text: str) -> bool:
-        from monitor.parser import ScriptErrors, parse_script
+        from monitor.parser import ScriptErrors
 
+        good = True
         try:
-            for invocation in parse_script(text, ""):
+            for invocation in self.parse(text, ""):
                 if self.quitting:
                     break
-                await self.run(invocation)
+                good &= await self._run_of_line(invocation)
         except ScriptErrors as errors:
             # Sourced files have a name, which their mistakes are told with; a line has none.
             mistakes = errors.errors
@@ -323,41 +326,31 @@ class Dialogue(Session):
         except MonitorError as error:
             self.print_error(error)
             return False
+        return good
+
+    async def _run_of_line(self, invocation: Invocation) -> bool:
+        """Raises what the command raised, unless the rest of its line runs all the same."""
+        try:
+            await self.run(invocation)
+        except MonitorError as error:
+            if not self.settings.keeps_going:
+                raise
+            self.print_error(error)
+            return False
         return True
 
     def excused(self, invocation: Invocation, error: MonitorError) -> None:
         # Whoever types wants to read it all the same.
         self.print_error(error)
 
+    def file_failed(self, path: str, invocation: Invocation, error: MonitorError) -> None:
+        if not self.settings.keeps_going:
+            super().file_failed(path, invocation, error)
+        self.print_error(error)
+
     def print_error(self, error: MonitorError) -> None:
         self.record_error(error)
         self.show(told(error))
-
-
-class OutputClosed(Exception):
-    """Nobody reads our output any more; ``error`` says whether that is a mishap (a full disk)."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-def read_script(path: str) -> str:
-    """A script's text. File names in it may be any bytes (surrogates stand for what is not UTF-8).
-
-    Raises HostFailure.
-    """
-    from monitor.engine.errors import host_failure
-
-    try:
-        with open(path, "rb") as file:
-            return decode_script(file.read())
-    except OSError as error:
-        raise host_failure(f"Could not open '{path}'", error) from error
-
-
-def decode_script(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape").replace("\r\n", "\n").removeprefix("\ufeff")
 
 
 def _answer_of_handler(given: Answer | str | None) -> Answer:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from monitor.shell.script import ScriptOptions, ScriptSession, Source, Status, parse_sources
+from monitor.variables import Scope
 from tests.support.fake_engine import FakeEngine, job
 
 Work = Callable[[ScriptSession, FakeEngine], Awaitable[None]]
@@ -185,6 +186,6 @@ def test_a_command_of_many_lines_from_a_pipe_costs_its_length() -> None:
 def test_mistakes_of_all_sources_are_told_together() -> None:
     err = io.StringIO()
     sources = [Source("a", "echo fine\nbogus"), Source.command("", 1), Source("b", "info nothing")]
-    assert parse_sources(sources, err) is None
+    assert parse_sources(sources, Scope(), err) is None
     told = [line for line in err.getvalue().splitlines() if " Error: " in line]
     assert [line.split(" ")[0] for line in told] == ["a:2:", "b:1:"]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from monitor.engine.errors import MonitorError
 from monitor.shell import log
 from monitor.shell.human import HumanLines
-from monitor.shell.session import Dialogue, printable
+from monitor.shell.session import Dialogue
+from monitor.shell.texts import printable
 from tests.support.fake_engine import FakeEngine
 
 

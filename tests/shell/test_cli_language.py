@@ -1,0 +1,222 @@
+"""What this shell adds to QEMU's language: variables, named commands, ways for the output."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import CREATE, OPEN, Run
+
+# -- variables -----------------------------------------------------------------------------------
+
+
+def test_variables_in_words_strings_and_json(run: Run, tmp_path: Path) -> None:
+    script = """\
+set name "a b.qcow2"
+set size 1M
+create -f qcow2 "$name" $size
+blockdev-add {"driver": "file", "node-name": "f0", "filename": "${name}"}
+blockdev-add driver=qcow2 node-name=n0 file=f0
+blockdev-del node-name=n0
+echo $name is $$size, a$5.img "${size}iB"
+"""
+    ended = run("--set", "unused=1", typed=script)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == 'a b.qcow2 is $size, a$5.img "1MiB"\n'
+    assert (tmp_path / "a b.qcow2").stat().st_size > 0
+
+
+def test_a_value_is_one_word_whatever_is_in_it(run: Run) -> None:
+    ended = run("--set", "x=n0 ; quit $y", "-c", "drive_del $x")
+    assert "Device 'n0 ; quit $y' not found" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("echo $siz", ["undefined variable 'siz'", "     ^^^^", "did you mean 'size'?"]),
+        ('echo "a ${siz}"', ["undefined variable 'siz'", "        ^^^^^^"]),
+        ("echo ${a b}", ["'${' names no variable", "     ^^"]),
+        ("block_resize d0 $size", ["unknown unit 'Q'", "                ^^^^^", "stands for '1Q'"]),
+        ("set on-eror stop", ["unknown setting 'on-eror'", "did you mean 'on-error'?"]),
+        ("set on-error stp", ["'on-error' cannot be 'stp'", "did you mean 'stop'?"]),
+        ("set nme", ["undefined variable 'nme'", "did you mean 'name'?"]),
+        ("unset siz", ["undefined variable 'siz'", "did you mean 'size'?"]),
+    ],
+)
+def test_mistakes_with_variables(run: Run, line: str, said: list[str]) -> None:
+    ended = run(typed=f"set size 1Q\nset name x\n{line}\n")
+    assert ended.returncode in (1, 3)
+    for part in said:
+        assert part in ended.stderr
+
+
+def test_set_alone_lists(run: Run) -> None:
+    ended = run("--set", "a=1", "-c", "set", "-c", "set a", "-c", "set vi")
+    *_, variable, one, setting = ended.stdout.splitlines()
+    assert (variable, one, setting) == ("a = 1", "1", "off")
+    assert "on-error = stop" in ended.stdout
+
+
+def test_the_human_monitor_of_qmp_knows_no_variables(run: Run) -> None:
+    typed = """{"execute": "qmp_capabilities"}
+{"execute": "human-monitor-command", "arguments": {"command-line": "drive_del $x>y"}}
+{"execute": "human-monitor-command", "arguments": {"command-line": "info block > x"}}
+{"execute": "human-monitor-command", "arguments": {"command-line": "quit"}}
+"""
+    ended = run("--qmp", "stdio", typed=typed)
+    answers = [json.loads(line).get("return") for line in ended.stdout.splitlines()]
+    assert "Device '$x>y' not found\r\n" in answers
+    assert any("extraneous characters" in str(answer) for answer in answers)
+
+
+def test_on_error_is_a_setting(run: Run) -> None:
+    ended = run(typed="set on-error continue\ndrive_del d9\necho on\n")
+    assert (ended.returncode, ended.stdout) == (1, "on\n")
+
+
+# -- --check -------------------------------------------------------------------------------------
+
+
+def test_check_looks_into_everything(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "inner.blkmon").write_text("set inner 1\ninfo blok\n")
+    (tmp_path / "outer.blkmon").write_text(
+        """\
+source inner.blkmon
+echo $inner $outer
+drive_add 0 if=none,id=d0,fil=a.img
+drive_add 0 if=none,id=d0,file=a.img,cache=writebak
+drive_add -n 0 driver=qcow2,node-name=n0,file.driver=fil
+create -f qcow2 -o cluster_siz=64k a.qcow2 1M
+qemu-io d0 "raed 0 64k"
+macro grow device "block_resize $device 1M ; info blocks"
+grow d0
+source nothing.blkmon
+set events off
+"""
+    )
+    ended = run("--check", "outer.blkmon")
+    assert ended.returncode == 3
+    assert not (tmp_path / "a.qcow2").exists()
+    told = [line for line in ended.stderr.splitlines() if ": Error: " in line]
+    assert sorted(line.partition(": Error: ")[0] for line in told) == sorted(
+        [
+            "inner.blkmon:2",
+            "macro grow:1",
+            *(f"outer.blkmon:{line}" for line in (2, 3, 4, 5, 6, 7, 10)),
+        ]
+    )
+    for name in ("block", "file", "writeback", "cluster_size", "read"):
+        assert f"did you mean '{name}'?" in ended.stderr
+
+
+# -- named commands ------------------------------------------------------------------------------
+
+
+def test_named_commands_nest_and_are_exported(run: Run, tmp_path: Path) -> None:
+    script = """\
+macro size of="d0" "info block $of --output=csv > $of.csv"
+macro grow device to=3M "block_resize $device $to ; size $device ; echo $device: $to"
+macros my.blkmon
+"""
+    ended = run(typed=CREATE + OPEN + script + "grow d0\ngrow d0 4M\nmacro grow\n")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[1:] == [
+        "d0: 3M",
+        "d0: 4M",
+        'macro grow device to=3M "block_resize $device $to ; size $device ; echo $device: $to"',
+    ]
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "d0.csv").read_text()))
+    assert row["inserted.image.virtual-size"] == str(4 << 20)
+    again = run("my.blkmon", "-c", "macros")
+    assert again.stdout == (tmp_path / "my.blkmon").read_text()
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('macro quit "echo 1"', "'quit' is a command already"),
+        ('macro 1a "echo 1"', "cannot be named '1a'"),
+        ('macro a b b "echo 1"', "'b' is given twice"),
+        ('macro a "b"\nmacro b "a"\na', "'macro a' is being run already"),
+        ('macro grow device "echo $device"\ngrow', "device is missing"),
+        ('macro grow device "echo $device"\ngorw d0', "did you mean 'grow'?"),
+        ('macro grow "echo"\nmacro gorw', "did you mean 'grow'?"),
+        ('macro grow "echo"\nmacros --forget gorw', "did you mean 'grow'?"),
+    ],
+)
+def test_mistakes_with_named_commands(run: Run, lines: str, said: str) -> None:
+    ended = run("-c", lines)
+    assert ended.returncode in (1, 3)
+    assert said in ended.stderr
+
+
+# -- forms and ways of the output ----------------------------------------------------------------
+
+
+def test_forms_of_output(run: Run) -> None:
+    setup = CREATE + OPEN
+    ended = run(typed=f"{setup}query-block --output=jsonl\ninfo block --output vertical\n")
+    line, *vertical = ended.stdout.splitlines()[1:]
+    assert json.loads(line)["device"] == "d0"
+    assert any(row.split() == ["device", "d0"] for row in vertical)
+    ended = run(typed=f"{setup}set format json\nquery-block\necho plain\n")
+    assert "plain" in ended.stdout
+    ended = run(typed=f"{setup}info block --output=table\n")
+    names, rule, row = ended.stdout.splitlines()[1:]
+    assert names.split()[0] == "device"
+    assert set(rule) == {"─", " "}
+    assert row.split()[0] == "d0"
+
+
+def test_into_files_and_through_the_hosts_shell(run: Run, tmp_path: Path) -> None:
+    script = """\
+set word two
+echo one > a.txt
+echo two >> a.txt
+echo one ; echo two | tr a-z A-Z ; echo three
+echo x | echo "$word" '$word'
+query-jobs > "a b.txt"
+-drive_del a|b
+"""
+    ended = run(typed=script)
+    assert ended.returncode == 0
+    assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
+    assert (tmp_path / "a b.txt").read_text() == "[]\n"
+    assert ended.stdout == "one\nTWO\nthree\ntwo $word\n"
+    assert "Device 'a|b' not found" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("echo a | exit 3", "'exit 3' ended with status 3"),
+        ("echo a > none/b", "Could not write 'none/b'"),
+        ("echo a >", "the output goes nowhere: expected a file name"),
+        ("echo a |", "the output goes nowhere: expected a command"),
+        ("echo a > b c", "'c' is too much"),
+        ("info jobs --output=tble", "did you mean 'table'?"),
+        ("info jobs --output", "--output needs a value"),
+        ("echo a > a.qcow2", "'a.qcow2' is a disk image: its data would be lost"),
+    ],
+)
+def test_output_that_cannot_go_there(run: Run, line: str, said: str) -> None:
+    ended = run(typed=f"{CREATE}{line}\n")
+    assert ended.returncode in (1, 3)
+    assert said in ended.stderr
+
+
+def test_a_command_that_fails_leaves_the_file_alone(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("before")
+    run(typed="drive_del d9 > a.txt\n")
+    assert (tmp_path / "a.txt").read_text() == "before"
+
+
+def test_time_is_told_beside_the_output(run: Run) -> None:
+    ended = run(typed="set timing on\necho a\n")
+    assert ended.stdout == "a\n"
+    assert ended.stderr.count("Time: engine ") == 2

@@ -1,0 +1,127 @@
+"""The command line: options, files, disks, and what a start costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from monitor.shell.session import PROMPT
+from tests.support.cli import BLKMON, CREATE, Run
+from tests.support.terminal import Terminal
+
+
+def test_version_and_help_need_no_engine(run: Run) -> None:
+    assert run("--version").stdout.startswith("blkmon ")
+    shown = run("--help").stdout
+    for option in ("--drive", "--blockdev", "--qmp", "--check", "--replay", "exit status"):
+        assert option in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--no-such-option",),
+        ("--qmp", "tcp:1"),
+        ("--qmp", "stdio", "script"),
+        ("--update",),
+        ("--replay",),
+        ("-c",),
+        ("--connect", "/run/qmp.sock"),
+    ],
+)
+def test_a_wrong_command_line_is_status_2(run: Run, arguments: tuple[str, ...]) -> None:
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert "usage: blkmon" in ended.stderr
+
+
+def test_a_script_that_cannot_be_read(run: Run) -> None:
+    ended = run("nowhere")
+    assert ended.returncode == 1
+    assert ended.stderr == "blkmon: Could not open 'nowhere': No such file or directory\n"
+
+
+def test_files_run_before_commands(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("echo 1\necho 2")
+    ended = run("-c", "echo 3", "one", "-c", "echo 4")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1\n2\n3\n4\n", "")
+
+
+def test_a_dash_is_standard_input(run: Run) -> None:
+    ended = run("-", typed="echo whole\n")
+    assert ended.stdout == "whole\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--version"], {"asyncio", "msgspec", "lark", "numpy", "prompt_toolkit", "pygments"}),
+        (["-c", "echo x"], {"lark", "numpy", "prompt_toolkit", "pygments", "zstandard"}),
+    ],
+)
+def test_a_start_loads_only_what_it_needs(
+    tmp_path: Path, environment: dict[str, str], arguments: list[str], absent: set[str]
+) -> None:
+    words = [sys.executable, "-X", "importtime", "-m", "monitor", *arguments]
+    ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0
+    loaded = {line.split("|")[-1].strip() for line in ended.stderr.splitlines()}
+    assert "monitor.cli" in loaded
+    assert not loaded & absent
+
+
+def test_on_a_terminal_it_is_a_prompt_that_can_be_recorded(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    disk = "driver=null-co,node-name=n0,size=65536"
+    words = [*BLKMON, "--blockdev", disk, "--record", "r"]
+    terminal = Terminal(words, cwd=str(tmp_path), env=environment)
+    try:
+        terminal.until(PROMPT.rstrip())
+        terminal.send('qemu-io n0 "length"\r')
+        terminal.until("64 KiB")
+        terminal.send("drive_del d9\r")
+        terminal.until("Device 'd9' not found")
+        terminal.send("quit\r")
+        assert terminal.ended() == 0
+    finally:
+        terminal.kill()
+    assert (tmp_path / "r").read_text() == (
+        f"blockdev {disk}\n"
+        'blkmon> qemu-io n0 "length"\n64 KiB\n'
+        "blkmon> drive_del d9\nDevice 'd9' not found\n[failed]\n"
+        "blkmon> quit\n"
+    )
+
+
+def test_disks_open_before_anything_runs(run: Run) -> None:
+    assert run("-c", CREATE).returncode == 0
+    ended = run(
+        "--drive", "if=none,id=d0,file=a.qcow2,format=qcow2",
+        "--blockdev", "driver=null-co,node-name=n0,size=65536",
+        "--blockdev", '{"driver": "null-co", "node-name": "n1", "size": 65536}',
+        "-c", 'qemu-io n1 "length"', "-c", 'qemu-io d0 "length"',
+    )  # fmt: skip
+    assert ended.stderr == ""
+    assert ended.stdout.split("\n") == ["64 KiB", "1 MiB", ""]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--drive", "file=none,if=none,id=d", "Could not open 'none': No such file or directory"),
+        ("-drive", "id=d,if=none,file=x,cache=wrong", "invalid cache option"),
+        ("--blockdev", "driver=wrong", "Parameter 'driver' does not accept value 'wrong'"),
+        ("--blockdev", '{"driver": ', "JSON parse error, premature EOI"),
+        ("--blockdev", "{} {}", "Expecting at most one JSON value"),
+        ("-blockdev", "node-name=a", "Parameter 'driver' is missing"),
+    ],
+)
+def test_a_disk_that_cannot_be_had(run: Run, option: str, value: str, reason: str) -> None:
+    ended = run(option, value, "-c", "echo not reached")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"blkmon: {option} {value}: {reason}\n"
