@@ -260,6 +260,30 @@ def test_crash_with_internal_snapshots(tmp_path: Path, cluster_size: int) -> Non
     crash(story, path, 3)
 
 
+@pytest.mark.parametrize("cluster_size", [512, 65536])
+@pytest.mark.parametrize(
+    "scenario", [allocate, discard_and_reuse, resize, compress], ids=lambda s: s.__name__
+)
+def test_crash_with_lazy_refcounts(tmp_path: Path, scenario: Scenario, cluster_size: int) -> None:
+    """Refcounts may be anything then, and the dirty bit says so: opening counts anew."""
+    begin = new_image(1 << 20, cluster_size=cluster_size, lazy_refcounts=True)
+    story = Story(HostChild(begin.content))
+    scenario(story, random.Random(cluster_size))
+    story.flush()
+    events = story.child.events
+    chance = random.Random(3)
+    path = tmp_path / "a.qcow2"
+    dirty = 0
+    for number in range(60):
+        done = chance.randint(0, len(events))
+        left = MemoryChild(power_cut(story.child.begin, events, done, chance))
+        dirty += left.content[79] & 1
+        open_qcow2(left).close()
+        assert not left.content[79] & 1
+        verify(story, done, bytes(left.content), path, ask_qemu=number % 3 == 0)
+    assert dirty
+
+
 def test_everything_is_durable_after_close(tmp_path: Path) -> None:
     begin = new_image(1 << 20, cluster_size=4096)
     story = Story(RecordingChild(begin.content))

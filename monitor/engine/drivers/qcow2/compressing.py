@@ -15,7 +15,7 @@ from errno import EINVAL
 
 import numpy as np
 
-from monitor.engine.drivers.qcow2 import writeback, writing
+from monitor.engine.drivers.qcow2 import lazy, writeback, writing
 from monitor.engine.drivers.qcow2.compress import compress
 from monitor.engine.drivers.qcow2.image import Image, fill_zeroes
 from monitor.engine.drivers.qcow2.mapping import Entries, host_clusters
@@ -93,6 +93,7 @@ def _store(image: Image, first: int, streams: Sequence[bytes]) -> None:
     try:
         for host, data in _joined(image, entries, streams):
             image.file.write(memoryview(data), host)
+        lazy.before_linking(image)
         with image.lock:
             image.tables.scatter(np.arange(first, first + len(streams)), entries)
             linked = True

@@ -78,6 +78,9 @@ class Qcow2Driver(Driver):
         image.on_corrupt = self._report
         image.unmap = context.flags.unmap
         image.pass_discards = _pass_discards(context.options, context.flags)
+        chosen = context.options.lazy_refcounts
+        recorded = bool(image.header.compatible & q.COMPAT_LAZY_REFCOUNTS)
+        image.lazy = recorded if chosen is UNSET else chosen is True
         if not context.flags.read_only:
             with image.flush_lock:
                 repair_if_dirty(image)
@@ -94,7 +97,7 @@ class Qcow2Driver(Driver):
         from monitor.engine.drivers.qcow2 import writeback
 
         if not self._image.read_only and self._image.changing:
-            writeback.drain(self._image)
+            writeback.finish(self._image)
 
     def prepare_reopen(self, flags: OpenFlags) -> Reopen | None:
         from monitor.engine.drivers.qcow2 import writeback
@@ -105,7 +108,7 @@ class Qcow2Driver(Driver):
         if before == (flags.read_only, flags.unmap, pass_discards):
             return None
         if flags.read_only and not image.read_only and image.changing:
-            writeback.drain(image)
+            writeback.finish(image)
         if not flags.read_only and image.header.incompatible & q.INCOMPAT_CORRUPT:
             raise CorruptForWriting
         return _Reopen(image, flags.read_only, flags.unmap, pass_discards)

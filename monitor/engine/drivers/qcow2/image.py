@@ -88,6 +88,7 @@ class Image:
         self.changing = False  # the header says that this image is being written to
         self.unmap = False  # `discard=unmap`: the guest may give clusters up
         self.pass_discards = False  # freed clusters are discarded in the file
+        self.lazy = False  # refcounts may be postponed: see `lazy`
         self.data_pending = False  # data that entries in memory refer to may not be durable
         self.dropped: list[NDArray[np.uint64]] = []
         self.dropped_count = 0
@@ -247,6 +248,11 @@ class Image:
         header = self.header
         fields = q.SIZE_FIELDS.pack(header.size, 0, header.l1_size, header.l1_table_offset)
         self.file.write(memoryview(fields), q.SIZE_AT)
+
+    @property
+    def is_dirty(self) -> bool:
+        """The header says that refcounts may be wrong."""
+        return bool(self.header.incompatible & q.INCOMPAT_DIRTY)
 
     # -- beginning to write ----------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.engine.drivers.qcow2 import layout as q
-from monitor.engine.drivers.qcow2 import writeback
+from monitor.engine.drivers.qcow2 import lazy, writeback
 from monitor.engine.drivers.qcow2.errors import TooLargeToRepair, UnrepairableBitmaps
 from monitor.engine.drivers.qcow2.image import Image
 from monitor.engine.drivers.qcow2.mapping import Entries, host_clusters
@@ -33,7 +33,7 @@ def repair_if_dirty(image: Image) -> None:
     Raises TooLargeToRepair, UnrepairableBitmaps; HostFailure when the image is damaged beyond its
     refcounts or cannot be read or written.
     """
-    if not image.header.incompatible & q.INCOMPAT_DIRTY:
+    if not image.is_dirty:
         return
     if image.header.autoclear & q.AUTOCLEAR_BITMAPS:
         raise UnrepairableBitmaps
@@ -52,9 +52,8 @@ def repair_if_dirty(image: Image) -> None:
             counts = _count(image)
             _set_refcounts(image, counts)
             _set_copied_flags(image, counts)
-        writeback.flush_locked(image)
-        bits = image.header.incompatible & ~q.INCOMPAT_DIRTY
-        image.write_features(incompatible=bits, autoclear=image.header.autoclear)
+        writeback.flush_locked(image, everything=True)
+        lazy.mark_clean(image)
     except OSError as error:
         raise host_failure("Could not repair dirty image", error) from error
 

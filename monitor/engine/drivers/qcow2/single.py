@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from monitor.engine.drivers.qcow2 import layout as q
+from monitor.engine.drivers.qcow2 import lazy
 from monitor.engine.drivers.qcow2.cow import old_data
 from monitor.engine.drivers.qcow2.image import Image
 from monitor.engine.drivers.qcow2.tables import L2Table
@@ -62,6 +63,7 @@ def write_allocating(image: Image, buffer: memoryview, offset: int) -> bool:
     try:
         data, at = _completed(image, entry, buffer, offset, fresh=host >= before)
         image.file.write(data, host + at)
+        lazy.before_linking(image)
         with image.lock:
             table = image.tables.table(cluster >> image.l2_bits)
             assert table is not None

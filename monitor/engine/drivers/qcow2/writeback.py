@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.engine.drivers.qcow2 import layout as q
+from monitor.engine.drivers.qcow2 import lazy
 from monitor.engine.drivers.qcow2.image import Image
 from monitor.engine.drivers.qcow2.mapping import bytes_view
 from monitor.engine.drivers.qcow2.refblock import RefBlock
@@ -56,11 +57,11 @@ def flush(image: Image) -> None:
         flush_locked(image)
 
 
-def flush_locked(image: Image) -> None:
-    """``flush`` with the flush lock held."""
+def flush_locked(image: Image, *, everything: bool = False) -> None:
+    """``flush`` with the flush lock held. ``everything``: refcounts too that could wait."""
     image.flushes_started += 1
     number = image.flushes_started
-    _write_back(image)
+    _write_back(image, everything=everything)
     image.flushes_finished = number
 
 
@@ -74,15 +75,27 @@ def write_back(image: Image) -> None:
 def drain(image: Image) -> None:
     """Everything durable and nothing left to release; no request may be under way."""
     with image.flush_lock:
-        flush_locked(image)
-        while image.dropped or image.retired or image.refcounts.dirty_bytes():
-            _write_back(image)
+        drain_locked(image)
 
 
-def _write_back(image: Image) -> None:
+def drain_locked(image: Image) -> None:
+    """``drain`` with the flush lock held."""
+    flush_locked(image, everything=True)
+    while image.dropped or image.retired or image.refcounts.dirty_bytes():
+        _write_back(image, everything=True)
+
+
+def finish(image: Image) -> None:
+    """``drain`` at the end of writing: the image says no longer that it is being written to."""
+    with image.flush_lock:
+        drain_locked(image)
+        lazy.mark_clean(image)
+
+
+def _write_back(image: Image, *, everything: bool = False) -> None:
     _release(image)
     with image.lock:
-        cut = _take(image)
+        cut = _take(image, refcounts=everything or not lazy.postponed(image))
     done = False
     try:
         _write(image, cut)
@@ -100,10 +113,34 @@ def _write_back(image: Image) -> None:
     _release(image)
 
 
-def _take(image: Image) -> _Cut:
-    """The cut (lock held)."""
+def _take(image: Image, *, refcounts: bool) -> _Cut:
+    """The cut (lock held), with or without what counts."""
     cut = _Cut()
-    refcounts, tables = image.refcounts, image.tables
+    if refcounts:
+        _take_refcounts(image, cut)
+    tables = image.tables
+    for table in tables.cache.values():
+        if table.dirty:
+            offset, entries, low, high = table.take_dirty()
+            cut.l2_writes.append((offset, bytes_view(entries)))
+            cut.l2_tables.append((table, low, high))
+    cut.l1_dirty, tables.l1_dirty = tables.l1_dirty, set()
+    if tables.l1_moved:
+        tables.l1_moved = False
+        cut.l1_pointer = (tables.l1_offset, len(tables.l1))
+        cut.l1_writes.append((tables.l1_offset, bytes_view(tables.l1.byteswap())))
+    else:
+        cut.l1_writes = _sectors(tables.l1, tables.l1_offset, cut.l1_dirty)
+    cut.dropped += image.dropped + tables.retired
+    cut.dropped_count = image.dropped_count
+    image.dropped, image.dropped_count = [], 0
+    tables.retired = []
+    cut.data_pending, image.data_pending = image.data_pending, False
+    return cut
+
+
+def _take_refcounts(image: Image, cut: _Cut) -> None:
+    refcounts = image.refcounts
     order = image.geometry.refcount_order
     for block in refcounts.blocks.values():
         if block.dirty:
@@ -119,24 +156,8 @@ def _take(image: Image) -> _Cut:
         cut.table_writes.append((refcounts.table_offset, whole))
     else:
         cut.table_writes = _sectors(refcounts.table, refcounts.table_offset, cut.table_dirty)
-    for table in tables.cache.values():
-        if table.dirty:
-            offset, entries, low, high = table.take_dirty()
-            cut.l2_writes.append((offset, bytes_view(entries)))
-            cut.l2_tables.append((table, low, high))
-    cut.l1_dirty, tables.l1_dirty = tables.l1_dirty, set()
-    if tables.l1_moved:
-        tables.l1_moved = False
-        cut.l1_pointer = (tables.l1_offset, len(tables.l1))
-        cut.l1_writes.append((tables.l1_offset, bytes_view(tables.l1.byteswap())))
-    else:
-        cut.l1_writes = _sectors(tables.l1, tables.l1_offset, cut.l1_dirty)
-    cut.dropped = image.dropped + refcounts.retired + tables.retired
-    cut.dropped_count = image.dropped_count
-    image.dropped, image.dropped_count = [], 0
-    refcounts.retired, tables.retired = [], []
-    cut.data_pending, image.data_pending = image.data_pending, False
-    return cut
+    cut.dropped = refcounts.retired
+    refcounts.retired = []
 
 
 def _sectors(

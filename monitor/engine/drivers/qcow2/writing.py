@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.engine.drivers.qcow2 import layout as q
-from monitor.engine.drivers.qcow2 import mapping, single, writeback
+from monitor.engine.drivers.qcow2 import lazy, mapping, single, writeback
 from monitor.engine.drivers.qcow2.cow import old_data
 from monitor.engine.drivers.qcow2.image import Image, fill_zeroes
 from monitor.engine.drivers.qcow2.mapping import Entries
@@ -187,6 +187,7 @@ def finish(image: Image, plan: Plan) -> None:
 def _link(image: Image, plan: Plan) -> None:
     clusters = np.flatnonzero(plan.new) + plan.first
     try:
+        lazy.before_linking(image)
         with image.lock:
             image.tables.scatter(clusters, plan.targets[plan.new] | np.uint64(q.COPIED))
             kept = plan.old[plan.new]
