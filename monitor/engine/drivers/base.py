@@ -100,6 +100,7 @@ __all__ = [
     "DriverKind",
     "Extent",
     "ExtentKind",
+    "NewSnapshot",
     "OpenContext",
     "OpenFlags",
     "Reopen",
@@ -191,6 +192,14 @@ class OpenFlags(msgspec.Struct, frozen=True):
     force_share: bool = False
 
 
+class NewSnapshot(msgspec.Struct, frozen=True):
+    """An internal snapshot to be made, now: seconds of the wall clock, and nanoseconds."""
+
+    name: str
+    date_sec: int
+    date_nsec: int
+
+
 class Child(Protocol):
     """An edge to a child node, as its parent's driver sees it.
 
@@ -257,6 +266,8 @@ class Driver(ABC):
     child_roles: ClassVar[tuple[str, ...]] = ()
     """The roles that the options may name; the first is the one that holds the data."""
     supports_backing: ClassVar[bool] = False
+    can_snapshot: ClassVar[bool] = False
+    """Whether the image itself can keep snapshots of the disk."""
     on_corrupt: Callable[[int | None, int | None, bool, str], None] | None = None
     """Told (offset, size, fatal, message) when the driver finds its image corrupt. Called from any
     thread, perhaps under the driver's lock: it must return at once and call nothing here."""
@@ -346,6 +357,25 @@ class Driver(ABC):
 
     def write_compressed(self, buffer: memoryview, offset: int) -> None:
         """Default: refused with ENOTSUP."""
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    # -- internal snapshots; called drained --------------------------------------------------
+
+    def snapshots(self) -> list[dict[str, Any]]:
+        """The snapshots kept in the image, in QMP's shape (``SnapshotInfo``), oldest first."""
+        return []
+
+    def create_snapshot(self, wanted: NewSnapshot) -> str:
+        """Keeps the disk as it is now, durably; the new snapshot's id. Raises OSError."""
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    def apply_snapshot(self, number: int) -> None:
+        """Makes the disk what it was in that snapshot of ``snapshots``, its length too. Raises
+        RequestError, OSError."""
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    def delete_snapshot(self, number: int) -> None:
+        """Raises RequestError, OSError."""
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
     # -- facts -------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from monitor.engine.drivers.base import (
     Driver,
     DriverKind,
     Extent,
+    NewSnapshot,
     OpenContext,
     OpenFlags,
     Reopen,
@@ -49,6 +50,7 @@ class Qcow2Driver(Driver):
     child_roles: ClassVar[tuple[str, ...]] = ("file",)
     supports_backing: ClassVar[bool] = True
     compresses: ClassVar[bool] = True
+    can_snapshot: ClassVar[bool] = True
 
     on_corrupt: OnCorrupt | None
     """Set by the graph; called with (host offset, size, fatal, message), from any thread."""
@@ -81,6 +83,7 @@ class Qcow2Driver(Driver):
         chosen = context.options.lazy_refcounts
         recorded = bool(image.header.compatible & q.COMPAT_LAZY_REFCOUNTS)
         image.lazy = recorded if chosen is UNSET else chosen is True
+        image.discard_snapshots = context.options.pass_discard_snapshot is not False
         if not context.flags.read_only:
             with image.flush_lock:
                 repair_if_dirty(image)
@@ -168,6 +171,26 @@ class Qcow2Driver(Driver):
 
         compressing.write_compressed(self._image, buffer, offset)
 
+    # -- internal snapshots --------------------------------------------------------------------
+
+    def snapshots(self) -> list[dict[str, Any]]:
+        return [snapshot.info() for snapshot in self._image.snapshots]
+
+    def create_snapshot(self, wanted: NewSnapshot) -> str:
+        from monitor.engine.drivers.qcow2 import snapshotting
+
+        return snapshotting.create(self._image, wanted)
+
+    def apply_snapshot(self, number: int) -> None:
+        from monitor.engine.drivers.qcow2 import snapshotting
+
+        snapshotting.apply(self._image, self._image.snapshots[number])
+
+    def delete_snapshot(self, number: int) -> None:
+        from monitor.engine.drivers.qcow2 import snapshotting
+
+        snapshotting.delete(self._image, self._image.snapshots[number])
+
     # -- facts -------------------------------------------------------------------------------
 
     @property
@@ -211,7 +234,7 @@ class Qcow2Driver(Driver):
             "dirty-flag": bool(header.incompatible & q.INCOMPAT_DIRTY),
         }
         if self._image.snapshots:
-            facts["snapshots"] = [snapshot.info() for snapshot in self._image.snapshots]
+            facts["snapshots"] = self.snapshots()
         return facts
 
 

@@ -89,6 +89,7 @@ class Image:
         self.unmap = False  # `discard=unmap`: the guest may give clusters up
         self.pass_discards = False  # freed clusters are discarded in the file
         self.lazy = False  # refcounts may be postponed: see `lazy`
+        self.discard_snapshots = True  # and those that a snapshot gives up
         self.data_pending = False  # data that entries in memory refer to may not be durable
         self.dropped: list[NDArray[np.uint64]] = []
         self.dropped_count = 0

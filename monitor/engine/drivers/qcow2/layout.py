@@ -39,6 +39,9 @@ SIZE_AT: Final = 24
 SIZE_FIELDS: Final = struct.Struct(">QIIQ")  # size, crypt_method, l1_size, l1_table_offset
 REFTABLE_AT: Final = 48
 REFTABLE_FIELDS: Final = struct.Struct(">QI")  # refcount_table_offset, refcount_table_clusters
+TABLES_FIELDS: Final = struct.Struct(">QIIQQIIQ")
+"""At ``SIZE_AT``: size, crypt_method, l1_size, l1_table_offset, refcount_table_offset,
+refcount_table_clusters, nb_snapshots, snapshots_offset. One sector, so that all change at once."""
 FEATURES_AT: Final = 72
 FEATURES: Final = struct.Struct(">QQQ")
 

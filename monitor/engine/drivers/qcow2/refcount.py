@@ -289,6 +289,14 @@ class Refcounts:
         """The next allocation looks for free clusters from there on."""
         self._single_hint = self._run_hint = cluster
 
+    def replace(self, table: NDArray[np.uint64], offset: int, indexes: list[int]) -> None:
+        """Another table is in force, at host ``offset``, with other blocks in ``indexes``."""
+        self.table, self.table_offset = table, offset
+        for index in indexes:
+            self.blocks.pop(index, None)
+        self._packing = 0
+        self.search_from(0)
+
     # -- search ------------------------------------------------------------------------------
 
     def _search(self, count: int, start: int) -> int:

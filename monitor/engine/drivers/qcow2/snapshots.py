@@ -1,7 +1,9 @@
-"""The table of internal snapshots: read and checked, so that nothing overwrites what it names."""
+"""The table of internal snapshots: read and checked, so that nothing overwrites what it names, and
+made anew when it changes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -13,13 +15,15 @@ from monitor.engine.errors import host_failure
 
 _CHUNK: Final = 256 << 10
 _EXTRA: Final = Struct(">QQQ")  # vm_state_size_large, disk_size, icount; later ones are optional
+_NO_ICOUNT: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class Snapshot(NamedTuple):
-    """One entry. ``vm_clock_nsec`` is the guest's time; ``disk_size`` None means the image's."""
+    """One entry. ``vm_clock_nsec`` is the guest's time; ``disk_size`` None means the image's.
+    ``unknown`` are bytes of extra data that a later version put there."""
 
-    id: str
-    name: str
+    raw_id: bytes
+    raw_name: bytes
     l1_table_offset: int
     l1_size: int
     date_sec: int
@@ -28,6 +32,15 @@ class Snapshot(NamedTuple):
     vm_state_size: int
     disk_size: int | None
     icount: int | None
+    unknown: bytes = b""
+
+    @property
+    def id(self) -> str:
+        return self.raw_id.decode("utf-8", "backslashreplace")
+
+    @property
+    def name(self) -> str:
+        return self.raw_name.decode("utf-8", "backslashreplace")
 
     def info(self) -> dict[str, Any]:
         """QMP's ``SnapshotInfo``."""
@@ -99,8 +112,8 @@ def _read_one(reader: _Reader, index: int) -> Snapshot:
     extra = reader.take(extra_length)
     large_state, disk_size, icount = _EXTRA.unpack(extra[:24].ljust(24, b"\xff"))
     return Snapshot(
-        id=reader.take(id_length).decode("utf-8", "backslashreplace"),
-        name=reader.take(name_length).decode("utf-8", "backslashreplace"),
+        raw_id=reader.take(id_length),
+        raw_name=reader.take(name_length),
         l1_table_offset=l1_offset,
         l1_size=l1_size,
         date_sec=date_sec,
@@ -108,5 +121,29 @@ def _read_one(reader: _Reader, index: int) -> Snapshot:
         vm_clock_nsec=vm_clock_nsec,
         vm_state_size=large_state if extra_length >= 8 else vm_state_size,
         disk_size=disk_size if extra_length >= 16 else None,
-        icount=icount if extra_length >= 24 and icount != 0xFFFF_FFFF_FFFF_FFFF else None,
+        icount=icount if extra_length >= 24 and icount != _NO_ICOUNT else None,
+        unknown=extra[24:],
     )
+
+
+def pack_snapshots(snapshots: Sequence[Snapshot], disk_size: int) -> bytes:
+    """The table of ``snapshots``; those that lack a disk size get the image's, in bytes."""
+    table = bytearray()
+    for snapshot in snapshots:
+        table += bytes(-len(table) % 8)
+        size = disk_size if snapshot.disk_size is None else snapshot.disk_size
+        icount = _NO_ICOUNT if snapshot.icount is None else snapshot.icount
+        extra = _EXTRA.pack(snapshot.vm_state_size, size, icount) + snapshot.unknown
+        table += q.SNAPSHOT.pack(
+            snapshot.l1_table_offset,
+            snapshot.l1_size,
+            len(snapshot.raw_id),
+            len(snapshot.raw_name),
+            snapshot.date_sec,
+            snapshot.date_nsec,
+            snapshot.vm_clock_nsec,
+            snapshot.vm_state_size if snapshot.vm_state_size < 1 << 32 else 0,
+            len(extra),
+        )
+        table += extra + snapshot.raw_id + snapshot.raw_name
+    return bytes(table)
