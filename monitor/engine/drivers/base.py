@@ -274,6 +274,10 @@ class Driver(ABC):
     alignment: int = 1
     compresses: ClassVar[bool] = False
     """``write_compressed`` works."""
+    reopens: ClassVar[bool] = True
+    """``blockdev-reopen`` may change its flags and options."""
+    changeable: ClassVar[frozenset[str]] = frozenset()
+    """Options of its own that ``prepare_reopen`` changes, by their dotted names."""
     opens_at_once: ClassVar[bool] = False
     """``open`` and ``close`` never wait for a disk, so they need no worker."""
 
@@ -306,8 +310,9 @@ class Driver(ABC):
         """Writes back what is cached (unless read-only) and lets go. Raises OSError when the
         write-back failed; everything is released all the same. Children are closed by the graph."""
 
-    def prepare_reopen(self, flags: OpenFlags) -> Reopen | None:
-        """Prepares a change of flags. None: nothing to do. Raises when it is impossible."""
+    def prepare_reopen(self, flags: OpenFlags, options: Any = None) -> Reopen | None:
+        """Prepares a change of flags, and to ``options`` of the driver's struct (None: they stay)
+        in so far as they are ``changeable``. None: nothing to do. Raises when it is impossible."""
         return None
 
     def check_permissions(self, taken: int, shared: int) -> Reopen | None:
@@ -417,7 +422,8 @@ class Driver(ABC):
         """``BlockStatsSpecific`` in QMP's shape, without the driver's name; None when none."""
         return None
 
-    def image_facts(self) -> dict[str, Any]:
+    def image_facts(self) -> dict[str, Any] | None:
         """Optional members of QMP's ``ImageInfo`` that the format knows (``dirty-flag``,
-        ``encrypted``, ``compressed``, ``cluster-size``), in QMP's spelling."""
+        ``encrypted``, ``compressed``, ``cluster-size``), in QMP's spelling; None when those of
+        the data child hold."""
         return {"dirty-flag": False}

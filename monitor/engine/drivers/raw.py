@@ -13,7 +13,7 @@ import errno
 import os
 import threading
 from contextlib import AbstractContextManager
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from monitor.engine import permissions
 from monitor.engine.drivers import registry
@@ -72,14 +72,15 @@ class NegativeOption(RequestError):
     option: str
 
 
-class _UnmapChange:
-    """A prepared change of ``discard``: all that a reopen changes here."""
+class _Change:
+    """A prepared change of ``discard``, and of the part of the file that is the disk."""
 
-    def __init__(self, driver: RawDriver, unmap: bool) -> None:
-        self._driver, self._unmap = driver, unmap
+    def __init__(self, driver: RawDriver, unmap: bool, offset: int, size: int | None) -> None:
+        self._driver, self._unmap, self._part = driver, unmap, (offset, size)
 
     def commit(self) -> None:
         self._driver.unmap = self._unmap
+        self._driver._offset, self._driver._size = self._part
 
     def abort(self) -> None:
         """Nothing was prepared."""
@@ -89,6 +90,7 @@ class RawDriver(Driver):
     name = "raw"
     kind = DriverKind.FORMAT
     child_roles: ClassVar[tuple[str, ...]] = ("file",)
+    changeable: ClassVar[frozenset[str]] = frozenset({"offset", "size"})
     opens_at_once = True
 
     probed: bool = False
@@ -97,6 +99,7 @@ class RawDriver(Driver):
 
     file: Child
     unmap: bool = False
+    _opened_as_part = False
     _offset: int = 0
     _size: int | None = None  # None: to the end of the file
 
@@ -107,27 +110,34 @@ class RawDriver(Driver):
         self.file = context.children["file"]
         self.unmap = context.flags.unmap
         self._first_sector = threading.Lock()
-        self._offset = _given("offset", options.offset) or 0
-        self._size = _given("size", options.size)
-        if self._offset or self._size is not None:
-            self._check_part()
+        self._offset, self._size = self._part_of_file(options)
+        self._opened_as_part = self._is_part
 
-    def _check_part(self) -> None:
+    def _part_of_file(self, options: BlockdevOptionsRaw) -> tuple[int, int | None]:
+        """Where the disk begins in the file, and its size where that is not all of the rest."""
+        offset, size = _given("offset", options.offset) or 0, _given("size", options.size)
+        if not offset and size is None:
+            return 0, None
         length = self.file.length()
-        if self._offset > length:
-            raise OffsetBeyondFile(self._offset, length)
-        if self._size is None:
-            return
-        if length - self._offset < self._size:
-            raise SizeBeyondFile(self._offset, self._size, length)
-        if self._size % SECTOR:  # rounded up, the last sector would reach beyond the part
+        if offset > length:
+            raise OffsetBeyondFile(offset, length)
+        if size is None:
+            return offset, None
+        if length - offset < size:
+            raise SizeBeyondFile(offset, size, length)
+        if size % SECTOR:  # rounded up, the last sector would reach beyond the part
             raise SizeUnaligned()
+        return offset, size
 
     def close(self) -> None:
         """Nothing of its own to let go of."""
 
-    def prepare_reopen(self, flags: OpenFlags) -> Reopen | None:
-        return _UnmapChange(self, flags.unmap) if flags.unmap != self.unmap else None
+    def prepare_reopen(self, flags: OpenFlags, options: Any = None) -> Reopen | None:
+        before = (self._offset, self._size)
+        part = before if options is None else self._part_of_file(options)
+        if flags.unmap == self.unmap and part == before:
+            return None
+        return _Change(self, flags.unmap, *part)
 
     def passes_to(self) -> str | None:
         return None if self._is_part or self.probed else "file"
@@ -141,7 +151,7 @@ class RawDriver(Driver):
     ) -> tuple[int, int]:
         """All of a file is handed on like a filter's child. Around a part of it there may be
         other parts: the file must keep its size, and nothing is taken that no parent asked for."""
-        if not self._is_part:
+        if not self._opened_as_part:  # a reopened node keeps the kind of its child, as in QEMU
             return permissions.through_filter(taken, shared)
         needed, shared = permissions.for_data(taken, shared)
         return needed & ~_GROWING | taken & _GROWING, shared
@@ -243,6 +253,9 @@ class RawDriver(Driver):
             self.file.write(buffer, self._offset + offset)
 
     # -- facts -------------------------------------------------------------------------------
+
+    def image_facts(self) -> None:
+        """Its file's."""
 
     @property
     def alignment(self) -> int:  # type: ignore[override]  # the file's may change when reopened

@@ -18,6 +18,7 @@ from monitor.engine.graph.transaction import Transaction
 
 if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
+    from monitor.engine.schema.blockdev import BlockdevOptions, DetectZeroes
 
 
 class PermissionConflict(RequestError):
@@ -77,7 +78,7 @@ def attach(transaction: Transaction, parent: Node | Client, role: str, child: No
 
 def detach(transaction: Transaction, edge: Edge) -> None:
     """Takes an edge away. ``refresh`` the child (and the parent, when it is a node) afterwards."""
-    _refuse_if_frozen(edge)
+    refuse_if_frozen(edge)
     _unlink(edge)
     transaction.add(abort=lambda: _link(edge))
     if isinstance(edge.parent, Node):
@@ -86,7 +87,7 @@ def detach(transaction: Transaction, edge: Edge) -> None:
 
 def point(transaction: Transaction, edge: Edge, child: Node) -> None:
     """Makes an edge lead to another node; its permissions stay as they are until ``refresh``."""
-    _refuse_if_frozen(edge)
+    refuse_if_frozen(edge)
     old = edge.child
     if isinstance(edge.parent, Node) and leads_to(child, edge.parent):
         raise CyclicGraph(child.name, edge.role, edge.parent.name)
@@ -122,6 +123,31 @@ def set_flags(
 
     transaction.add(commit=prepared.commit if prepared else None, abort=abort)
     transaction.touched.add(node)
+
+
+def set_options(
+    transaction: Transaction, node: Node, options: BlockdevOptions, detect_zeroes: DetectZeroes
+) -> None:
+    """Makes other options those that a node is open with."""
+    old = node.options, node.detect_zeroes
+    node.options, node.detect_zeroes = options, detect_zeroes
+
+    def abort() -> None:
+        node.options, node.detect_zeroes = old
+
+    transaction.add(abort=abort)
+    transaction.touched.add(node)
+
+
+def set_inherits_from(transaction: Transaction, node: Node, parent: Node | None) -> None:
+    """Makes a node a part of ``parent``, which hands flags down to it, or of nobody."""
+    old = node.inherits_from
+    node.inherits_from = parent
+
+    def abort() -> None:
+        node.inherits_from = old
+
+    transaction.add(abort=abort)
 
 
 def refresh(transaction: Transaction, nodes: Iterable[Node]) -> None:
@@ -201,7 +227,8 @@ def thaw(edges: Iterable[Edge]) -> None:
         edge.frozen = False
 
 
-def _refuse_if_frozen(edge: Edge) -> None:
+def refuse_if_frozen(edge: Edge) -> None:
+    """Raises FrozenLink where a job relies on the edge."""
     if edge.frozen and isinstance(edge.parent, Node):
         raise FrozenLink(edge.role, edge.parent.name, edge.child.name)
 

@@ -145,6 +145,11 @@ class Node:
         child = self.data_child
         return child.cluster_size() if own is None and child else own
 
+    def image_facts(self) -> dict[str, Any]:
+        """What the format knows of its image; raw says what its file does."""
+        own, child = self.driver.image_facts(), self.data_child
+        return own if own is not None else child.image_facts() if child else {}
+
     def flags_for_overlay(self) -> OpenFlags:
         """How a new overlay is opened: as this node is."""
         return self.flags

@@ -21,7 +21,9 @@ from monitor.engine.graph.snapshot import check_depth, flush, make_read_only, pu
 from monitor.engine.handlers import handles
 from monitor.engine.schema.graph import (
     BlockdevAdd,
+    BlockdevChange,
     BlockdevDel,
+    BlockdevReopen,
     BlockdevSnapshot,
     BlockdevSnapshotSync,
     BlockResize,
@@ -61,6 +63,35 @@ class OverlayNameTaken(RequestError):
     name: str
 
 
+class ChildAndNode(RequestError):
+    template = "The parameters child and node are in conflict"
+
+
+class NeitherChildNorNode(RequestError):
+    template = "Either child or node must be specified"
+
+
+class NoSuchChild(RequestError):
+    template = "Node '{node}' does not have child '{child}'"
+    node: str
+    child: str
+
+
+class NodeToAddNotFound(RequestError):
+    template = "Node '{name}' not found"
+    name: str
+
+
+class AddsNoChild(RequestError):
+    template = "The node {node} does not support adding a child"
+    node: str
+
+
+class RemovesNoChild(RequestError):
+    template = "The node {node} does not support removing a child"
+    node: str
+
+
 def given(value: str | UnsetType) -> str | None:
     return None if value is UNSET else str(value)
 
@@ -94,6 +125,34 @@ async def blockdev_del(engine: EmbeddedEngine, request: BlockdevDel) -> None:
             raise BlockDeviceInUse(node.user_name())
         node.monitor_owned = False
         await graph.close_unused([node])
+
+
+@handles(BlockdevReopen)
+async def blockdev_reopen(engine: EmbeddedEngine, request: BlockdevReopen) -> None:
+    from monitor.engine.graph.reopen import Reopening
+
+    async with engine.graph.turn:
+        await Reopening(engine.graph, request.options).carry_out()
+
+
+@handles(BlockdevChange)
+async def blockdev_change(engine: EmbeddedEngine, request: BlockdevChange) -> None:
+    """No driver here holds any number of children, so each request that makes sense is refused."""
+    graph = engine.graph
+    child, node_name = given(request.child), given(request.node)
+    async with graph.turn:
+        parent = graph.find(request.parent)
+        if child is not None and node_name is not None:
+            raise ChildAndNode()
+        if child is not None:
+            if child not in parent.children:
+                raise NoSuchChild(parent.name, child)
+            raise RemovesNoChild(parent.user_name())
+        if node_name is None:
+            raise NeitherChildNorNode()
+        if node_name not in graph.nodes:
+            raise NodeToAddNotFound(node_name)
+        raise AddsNoChild(parent.user_name())
 
 
 @handles(BlockResize)

@@ -160,7 +160,7 @@ def _one_image(node: Node, sizes: AllocatedBytes) -> ImageInfo:
     driver = node.driver
     size = sizes.get(node)
     facts: dict[str, Any] = {
-        name.replace("-", "_"): value for name, value in driver.image_facts().items()
+        name.replace("-", "_"): value for name, value in node.image_facts().items()
     }
     if "snapshots" in facts:
         facts["snapshots"] = msgspec.convert(facts["snapshots"], list[SnapshotInfo])

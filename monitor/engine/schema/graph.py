@@ -35,6 +35,30 @@ class BlockdevDel(Request, kw_only=True, tag="blockdev-del"):
     example = "blockdev-del node-name=n0"
 
 
+class BlockdevReopen(Request, kw_only=True, tag="blockdev-reopen"):
+    """Give nodes other options while they are open, all of them or none.
+
+    What is not given goes back to its default; an image with a backing image is told which one it
+    is to have.
+    """
+
+    options: Annotated[list[AnyBlockdevOptions], "of each node, whole"]
+
+    example = (
+        'blockdev-reopen options=[{"driver":"qcow2","node-name":"n0","file":"f0","backing":null}]'
+    )
+
+
+class BlockdevChange(Request, kw_only=True, tag="x-blockdev-change"):
+    """Add a child to a node that holds any number of them, or remove one."""
+
+    features = ("unstable",)
+
+    parent: Annotated[DeviceName, "the node"]
+    child: Annotated[str, "the child to remove, by its role"] | UnsetType = UNSET
+    node: Annotated[NodeName, "the node to add"] | UnsetType = UNSET
+
+
 class BlockdevSnapshotSync(Request, kw_only=True, tag="blockdev-snapshot-sync"):
     """Put a new overlay image on top of a drive or node."""
 
@@ -74,7 +98,9 @@ class BlockResize(Request, kw_only=True, tag="block_resize"):
 __all__ = [
     "BlockResize",
     "BlockdevAdd",
+    "BlockdevChange",
     "BlockdevDel",
+    "BlockdevReopen",
     "BlockdevSnapshot",
     "BlockdevSnapshotSync",
 ]

@@ -41,7 +41,7 @@ class Gathered:
     """What all topics declare."""
 
     cases: dict[str, Requests] = field(default_factory=dict)
-    succeeds: dict[str, str] = field(default_factory=dict)
+    succeeds: dict[str, str | Never] = field(default_factory=dict)
     refusals: dict[str, dict[str, str | Never]] = field(default_factory=dict)
     unlooked: set[str] = field(default_factory=set)
 

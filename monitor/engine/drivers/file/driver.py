@@ -18,7 +18,7 @@ import os
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from monitor.engine import permissions
 from monitor.engine.drivers.base import (
@@ -101,6 +101,7 @@ class _Change:
 class FileDriver(Driver):
     name = "file"
     kind = DriverKind.PROTOCOL
+    changeable: ClassVar[frozenset[str]] = frozenset({"drop-cache", "x-check-cache-dropped"})
 
     _state: _State
     _fd: int
@@ -142,7 +143,7 @@ class FileDriver(Driver):
             os.close(fd)
         self._fds.clear()
 
-    def prepare_reopen(self, flags: OpenFlags) -> Reopen | None:
+    def prepare_reopen(self, flags: OpenFlags, options: Any = None) -> Reopen | None:
         self._look_at_length()
         return self._prepare(replace(self._newest(), flags=flags))
 

@@ -33,6 +33,17 @@ _DEFAULT_L2_CACHE: Final = 32 << 20
 _DEFAULT_REFCOUNT_CACHE: Final = 8 << 20
 _MIN_CACHE_ENTRY: Final = 512
 
+CHANGEABLE: Final = frozenset({
+    "lazy-refcounts", "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
+    "cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size",
+    "cache-clean-interval", "overlap-check",
+    *(f"overlap-check.{part}" for part in (
+        "template", "main-header", "active-l1", "active-l2", "refcount-table", "refcount-block",
+        "snapshot-table", "inactive-l1", "inactive-l2", "bitmap-directory",
+    )),
+})  # fmt: skip
+"""Options that an open image may be given anew: all of qcow2's own but those of encryption."""
+
 
 def probe(first_bytes: bytes) -> bool:
     """Whether a file that begins so is a qcow2 image of version 2 or later."""
@@ -51,6 +62,7 @@ class Qcow2Driver(Driver):
     supports_backing: ClassVar[bool] = True
     compresses: ClassVar[bool] = True
     can_snapshot: ClassVar[bool] = True
+    changeable: ClassVar[frozenset[str]] = CHANGEABLE
 
     on_corrupt: OnCorrupt | None
     """Set by the graph; called with (host offset, size, fatal, message), from any thread."""
@@ -102,19 +114,33 @@ class Qcow2Driver(Driver):
         if not self._image.read_only and self._image.changing:
             writeback.finish(self._image)
 
-    def prepare_reopen(self, flags: OpenFlags) -> Reopen | None:
+    def prepare_reopen(self, flags: OpenFlags, options: Any = None) -> Reopen | None:
         from monitor.engine.drivers.qcow2 import writeback
 
         image = self._image
-        pass_discards = _pass_discards(self._options, flags)
+        options = self._options if options is None else options
+        caches = _cache_sizes(options)
+        _check_options(options, image.geometry)
+        pass_discards = _pass_discards(options, flags)
         before = (image.read_only, image.unmap, image.pass_discards)
-        if before == (flags.read_only, flags.unmap, pass_discards):
+        same_flags = before == (flags.read_only, flags.unmap, pass_discards)
+        if same_flags and options is self._options:
             return None
         if flags.read_only and not image.read_only and image.changing:
             writeback.finish(image)
         if not flags.read_only and image.header.incompatible & q.INCOMPAT_CORRUPT:
             raise CorruptForWriting
-        return _Reopen(image, flags.read_only, flags.unmap, pass_discards)
+
+        def commit() -> None:
+            self._options = options
+            image.tables.limit_cache(caches[0])
+            image.refcounts.limit_cache(caches[1])
+            image.read_only = flags.read_only
+            image.unmap = flags.unmap
+            image.pass_discards = pass_discards
+            image.changing = False  # the next change looks at the header's bits again
+
+        return _Reopen(commit)
 
     # -- data --------------------------------------------------------------------------------
 
@@ -240,22 +266,12 @@ class Qcow2Driver(Driver):
 
 @dataclass(slots=True)
 class _Reopen:
-    """A prepared change of flags; what a read-only image must not keep was written already."""
+    """A prepared change; what a read-only image must not keep was written already."""
 
-    image: Image
-    read_only: bool
-    unmap: bool
-    pass_discards: bool
-
-    def commit(self) -> None:
-        image = self.image
-        image.read_only = self.read_only
-        image.unmap = self.unmap
-        image.pass_discards = self.pass_discards
-        image.changing = False  # the next change looks at the header's bits again
+    commit: Callable[[], None]
 
     def abort(self) -> None:
-        pass
+        """Nothing was prepared that anybody sees."""
 
 
 def _pass_discards(options: Any, flags: OpenFlags) -> bool:

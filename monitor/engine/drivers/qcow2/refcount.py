@@ -78,7 +78,7 @@ class Refcounts:
         self._metadata = metadata
         self._corrupt = corrupt
         self.blocks: dict[int, RefBlock] = {}
-        self._block_limit = max(4, cache_bytes >> geometry.cluster_bits)
+        self.limit_cache(cache_bytes)
         self._single_hint = 0  # no free cluster lies below
         self._run_hint = 0  # where the search for more than one begins
         self._packing = 0  # where the next compressed data may begin, inside a cluster; 0: nowhere
@@ -87,6 +87,10 @@ class Refcounts:
     def limit(self) -> int:
         """The most references that a counter can hold."""
         return (1 << self.geometry.refcount_bits) - 1
+
+    def limit_cache(self, cache_bytes: int) -> None:
+        """How much is kept from now on; what is too much goes when room is made."""
+        self._block_limit = max(4, cache_bytes >> self.geometry.cluster_bits)
 
     @property
     def block_entries(self) -> int:

@@ -86,7 +86,11 @@ class Tables:
         self._refcounts = refcounts
         self._metadata = metadata
         self._corrupt = corrupt
-        table_cost = geometry.cluster_size + 512  # the objects around a small table count too
+        self.limit_cache(cache_bytes)
+
+    def limit_cache(self, cache_bytes: int) -> None:
+        """How much is kept from now on; what is too much goes when room is made."""
+        table_cost = self.geometry.cluster_size + 512  # the objects around a small table count too
         self.limit = max(4, cache_bytes // table_cost)
 
     def table(self, index: int) -> L2Table | None:
