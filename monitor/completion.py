@@ -22,15 +22,16 @@ from monitor.slots import Place, Slot, Word, place_at
 class Catalogue(Protocol):
     """Names that exist now; an ``Engine`` is one."""
 
-    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
-        """Of a kind ("node", "drive", "device", "job"); jobs that accept ``verb``."""
+    def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
+        """Of a kind ("node", "drive", "device", "job", "bitmap"); jobs and bitmaps that accept
+        ``verb``, bitmaps of the node ``of``."""
 
 
 class Candidate(NamedTuple):
     """``text`` replaces what stands from ``start_position`` (<= 0) to the cursor.
 
     ``meta`` is a few words about it; ``kind`` is "command", "flag", "key", "value", "node",
-    "drive", "device" or "job".
+    "drive", "device", "job" or "bitmap".
     """
 
     text: str
@@ -97,13 +98,13 @@ def whole_language() -> Language:
     return Language()
 
 
-_FROM_CATALOGUE = frozenset(("node", "drive", "device", "job"))
+_FROM_CATALOGUE = frozenset(("node", "drive", "device", "job", "bitmap"))
 
 
 def _words(slot: Slot, catalogue: Catalogue) -> Sequence[Word | Name]:
     if slot.kind not in _FROM_CATALOGUE:
         return slot.words
-    names = catalogue.names(slot.kind, slot.verb)
+    names = catalogue.names(slot.kind, slot.verb, slot.of)
     if slot.exclude:
         return [name for name in names if name.text not in slot.exclude]
     return names if isinstance(names, NameList) else list(names)

@@ -25,7 +25,7 @@ from monitor.engine.schema.scalars import parse_bool
 from monitor.fields import (
     Tree,
     arms_of,
-    describe_type,
+    element_field,
     element_of,
     expected,
     members,
@@ -89,10 +89,9 @@ class _Findings:
                 mistake = _scalar(member, branch.token, path)
                 self.wrong += [mistake] if mistake is not None else []
             return
-        element = element_of(member.type)
-        if element is not None:
+        if element_of(member.type) is not None:
             for name, below in branch.branches.items():
-                self.value(describe_type(name, element), below, f"{path}.{name}")
+                self.value(element_field(name, member.type), below, f"{path}.{name}")
         elif structs_of(member.type):
             self.struct(member.type, branch, f"{path}.")
         elif _is_plain(member):

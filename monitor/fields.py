@@ -228,9 +228,9 @@ def arms_of(kind: Any) -> tuple[Field, ...]:
     return tuple(arm for arm in arms if not structs_of(arm.type) and arm.type is not type(None))
 
 
-def describe_type(name: str, kind: Any) -> Field:
-    """A field of type ``kind`` that is none of a struct's: an element of a list."""
-    return describe(name, name, kind, required=True)
+def element_field(name: str, kind: Any) -> Field:
+    """An element of a list as a field, called ``name``."""
+    return describe(name, name, get_args(kind)[0], required=True)
 
 
 @functools.cache
@@ -271,6 +271,7 @@ def expected(member: Field) -> str:
             "drive": "a drive",
             "device": "a drive or a node",
             "job": "a job",
+            "bitmap": "a bitmap",
             "file": "a file name",
             "new": "a new name",
         }[member.names.kind]

@@ -22,8 +22,8 @@ from monitor.syntax import ParseError
 class Names(Protocol):
     """Where the names are that exist; an ``Engine`` is one."""
 
-    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
-        """Of a kind: "node", "drive", "device", "job"."""
+    def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
+        """Of a kind: "node", "drive", "device", "job", "bitmap" (of the node ``of``)."""
 
 
 def explain(error: MonitorError, invocation: Invocation, engine: Names) -> None:
@@ -51,6 +51,8 @@ _UNKNOWN = (
     (re.compile(r"Cannot find device='' nor node-name='(?P<name>[^']+)'"), "node"),
     (re.compile(r"Device '(?P<name>[^']+)' not found"), "device"),
     (re.compile(r"Node '(?P<name>[^']+)' not found"), "node"),
+    (re.compile(r"Dirty bitmap '(?P<name>[^']+)' not found"), "bitmap"),
+    (re.compile(r"Bitmap '(?P<name>[^']+)' could not be found"), "bitmap"),
     (re.compile(r"Block job '(?P<name>[^']+)' not found"), "job"),
     (re.compile(r"Unknown (?:driver|file format) '(?P<name>[^']+)'"), "format"),
     (re.compile(r"unknown command: '(?P<name>[^']+)'"), "command"),
@@ -94,6 +96,8 @@ def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
     match kind:
         case "node" | "device" | "job":
             return texts_of(engine.names(kind))
+        case "bitmap":
+            return texts_of(engine.names(kind, of=getattr(error, "node", "")))
         case "value":
             return getattr(mistake, "choices", ())
         case "key":

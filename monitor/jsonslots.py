@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from monitor import fields
 from monitor.cursor import Cursor
@@ -77,7 +77,7 @@ def _quoted(slot: Slot) -> Slot:
         words = tuple(Word(_BARE[word.text], word.meta) for word in slot.words)
     else:
         words = tuple(Word(f'"{word.text}"', word.meta) for word in slot.words)
-    return Slot(slot.kind, slot.what, words, slot.verb, slot.exclude)
+    return replace(slot, words=words)
 
 
 def _walk(text: str, root: Tree) -> tuple[list[_Level], str, int, bool]:

@@ -8,7 +8,7 @@ is a slot in which anything may be typed, such as a new name or a number.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from monitor import fields
@@ -32,14 +32,16 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """``kind`` is "node", "drive", "device", "job" (that accepts ``verb``), "file" or "free";
-    with the ``words`` that may stand there it is "command", "flag", "key" or "value"."""
+    """``kind`` is "node", "drive", "device", "job" or "bitmap" (that accepts ``verb``; of the node
+    ``of``), "file" or "free"; with the ``words`` that may stand there it is "command", "flag",
+    "key" or "value"."""
 
     kind: str
     what: str
     words: tuple[Word, ...] = ()
     verb: str = ""
     exclude: frozenset[str] = frozenset()
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,11 +297,29 @@ def value_slots(kind: Any, tree: Tree, path: list[str]) -> tuple[Slot, ...]:
     """What the field ``path`` below ``kind`` may be given."""
     *outer, name = path
     here, below = _descend(kind, tree, outer)
-    element = fields.element_of(here)
-    if element is not None:
-        return slots_of(fields.describe_type(name, element))
-    found = {member.name: member for member in _members(here, below)}.get(name)
-    return slots_of(found) if found is not None else ()
+    if fields.element_of(here) is not None:
+        found: Field | None = fields.element_field(name, here)
+    else:
+        found = {member.name: member for member in _members(here, below)}.get(name)
+    if found is None:
+        return ()
+    slots = slots_of(found)
+    if any(slot.kind == "bitmap" for slot in slots):
+        node = _node_beside(kind, tree, outer)
+        slots = tuple(replace(slot, of=node) for slot in slots)
+    return slots
+
+
+def _node_beside(kind: Any, tree: Tree, path: list[str]) -> str:
+    """The node or device named beside what ``path`` leads to, or further out; "" for none."""
+    for depth in range(len(path), -1, -1):
+        here, below = _descend(kind, tree, path[:depth])
+        for member in _members(here, below):
+            branch = below.branches.get(member.name)
+            named = member.names is not None and member.names.kind in ("node", "device", "drive")
+            if named and branch is not None and branch.token is not None:
+                return branch.token.text
+    return ""
 
 
 def slots_of(member: Field) -> tuple[Slot, ...]:

@@ -104,12 +104,13 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
+    def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
         """Names of a kind of ``schema.base.Names.KINDS`` that exist now; none of files, which the
         front end looks for itself, and none of new names. No I/O, never waits.
 
         It is asked at each key: with thousands of names a ``NameList`` is the answer.
-        For jobs, ``verb`` narrows to those that accept it now.
+        For jobs and bitmaps, ``verb`` narrows to those that accept it now; ``of`` is the device
+        or node whose bitmaps are meant, "" for all.
         """
 
     @abstractmethod

@@ -27,6 +27,7 @@ from monitor.engine.bits import (
     next_bit,
 )
 from monitor.engine.errors import RequestError
+from monitor.engine.units import human_size
 
 if TYPE_CHECKING:
     from monitor.engine.bits import Bits, Indexes
@@ -38,6 +39,9 @@ LOG_FULL: Final = 16 * LOG_SOON
 """Noted writes after which they wait for whoever is at the bits."""
 
 MIN_GRANULARITY: Final = 512
+
+MAX_NAME: Final = 1023
+"""Bytes of a name, as in qcow2."""
 
 
 class BitmapBusy(RequestError):
@@ -99,7 +103,9 @@ class DirtyBitmap:
         """A job or an export uses it."""
         self.successor: DirtyBitmap | None = None
         self._shift = granularity.bit_length() - 1
-        self._bits = empty_bits(size >> self._shift)
+        self._bits = empty_bits(self._bit_count)
+        self._shared = False
+        """The bits are somebody's Saved too: to be copied before they change in place."""
         self._log: deque[tuple[int, int]] = deque()
         self._lock = threading.Lock()
 
@@ -121,6 +127,31 @@ class DirtyBitmap:
             raise BitmapReadOnly(self.name or "")
         if self.inconsistent and not broken:
             raise BitmapInconsistent(self.name or "")
+
+    def accepts(self, verb: str) -> bool:
+        """Whether what a request calls ``verb`` may be done with it now: remove, clear, enable,
+        disable, merge (into it), source (of a merge or a job); anything else is a question."""
+        if verb == "remove":
+            return not (self.busy or self.readonly)
+        if verb in ("clear", "merge"):
+            return not (self.busy or self.readonly or self.inconsistent)
+        if verb in ("enable", "disable", "source"):
+            wanted = {"enable": not self.enabled, "disable": self.enabled}.get(verb, True)
+            return wanted and not (self.busy or self.inconsistent)
+        return True
+
+    def state(self) -> str:
+        """What it does now, in a word."""
+        if self.inconsistent:
+            return "inconsistent"
+        if self.busy:
+            return "busy"
+        return "recording" if self.recording else "disabled"
+
+    def meta(self) -> str:
+        """A few words for completion."""
+        kept = " persistent" if self.persistent else ""
+        return f"{human_size(self.granularity)} {self.state()}{kept}"
 
     # -- changes ------------------------------------------------------------------------------
 
@@ -153,13 +184,13 @@ class DirtyBitmap:
             if offset + length >= self.size:
                 end = self._bit_count
             if first < end:
-                self._bits.remove_range(first, end)
+                self._own().remove_range(first, end)
 
     def clear(self) -> None:
         """Everything is clean."""
         with self._lock:
             self._fold()
-            self._bits = empty_bits(self._bit_count)
+            self._replace(empty_bits(self._bit_count))
 
     def resize(self, size: int) -> None:
         """The disk is ``size`` bytes now; what is new is clean."""
@@ -174,31 +205,43 @@ class DirtyBitmap:
             raise BitmapsDiffer(self.size, source.size)
         if source is self:
             return
-        if source._shift == self._shift:
-            with source._lock:
-                source._fold()
-                bits = source._bits.copy()
-        else:
-            bits = empty_bits(self._bit_count)
-            for indexes in source._windows(0, source._bit_count):
-                add_shifted(bits, indexes, self._shift - source._shift, self._bit_count)
+        if source._shift != self._shift:
+            self._merge_bits(source._scaled(self._shift))
+            return
+        first, second = sorted((self, source), key=id)
+        with first._lock, second._lock:
+            self._fold()
+            source._fold()
+            self._replace(self._bits | source._bits)
+
+    def _merge_bits(self, bits: Bits) -> None:
         with self._lock:
             self._fold()
-            self._bits |= bits
+            self._replace(self._bits | bits)
+
+    def _scaled(self, shift: int) -> Bits:
+        """The bits for a granularity of 2**shift bytes."""
+        end = -(-self.size >> shift)
+        bits = empty_bits(end)
+        for indexes in self._windows(0, self._bit_count):
+            add_shifted(bits, indexes, shift - self._shift, end)
+        return bits
 
     # -- undo ---------------------------------------------------------------------------------
 
     def save(self) -> Saved:
+        """What it holds now; no copy is made unless it is then changed in place."""
         with self._lock:
             self._fold()
-            return Saved(self._bits.copy(), self.size)
+            self._shared = True
+            return Saved(self._bits, self.size)
 
     def restore(self, saved: Saved) -> None:
         """The contents are again what they were, bit for bit."""
         with self._lock:
             self._log.clear()
-            self._bits = saved.bits.copy()
-            self.size = saved.size
+            self._bits, self.size = saved.bits, saved.size
+            self._shared = True
 
     # -- questions ----------------------------------------------------------------------------
 
@@ -274,7 +317,7 @@ class DirtyBitmap:
                 indexes = found.astype(numpy.uint64) + numpy.uint64(base)
                 indexes = indexes[indexes < self._bit_count]
                 with self._lock:
-                    self._bits |= bits_of(type(self._bits), indexes)
+                    self._replace(self._bits | bits_of(type(self._bits), indexes))
 
     # -- while a job uses it ------------------------------------------------------------------
 
@@ -308,7 +351,7 @@ class DirtyBitmap:
         self.enabled = successor.enabled
         with self._lock:
             self._fold()
-            self._bits = self._bits | successor._bits if keep else successor._bits
+            self._replace(self._bits | successor._bits if keep else successor._bits)
             self.successor = None
         self.busy = False
 
@@ -331,20 +374,32 @@ class DirtyBitmap:
                 recorder._add(offset >> shift, ((end - 1) >> shift) + 1)
 
     def _add(self, first: int, end: int) -> None:
+        bits = self._own()
         if end - first == 1:
-            self._bits.add(first)
+            bits.add(first)
         else:
-            self._bits.add_range(first, min(end, self._bit_count))
+            bits.add_range(first, min(end, self._bit_count))
+
+    def _own(self) -> Bits:
+        """The bits, for changing them in place. With the lock."""
+        if self._shared:
+            self._replace(self._bits.copy())
+        return self._bits
+
+    def _replace(self, bits: Bits) -> None:
+        self._bits = bits
+        self._shared = False
 
     def _resize(self, size: int) -> None:
         before, self.size = self._bit_count, size
         after = self._bit_count
         if after < before:
-            self._bits.remove_range(after, before)
-        if type(self._bits) is not type(empty_bits(after)):
-            old, self._bits = self._bits, empty_bits(after)
+            self._own().remove_range(after, before)
+        bits, old = empty_bits(after), self._bits
+        if type(bits) is not type(old):
             for at in range(0, last_bit(old) + 1, WINDOW):
-                self._bits |= bits_of(type(self._bits), indexes_in(old, at, at + WINDOW))
+                bits |= bits_of(type(bits), indexes_in(old, at, at + WINDOW))
+            self._replace(bits)
 
     def _indexes(self, first: int, end: int) -> Indexes:
         """The dirty bits of one window."""

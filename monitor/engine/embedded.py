@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monitor.engine.api import Engine, Event, JobSnapshot, Name, NameList
 from monitor.engine.clock import Clock, HostClock
@@ -12,6 +12,9 @@ from monitor.engine.graph.graph import Graph
 from monitor.engine.handlers import handler_of
 from monitor.engine.jobs.manager import Jobs
 from monitor.engine.schema.base import Request
+
+if TYPE_CHECKING:
+    from monitor.engine.graph.node import Node
 
 
 class EmbeddedEngine(Engine):
@@ -44,7 +47,7 @@ class EmbeddedEngine(Engine):
 
     # -- the catalogue -----------------------------------------------------------------------
 
-    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
+    def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
         nodes, drives = self.graph.nodes, self.graph.drives
         if kind == "node":
             return NameList(list(nodes), lambda name: nodes[name].meta())
@@ -60,7 +63,22 @@ class EmbeddedEngine(Engine):
                 for job in self.jobs()
                 if not verb or verb in job.verbs
             ]
+        if kind == "bitmap":
+            return [
+                Name(bitmap.name, bitmap.meta())
+                for node in self._named(of)
+                for bitmap in node.bitmaps
+                if bitmap.name is not None and bitmap.accepts(verb)
+            ]
         return []
+
+    def _named(self, name: str) -> list[Node]:
+        """The node that a device or node name means now; all nodes for ""."""
+        if not name:
+            return list(self.graph.nodes.values())
+        drive = self.graph.drives.get(name)
+        node = drive.node if drive else self.graph.nodes.get(name)
+        return [node] if node else []
 
     def jobs(self) -> list[JobSnapshot]:
         return self._jobs.snapshots()

@@ -73,7 +73,7 @@ class FakeEngine(Engine):
         self._callbacks.append(callback)
         return lambda: self._callbacks.remove(callback)
 
-    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
+    def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
         if kind == "job":
             live = self._jobs.values()
             return [Name(j.id, f"{j.type} {j.status}") for j in live if not verb or verb in j.verbs]

@@ -25,9 +25,11 @@ JOBS = {"s0": {"cancel", "pause"}, "m0": {"cancel", "complete"}}
 class Catalogue:
     """Two nodes, a drive, a running job and one that is ready."""
 
-    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
+    def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
         if kind == "job":
             return [Name(j, "40%") for j, verbs in JOBS.items() if not verb or verb in verbs]
+        if kind == "bitmap":
+            return [Name(f"{verb} of {of}", "")]
         return {"node": NODES, "drive": DRIVES, "device": DRIVES + NODES}[kind]
 
 
@@ -236,7 +238,7 @@ def test_ten_thousand_nodes_are_ranked_within_a_key() -> None:
         return "qcow2 64M rw"
 
     class Many:
-        def names(self, kind: str, verb: str = "") -> Iterable[Name]:
+        def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
             return NameList([f"node{i}" for i in range(10_000)], meta)
 
     many = Many()
@@ -256,6 +258,33 @@ def test_ten_thousand_nodes_are_ranked_within_a_key() -> None:
 
 def test_no_command_is_beyond_the_end_of_the_menu() -> None:
     assert len(suggest("", Catalogue())) == len(commands_slot(whole_language()).words)
+
+
+MERGE = "block-dirty-bitmap-merge"
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("block-dirty-bitmap-clear node=n0 name=", "clear of n0"),
+        ("block-dirty-bitmap-clear name=", "clear of "),
+        (f"{MERGE} node=n0 target=", "merge of n0"),
+        (f"{MERGE} node=n0 target=t bitmaps.0=", "source of n0"),
+        (f"{MERGE} node=n0 target=t bitmaps.0.node=n1 bitmaps.0.name=", "source of n1"),
+        (f"{MERGE} node=n0 target=t bitmaps.0.name=", "source of n0"),
+    ],
+)
+def test_bitmaps_are_those_of_the_node_on_the_line(line: str, offered: str) -> None:
+    (candidate,) = suggest(line, Catalogue())
+    assert candidate.kind == "bitmap"
+    assert isinstance(candidate, Candidate)
+    assert candidate.text == f'"{offered}"'
+
+
+def test_bitmaps_in_json() -> None:
+    (candidate,) = suggest(f'{MERGE} {{"node": "n0", "bitmaps": ["', Catalogue())
+    assert isinstance(candidate, Candidate)
+    assert candidate.text == "source of n0"
 
 
 def test_many_names_are_a_sequence_of_names() -> None:

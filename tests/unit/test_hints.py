@@ -18,8 +18,9 @@ from monitor.syntax import ParseError
 class Exists:
     """A catalogue of one name a kind."""
 
-    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
-        return [Name({"node": "node0", "device": "drive0", "job": "stream0"}[kind], "")]
+    def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
+        known = {"node": "node0", "device": "drive0", "job": "stream0", "bitmap": "monday"}
+        return [Name(known[kind], "")]
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,8 @@ class Exists:
         (Verbatim("Device 'drive' not found"), "did you mean 'drive0'?"),
         (JobNotActive("steam0"), "did you mean 'stream0'?"),
         (JobNotActive("backup"), None),
+        (Refused("Dirty bitmap 'mondya' not found"), "did you mean 'monday'?"),
+        (Refused("Bitmap 'munday' could not be found"), "did you mean 'monday'?"),
         (Refused("Node 'node1' is busy: x"), None),
         (UnknownHumanCommand("block_strea"), "did you mean 'block_stream'?"),
         (UnknownHumanCommand("info blok"), "did you mean 'info block'?"),

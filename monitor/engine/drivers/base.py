@@ -86,7 +86,7 @@ import enum
 import errno
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -278,6 +278,8 @@ class Driver(ABC):
     """``blockdev-reopen`` may change its flags and options."""
     changeable: ClassVar[frozenset[str]] = frozenset()
     """Options of its own that ``prepare_reopen`` changes, by their dotted names."""
+    stores_bitmaps: ClassVar[bool] = False
+    """The image can keep dirty bitmaps."""
     opens_at_once: ClassVar[bool] = False
     """``open`` and ``close`` never wait for a disk, so they need no worker."""
 
@@ -382,6 +384,13 @@ class Driver(ABC):
     def delete_snapshot(self, number: int) -> None:
         """Raises RequestError, OSError."""
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    # -- bitmaps -----------------------------------------------------------------------------
+
+    def check_new_bitmap(self, name: str, granularity: int, others: Sequence[str]) -> None:
+        """Whether the image can keep one more bitmap beside ``others`` that it keeps or will keep.
+        Raises RequestError with the reason."""
+        raise NotImplementedError(f"{self.name} keeps no bitmaps")
 
     # -- facts -------------------------------------------------------------------------------
 

@@ -259,19 +259,20 @@ def set_threshold(transaction: Transaction, node: Node, threshold: WriteThreshol
 
 def attach_bitmap(transaction: Transaction, node: Node, bitmap: DirtyBitmap) -> None:
     """Has the node's writes noted in a bitmap."""
-    _put_bitmaps(transaction, node, (*node.bitmaps, bitmap))
+    node.bitmaps.add(bitmap)
+    transaction.add(abort=lambda: _drop_bitmap(node, bitmap))
+    transaction.touched.add(node)
 
 
 def detach_bitmap(transaction: Transaction, node: Node, bitmap: DirtyBitmap) -> None:
     """Takes a bitmap off the node; its contents stay as they are."""
-    _put_bitmaps(transaction, node, tuple(other for other in node.bitmaps if other is not bitmap))
-
-
-def _put_bitmaps(transaction: Transaction, node: Node, bitmaps: tuple[DirtyBitmap, ...]) -> None:
-    old = tuple(node.bitmaps)
-    node.bitmaps.put(bitmaps)
-    transaction.add(abort=lambda: node.bitmaps.put(old))
+    place = node.bitmaps.remove(bitmap)
+    transaction.add(abort=lambda: node.bitmaps.add(bitmap, place))
     transaction.touched.add(node)
+
+
+def _drop_bitmap(node: Node, bitmap: DirtyBitmap) -> None:
+    node.bitmaps.remove(bitmap)
 
 
 def set_permissions(transaction: Transaction, edge: Edge, taken: int, shared: int) -> None:

@@ -37,12 +37,22 @@ class Bitmaps:
 
     def named(self) -> list[DirtyBitmap]:
         """Those with a name, oldest first."""
-        return list(self._named.values())
+        return [bitmap for bitmap in self._all if bitmap.name is not None]
 
-    def put(self, all_of_them: tuple[DirtyBitmap, ...]) -> None:
-        """These are the bitmaps now (for ``graph.edit``)."""
-        self._all = all_of_them
-        self._named = {bitmap.name: bitmap for bitmap in all_of_them if bitmap.name is not None}
+    def add(self, bitmap: DirtyBitmap, place: int | None = None) -> None:
+        """Takes one in, as the newest or at the ``place`` that ``remove`` told."""
+        place = len(self._all) if place is None else place
+        self._all = (*self._all[:place], bitmap, *self._all[place:])
+        if bitmap.name is not None:
+            self._named[bitmap.name] = bitmap
+
+    def remove(self, bitmap: DirtyBitmap) -> int:
+        """Lets one go; the place that it had."""
+        place = self._all.index(bitmap)
+        self._all = (*self._all[:place], *self._all[place + 1 :])
+        if bitmap.name is not None:
+            del self._named[bitmap.name]
+        return place
 
     def resize(self, size: int) -> None:
         for bitmap in self._all:
@@ -50,13 +60,12 @@ class Bitmaps:
 
     def note(self) -> Note:
         """What tells every bitmap of a range that was written."""
-        notes = [bitmap.note for bitmap in self._all]
-        if len(notes) == 1:  # as usual: without a loop
-            return notes[0]
+        if len(self._all) == 1:  # as usual: without a loop
+            return self._all[0].note
 
         def note(offset: int, length: int) -> None:
-            for each in notes:
-                each(offset, length)
+            for bitmap in self._all:
+                bitmap.note(offset, length)
 
         return note
 

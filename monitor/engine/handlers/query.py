@@ -17,7 +17,7 @@ from monitor.engine.graph.graph import Drive, Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import own_file
 from monitor.engine.handlers import handles
-from monitor.engine.schema.image import ImageInfoSpecificQcow2, SnapshotInfo
+from monitor.engine.schema.image import BlockDirtyInfo, ImageInfoSpecificQcow2, SnapshotInfo
 from monitor.engine.schema.query import (
     BlockDeviceInfo,
     BlockGraph,
@@ -132,7 +132,27 @@ def _device_info(
         image=_image_info(node, sizes, images, flat),
         cache=CacheInfo(writeback=True, direct=node.flags.direct, no_flush=node.flags.no_flush),
         write_threshold=_signed(node.threshold.offset) if node.threshold else 0,
+        dirty_bitmaps=_dirty_bitmaps(node) if node.bitmaps else UNSET,
     )
+
+
+def _dirty_bitmaps(node: Node) -> list[BlockDirtyInfo]:
+    """QEMU lists the newest first, and those without a name too: a job's, and successors."""
+    newest_first = reversed([*node.bitmaps])
+    return [
+        BlockDirtyInfo(
+            name=UNSET if bitmap.name is None else bitmap.name,
+            count=bitmap.count,
+            granularity=bitmap.granularity,
+            recording=bitmap.recording,
+            busy=bitmap.busy,
+            persistent=bitmap.persistent,
+            inconsistent=True if bitmap.inconsistent else UNSET,
+        )
+        for one in newest_first
+        for bitmap in (one.successor, one)
+        if bitmap is not None
+    ]
 
 
 def _signed(offset: int) -> int:

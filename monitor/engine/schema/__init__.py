@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 TOPICS = (
+    "bitmap",
     "blockdev",
     "create",
     "graph",

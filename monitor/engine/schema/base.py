@@ -43,9 +43,9 @@ class Names(msgspec.Struct, frozen=True):
     """What a string names, for completion and 'did you mean': see ``KINDS``."""
 
     kind: str
-    verb: str = ""  # for jobs: the verb that those offered must accept
+    verb: str = ""  # for jobs and bitmaps: the verb that those offered must accept
 
-    KINDS: ClassVar[tuple[str, ...]] = ("node", "drive", "device", "job", "file", "new")
+    KINDS: ClassVar[tuple[str, ...]] = ("node", "drive", "device", "job", "bitmap", "file", "new")
 
 
 class Alternate(msgspec.Struct, frozen=True):

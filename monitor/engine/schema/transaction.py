@@ -10,6 +10,14 @@ from typing import Annotated, Literal
 from msgspec import UNSET, UnsetType
 
 from monitor.engine.schema.base import Options, Request
+from monitor.engine.schema.bitmap import (
+    BlockDirtyBitmapAdd,
+    BlockDirtyBitmapClear,
+    BlockDirtyBitmapDisable,
+    BlockDirtyBitmapEnable,
+    BlockDirtyBitmapMerge,
+    BlockDirtyBitmapRemove,
+)
 from monitor.engine.schema.graph import BlockdevSnapshot, BlockdevSnapshotSync
 
 ActionCompletionMode = Literal["individual", "grouped"]
@@ -29,6 +37,30 @@ class AbortAction(TransactionAction, tag="abort", kw_only=True):
     data: Abort
 
 
+class BitmapAddAction(TransactionAction, tag="block-dirty-bitmap-add", kw_only=True):
+    data: BlockDirtyBitmapAdd
+
+
+class BitmapRemoveAction(TransactionAction, tag="block-dirty-bitmap-remove", kw_only=True):
+    data: BlockDirtyBitmapRemove
+
+
+class BitmapClearAction(TransactionAction, tag="block-dirty-bitmap-clear", kw_only=True):
+    data: BlockDirtyBitmapClear
+
+
+class BitmapEnableAction(TransactionAction, tag="block-dirty-bitmap-enable", kw_only=True):
+    data: BlockDirtyBitmapEnable
+
+
+class BitmapDisableAction(TransactionAction, tag="block-dirty-bitmap-disable", kw_only=True):
+    data: BlockDirtyBitmapDisable
+
+
+class BitmapMergeAction(TransactionAction, tag="block-dirty-bitmap-merge", kw_only=True):
+    data: BlockDirtyBitmapMerge
+
+
 class BlockdevSnapshotAction(TransactionAction, tag="blockdev-snapshot", kw_only=True):
     data: BlockdevSnapshot
 
@@ -37,7 +69,17 @@ class BlockdevSnapshotSyncAction(TransactionAction, tag="blockdev-snapshot-sync"
     data: BlockdevSnapshotSync
 
 
-AnyTransactionAction = AbortAction | BlockdevSnapshotAction | BlockdevSnapshotSyncAction
+AnyTransactionAction = (
+    AbortAction
+    | BitmapAddAction
+    | BitmapClearAction
+    | BitmapDisableAction
+    | BitmapEnableAction
+    | BitmapMergeAction
+    | BitmapRemoveAction
+    | BlockdevSnapshotAction
+    | BlockdevSnapshotSyncAction
+)
 
 
 class TransactionProperties(Options, kw_only=True):
@@ -69,6 +111,12 @@ __all__ = [
     "AbortAction",
     "ActionCompletionMode",
     "AnyTransactionAction",
+    "BitmapAddAction",
+    "BitmapClearAction",
+    "BitmapDisableAction",
+    "BitmapEnableAction",
+    "BitmapMergeAction",
+    "BitmapRemoveAction",
     "BlockdevSnapshotAction",
     "BlockdevSnapshotSyncAction",
     "Transaction",

@@ -1,0 +1,59 @@
+"""Requests on dirty bitmaps, short, and what engines say of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monitor.engine.bitmap import DirtyBitmap
+from monitor.engine.embedded import EmbeddedEngine
+from monitor.engine.schema.base import request_types
+from monitor.engine.schema.decode import decode
+from monitor.engine.schema.transaction import Transaction
+
+
+def command(name: str, /, **arguments: Any) -> dict[str, Any]:
+    """A QMP command; ``node_name`` is node-name."""
+    return {"execute": name, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}}
+
+
+def bitmap(verb: str, node: str = "n0", name: str = "b0", **more: Any) -> dict[str, Any]:
+    """block-dirty-bitmap-VERB."""
+    return command(f"block-dirty-bitmap-{verb}", node=node, name=name, **more)
+
+
+def merge(node: str, target: str, *sources: Any) -> dict[str, Any]:
+    return command("block-dirty-bitmap-merge", node=node, target=target, bitmaps=list(sources))
+
+
+def sha256(node: str = "n0", name: str = "b0") -> dict[str, Any]:
+    return command("x-debug-block-dirty-bitmap-sha256", node=node, name=name)
+
+
+def transaction(*commands: dict[str, Any], **properties: Any) -> dict[str, Any]:
+    """The commands as one."""
+    actions = [{"type": c["execute"], "data": c.get("arguments", {})} for c in commands]
+    more = {"properties": {k.replace("_", "-"): v for k, v in properties.items()}}
+    return command("transaction", actions=actions, **(more if properties else {}))
+
+
+ABORT: dict[str, Any] = {"execute": "abort"}
+
+
+async def run(engine: EmbeddedEngine, asked: dict[str, Any]) -> Any:
+    """Has an engine carry out a QMP command."""
+    kind = Transaction if asked["execute"] == "transaction" else request_types()[asked["execute"]]
+    return await engine.execute(decode(kind, asked.get("arguments", {})))
+
+
+def state(engine: EmbeddedEngine) -> list[tuple[Any, ...]]:
+    """Everything about every bitmap of every node: what a failed change leaves as it was."""
+    return [
+        (node.name, *_all_of(bitmap))
+        for node in sorted(engine.graph.nodes.values(), key=lambda node: node.name)
+        for bitmap in node.bitmaps
+    ]
+
+
+def _all_of(bitmap: DirtyBitmap) -> tuple[Any, ...]:
+    flags = (bitmap.enabled, bitmap.busy, bitmap.persistent, bitmap.readonly, bitmap.inconsistent)
+    return bitmap.name, bitmap.size, bitmap.granularity, flags, list(bitmap.areas())
