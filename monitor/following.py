@@ -103,5 +103,5 @@ def _placed(error: RequestError, invocation: Invocation) -> ParseError:
 class _Nothing:
     """Without an engine nothing exists."""
 
-    def names(self, kind: str, verb: str = "") -> Iterator[Any]:
+    def names(self, kind: str, verb: str = "", of: str = "") -> Iterator[Any]:
         return iter(())
