@@ -69,6 +69,10 @@ def suggest(
 
     [] where nothing can be listed: in a comment, for a new name, for a number.
     """
+    if "$" in text_before_cursor:
+        variables = _variables(text_before_cursor, catalogue)
+        if variables is not None:
+            return variables
     place = place_at(text_before_cursor, language or whole_language())
     if place is None:
         return []
@@ -98,7 +102,23 @@ def whole_language() -> Language:
     return Language()
 
 
-_FROM_CATALOGUE = frozenset(("node", "drive", "device", "job", "bitmap"))
+def _variables(text: str, catalogue: Catalogue) -> list[Candidate | FileSlot] | None:
+    """Candidates for a ``$NAME`` that is being typed; None where none is, or none is known."""
+    from monitor.outputslots import in_variable
+
+    found = in_variable(text)
+    known = list(catalogue.names("variable")) if found is not None else []
+    if found is None or not known:
+        return None
+    typed, start, closing = found
+    order = rank(typed, [name.text for name in known], MOST)
+    return [
+        Candidate(known[i].text + closing, start - len(text), known[i].meta, "variable")
+        for i in order
+    ]
+
+
+_FROM_CATALOGUE = frozenset(("node", "drive", "device", "job", "bitmap", "variable", "macro"))
 
 
 def _words(slot: Slot, catalogue: Catalogue) -> Sequence[Word | Name]:

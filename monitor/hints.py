@@ -26,6 +26,13 @@ class Names(Protocol):
         """Of a kind: "node", "drive", "device", "job", "bitmap" (of the node ``of``)."""
 
 
+def missing_file(error: MonitorError) -> str | None:
+    """The file that does not exist, where that is what ``error`` says and no hint is there yet: it
+    takes a look at a disk to find the nearest."""
+    unknown = _unknown(error)
+    return unknown[1] if unknown is not None and unknown[0] == "file" and not error.hint else None
+
+
 def explain(error: MonitorError, invocation: Invocation, engine: Names) -> None:
     """Gives ``error``, which ``invocation`` has met, the hint and the mark that help a person."""
     if isinstance(error, ParseError):
@@ -54,6 +61,14 @@ _UNKNOWN = (
     (re.compile(r"Dirty bitmap '(?P<name>[^']+)' not found"), "bitmap"),
     (re.compile(r"Bitmap '(?P<name>[^']+)' could not be found"), "bitmap"),
     (re.compile(r"Block job '(?P<name>[^']+)' not found"), "job"),
+    (re.compile(r"Dirty bitmap '(?P<name>[^']+)' not found"), "bitmap"),
+    (
+        re.compile(
+            r"(?:Can't find|Could not find|Failed to find)[\w -]*? snapshot '?(?P<name>[^']+)'?"
+        ),
+        "snapshot",
+    ),
+    (re.compile(r"Could not open '(?P<name>[^']+)': No such file or directory"), "file"),
     (re.compile(r"Unknown (?:driver|file format) '(?P<name>[^']+)'"), "format"),
     (re.compile(r"unknown command: '(?P<name>[^']+)'"), "command"),
     (re.compile(r'command "?(?P<name>[^" ]+)"? not found'), "qemu-io"),
@@ -94,7 +109,7 @@ def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
     """The names of a kind, or what else could have stood there."""
     mistake = _mistake(error)
     match kind:
-        case "node" | "device" | "job":
+        case "node" | "device" | "job" | "bitmap" | "snapshot":
             return texts_of(engine.names(kind))
         case "bitmap":
             return texts_of(engine.names(kind, of=getattr(error, "node", "")))
@@ -102,10 +117,13 @@ def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
             return getattr(mistake, "choices", ())
         case "key":
             return mistake.known if isinstance(mistake, UnexpectedParameter) else image_keys()
+        case "file":
+            return ()
         case "command":
+            from monitor.commands.topics import TOPICS
             from monitor.completion import whole_language
 
-            return [*whole_language().human, *whole_language().requests]
+            return [*whole_language().human, *whole_language().requests, *TOPICS]
         case "qemu-io":
             from monitor.commands.io.usage import USAGES
 

@@ -7,7 +7,7 @@ is a slot in which anything may be typed, such as a new name or a number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,8 +33,8 @@ class Word:
 @dataclass(frozen=True, slots=True)
 class Slot:
     """``kind`` is "node", "drive", "device", "job" or "bitmap" (that accepts ``verb``; of the node
-    ``of``), "file" or "free"; with the ``words`` that may stand there it is "command", "flag",
-    "key" or "value"."""
+    ``of``), "variable", "macro", "file" or "free"; with the ``words`` that may stand there it is
+    "command", "flag", "key" or "value"."""
 
     kind: str
     what: str
@@ -67,6 +67,12 @@ def place_at(text: str, language: Language) -> Place | None:
         return None
     if cursor.name is None:
         return Place(cursor.text, cursor.start, (commands_slot(language),))
+    if (cursor.arguments or cursor.text.startswith("--")) and not cursor.json:
+        from monitor.outputslots import in_output
+
+        behind = in_output(cursor)
+        if behind is not None:
+            return behind
     if cursor.name.text in language.prefixes and not cursor.arguments:
         return Place(cursor.text, cursor.start, (_below(language, cursor.name.text),))
     statement = Statement("", cursor.name, cursor.arguments, cursor.name.start, cursor.start)
@@ -159,6 +165,10 @@ def _in_command(command: Command, cursor: Cursor, language: Language) -> Place:
     words |= {o: help_of(command, a) for o, a in options.items() if a.name not in given}
     if words and not cursor.quoted:
         slots.append(Slot("flag", "an option", _words(words)))
+    if cursor.text.startswith("--"):
+        from monitor.outputslots import OUTPUT_SLOT
+
+        slots.append(OUTPUT_SLOT)
     if positional is None or (cursor.text.startswith("-") and slots):
         return Place(cursor.text, cursor.start, tuple(slots))
     taken = tuple(token.whole for token in rest) if positional.many else ()
@@ -217,6 +227,12 @@ def _value_of(
     what = f"{help_of(command, argument)}: {expected(argument)}"
     if argument.verb == "command":
         slots: tuple[Slot, ...] = _commands_by_name(language, cursor)
+    elif argument.verb in ("variable", "value"):
+        from monitor.commands.settings import SETTINGS
+
+        slots = _of_settings(argument, cursor, what, SETTINGS)
+    elif argument.verb == "macro":
+        slots = (Slot("macro", what),)
     elif argument.verb == "format":
         slots = (Slot("value", what, choice_words("format", CREATED)),)
     elif kind in _NAMED or argument.verb == "file":
@@ -233,11 +249,27 @@ def _value_of(
     return Place(cursor.text, cursor.start, slots, quoted=cursor.quoted)
 
 
+def _of_settings(
+    argument: Argument, cursor: Cursor, what: str, settings: Mapping[str, Any]
+) -> tuple[Slot, ...]:
+    """What ``set`` takes: a name, or a value of the setting that is named."""
+    if argument.verb == "variable":
+        words = {name: setting.help for name, setting in settings.items()}
+        return (Slot("value", what, _words(words)), Slot("variable", what))
+    setting = settings.get(cursor.arguments[0].text) if cursor.arguments else None
+    if setting is None:
+        return (Slot("free", what),)
+    return (Slot("value", what, _words(dict(setting.choices))),)
+
+
 def _commands_by_name(language: Language, cursor: Cursor) -> tuple[Slot, ...]:
     """What ``help`` takes: a command, or its two words."""
     before = [token.text for token in cursor.arguments]
     if not before:
-        return (commands_slot(language),)
+        from monitor.commands.topics import TOPICS
+
+        topics = _words({name: title for name, (title, _) in TOPICS.items()})
+        return (commands_slot(language), Slot("value", "a topic", topics))
     if len(before) == 1 and before[0] in language.prefixes:
         return (_below(language, before[0]),)
     return (Slot("free", EXPECTED["S"]),)
@@ -259,6 +291,10 @@ def _in_request(request: type[Request], cursor: Cursor) -> Place:
     key, equals, value = cursor.text.partition("=")
     if cursor.key:
         key, value = cursor.key, cursor.text
+    elif not equals and cursor.text.startswith("--"):
+        from monitor.outputslots import OUTPUT_SLOT
+
+        return Place(cursor.text, cursor.start, (OUTPUT_SLOT,))
     elif not equals or cursor.quoted:
         return Place(cursor.text, cursor.start, keys_slots(kind, tree, cursor.text))
     start = cursor.start + len(cursor.text) - len(value)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from monitor.commands.errors import UnknownHumanCommand
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from monitor.commands.errors import UnknownHumanCommand, Verbatim
 from monitor.commands.registry import Answer, Command, Session, command, commands
+from monitor.commands.topics import TOPICS
+from monitor.nearest import suggestion
 
 INFO = "info "
 
@@ -26,15 +32,66 @@ def summaries(prefix: str = "") -> str:
 
 
 def manual(declared: Command) -> str:
-    """HMP's line, then what it means, its arguments and an example."""
-    parts = [summary(declared)]
-    if declared.details:
-        parts.append(declared.details)
-    if declared.arguments_help:
-        parts.append(argument_table(declared))
-    if declared.example:
-        parts.append("\n".join(f"Example: {line}" for line in declared.example.splitlines()))
-    return "\n\n".join(parts)
+    """One command at length, in sections."""
+    names = ", ".join((declared.name, *declared.aliases))
+    params = " ".join(declared.params.split())
+    parts = [
+        ("NAME", f"{names} - {' '.join(declared.help.split())}"),
+        ("SYNOPSIS", f"{declared.name} {params}".rstrip()),
+        ("DESCRIPTION", declared.details),
+        ("OPTIONS", options_table(declared)),
+        ("EXAMPLES", declared.example),
+        ("EXIT STATUS", declared.status or STATUS),
+    ]
+    if not declared.hmp:
+        parts.append(("NOTES", "Not in QEMU's human monitor."))
+    return "\n\n".join(section(title, text) for title, text in parts if text)
+
+
+def section(title: str, text: str) -> str:
+    """A title, and the text below it, moved to the right."""
+    return "\n".join([title, *(f"    {line}".rstrip() for line in text.split("\n"))])
+
+
+STATUS = """\
+0  it was done
+1  it was refused or failed, for the reason told
+3  the line does not parse; of a script nothing ran"""
+"""What a script that consists of a command ends with."""
+
+
+def options_table(declared: Command) -> str:
+    """Every argument, a line each, with what is said of it and what it takes."""
+    rows = []
+    for argument in declared.arguments:
+        told = declared.arguments_help.get(argument.name, "")
+        takes = "" if argument.flag or argument.kind == "--" else KINDS.get(argument.kind, "")
+        if argument.kind == "e" or argument.choices:
+            takes = "|".join([*([takes] if takes and argument.kind != "e" else []),
+                              *argument.choices])  # fmt: skip
+        said = "; ".join(part for part in (told, takes) if part)
+        rows.append((_shown(declared, argument.name), said))
+    rows.append(("--output=FORM", "table, vertical, json, jsonl or csv (help output)"))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:{width}}  {said}".rstrip() for name, said in rows)
+
+
+KINDS = {
+    "B": "a drive or a node",
+    "N": "a node",
+    "D": "a drive",
+    "J": "a job",
+    "F": "a file name",
+    "S": "text, to the end of the line",
+    "i": "a whole number",
+    "o": "a size; MiB without a unit",
+    "z": "a size; bytes without a unit",
+    "b": "on or off",
+    "T": "a time in seconds, or with a unit: 500ms",
+    "O": "key=value,…",
+    "K": "FIELD=VALUE…",
+}
+"""In words, what an argument of a kind takes."""
 
 
 def argument_table(declared: Command) -> str:
@@ -67,16 +124,37 @@ def _placeholder(name: str) -> str:
     example="help block_stream",
 )
 async def help_(session: Session, name: str | None) -> Answer:
-    """HMP looks at the first word only, and at a second one after ``info``."""
+    """HMP looks at the first word only, and at a second one after ``info``. Who expects HMP's own
+    text is given its line, and nothing of what people are told besides."""
     words = (name or "").replace('"', " ").split()
     if not words:
-        return Answer(_listing(), summaries)
+        return Answer(_listing(), lambda: _overview(session))
     declared = find(words)
+    if declared is None and words[0] in session.macros:
+        declared = session.macros[words[0]].command
     if declared is None:
-        return _request_help(words[0]) or _refuse(words)
+        return _request_help(words[0]) or _topic(words[0]) or _refuse(words)
     if declared.name == "info" and len(words) == 1:
         return Answer(_listing(INFO), lambda: summaries(INFO))
-    return Answer({"name": declared.name, "help": declared.help}, lambda: manual(declared))
+    show = summary if session.plain else manual
+    return Answer({"name": declared.name, "help": declared.help}, lambda: show(declared))
+
+
+def _overview(session: Session) -> str:
+    if session.plain:
+        return summaries()
+    topics = ", ".join(TOPICS)
+    return (
+        f"{summaries()}\n\n"
+        f"help COMMAND tells more of one; apropos WORD finds them. Other topics: {topics}."
+    )
+
+
+def _topic(name: str) -> Answer | None:
+    if name not in TOPICS:
+        return None
+    title, text = TOPICS[name]
+    return Answer({"name": name, "help": title}, lambda: f"{name}: {title}\n\n{text}")
 
 
 def find(words: list[str]) -> Command | None:
@@ -123,3 +201,78 @@ async def info(session: Session, item: str | None) -> Answer:
     if item:
         raise UnknownHumanCommand(f"info {item.split()[0]}")
     return Answer(_listing(INFO), lambda: summaries(INFO))
+
+
+@command(
+    "apropos",
+    "word:S",
+    help="find commands, requests and topics that have to do with a word",
+    params="word...",
+    hmp=False,
+    details="Names, options and texts are looked through; each word has to be found, in any order\n"
+    "and in capitals or not. What has it in its name comes first.",
+    example="apropos snapshot\napropos read only",
+)
+async def apropos(session: Session, word: str) -> Answer:
+    words = word.lower().replace('"', " ").split()
+    found = [entry for entry in _entries(session) if entry.has(words)]
+    if not found:
+        error = NothingFound(word)
+        error.hint = suggestion(words[-1] if words else "", _vocabulary(session))
+        raise error
+    found.sort(key=lambda entry: (not entry.named(words), entry.name))
+    rows = [{"name": entry.name, "kind": entry.kind, "help": entry.help} for entry in found]
+    return Answer(rows, lambda: _found(rows))
+
+
+def _found(rows: list[dict[str, str]]) -> str:
+    width = min(32, max(len(row["name"]) for row in rows))
+    return "\n".join(f"{row['name']:{width}}  {row['kind']:7}  {row['help']}" for row in rows)
+
+
+_AS_ALL = section("EXIT STATUS", STATUS)
+"""What every manual says: nobody looks for it."""
+
+
+class NothingFound(Verbatim):
+    template = "nothing has to do with '{message}'"
+
+
+class _Entry(NamedTuple):
+    """Something that ``help`` knows; ``text`` is all that is said of it, in small letters."""
+
+    name: str
+    kind: str
+    help: str
+    text: str
+
+    def has(self, words: list[str]) -> bool:
+        return all(word in self.text for word in words)
+
+    def named(self, words: list[str]) -> bool:
+        return any(word in self.name.lower() for word in words)
+
+
+def _entries(session: Session) -> Iterator[_Entry]:
+    macros = {name: macro.command for name, macro in session.macros.items()}
+    for name, declared in {**commands(), **macros}.items():
+        if name == declared.name:
+            text = f"{summary(declared)} {manual(declared)}".replace(_AS_ALL, "")
+            help = " ".join(declared.help.split())
+            yield _Entry(name, "command", help, text.lower())
+    from monitor.commands.requesthelp import request_manual
+    from monitor.engine.schema.base import request_types
+
+    for name, request in request_types().items():
+        first = (request.__doc__ or "").strip().split("\n")[0]
+        text = request_manual(request).replace(_AS_ALL, "")
+        yield _Entry(name, "request", first, text.lower())
+    for name, (title, told) in TOPICS.items():
+        yield _Entry(name, "topic", title, f"{name} {title} {told}".lower())
+
+
+def _vocabulary(session: Session) -> set[str]:
+    """Words that would find something."""
+    return {
+        word for entry in _entries(session) for word in re.findall(r"[a-z][a-z-]{2,}", entry.text)
+    }

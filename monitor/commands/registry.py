@@ -60,6 +60,8 @@ class Session(Protocol):
     engine: Engine
     interactive: bool
     """Whether a person can be asked."""
+    plain: bool
+    """Whether a program reads the answers that expects QEMU's own texts and no more."""
     settings: Settings
     variables: dict[str, str]
     macros: dict[str, Macro]
@@ -121,6 +123,8 @@ class Command(msgspec.Struct, frozen=True):
     hmp: bool = True  # QEMU's HMP has it, under this name
     arguments_help: Mapping[str, str] = msgspec.field(default_factory=dict)
     """What ``help`` says of an argument, by its name."""
+    status: str = ""
+    """Exit statuses that it gives a script, where those of all commands do not tell."""
     check: Callable[..., None] | None = None
     """Looks at the arguments when they are parsed, as the handler will be given them; raises
     RequestError."""
@@ -142,6 +146,7 @@ def command(
     example: str = "",
     hmp: bool = True,
     arguments_help: Mapping[str, str] = MappingProxyType({}),
+    status: str = "",
     check: Callable[..., None] | None = None,
     raw: bool = False,
 ) -> Callable[[Handler], Handler]:
@@ -165,6 +170,7 @@ def command(
             example=example,
             hmp=hmp,
             arguments_help=arguments_help,
+            status=status,
             check=check,
             raw=raw,
         )

@@ -10,11 +10,19 @@ from monitor.engine.schema.base import Field, Options, Request, fields_of
 
 
 def request_manual(request: type[Request]) -> str:
-    """Synopsis, description, arguments and example of a request in ``qmp-shell``'s form."""
-    parts = [synopsis(request), inspect.getdoc(request) or "", *arguments(request)]
-    if request.example:
-        parts.append(f"Example: {request.example}")
-    return "\n\n".join(part for part in parts if part)
+    """A request at length, in the sections of a command's manual."""
+    from monitor.commands.help import STATUS, section
+
+    doc = inspect.getdoc(request) or ""
+    parts = [
+        ("NAME", f"{request.qmp_name()} - {doc.split(chr(10))[0]}"),
+        ("SYNOPSIS", synopsis(request)),
+        ("DESCRIPTION", doc.partition("\n")[2].strip()),
+        ("OPTIONS", "\n\n".join(arguments(request))),
+        ("EXAMPLES", request.example),
+        ("EXIT STATUS", STATUS),
+    ]
+    return "\n\n".join(section(title, text) for title, text in parts if text)
 
 
 def synopsis(request: type[Request]) -> str:

@@ -49,7 +49,11 @@ _WORDS = {"completed": "completed", "cancelled": "was cancelled"}
     "end it. A failed job is an error (a script ends with status 4); so is a timeout, which\n"
     "leaves the job running, and a paused job.",
     example="wait d0 --timeout 60",
-    arguments_help={"timeout": "seconds, or with a unit: 500ms"},
+    arguments_help={"timeout": "the longest that is waited"},
+    status="0  all have ended well, were cancelled, or wait for a verb\n"
+    "1  the time is over, a job is paused, or there is no such job\n"
+    "3  the line does not parse; of a script nothing ran\n"
+    "4  a job failed",
 )
 async def wait(session: Session, jobs: list[str], timeout: float | None) -> Answer:
     outcomes = outcomes_of(session.engine)

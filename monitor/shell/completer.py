@@ -13,23 +13,52 @@ from typing import TYPE_CHECKING
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
-from monitor.engine.api import Engine
+from monitor.engine.api import Engine, Name
 from monitor.shell.files import File, Lister
 from monitor.shell.texts import printable
 
 if TYPE_CHECKING:
     from monitor.completion import Candidate, FileSlot
+    from monitor.parser import Language
+    from monitor.shell.session import Session
 
 MOST = 1000
 """Candidates that the menu holds; the best come first."""
 
 
 class CatalogueCompleter(Completer):
-    """Candidates for the text before the cursor, from what exists in ``engine`` now."""
+    """Candidates for the text before the cursor, from what exists in ``engine`` now, and in
+    ``session`` once there is one."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._files = Lister()
+        self.session: Session | None = None
+
+    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
+        """Names that exist now, as an engine tells them; variables and named commands too."""
+        session = self.session
+        if kind == "variable":
+            found = session.variables if session is not None else {}
+            return [Name(name, value) for name, value in found.items()]
+        if kind == "macro":
+            macros = session.macros.values() if session is not None else ()
+            return [Name(macro.name, macro.body) for macro in macros]
+        return self._engine.names(kind, verb)
+
+    def _language(self) -> Language | None:
+        """The language with the session's named commands; None where there are none."""
+        macros = self.session.macros if self.session is not None else {}
+        if not macros:
+            return None
+        from monitor.completion import whole_language
+        from monitor.parser import Language
+
+        known = whole_language()
+        return Language(
+            {**known.human, **{name: macro.command for name, macro in macros.items()}},
+            known.requests,
+        )
 
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
@@ -63,7 +92,7 @@ class CatalogueCompleter(Completer):
         # The menu that comes by itself says nothing before anything is typed; Tab does.
         if event.text_inserted and not text.strip():
             return []
-        return islice(suggest(text, self._engine), MOST)
+        return islice(suggest(text, self, self._language()), MOST)
 
 
 def _completion(candidate: Candidate) -> Completion:

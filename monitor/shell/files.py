@@ -91,3 +91,14 @@ class Lister:
             return await asyncio.wait_for(answer, self._patience)
         except TimeoutError:
             return []
+
+
+async def nearest_file(path: str) -> str | None:
+    """``did you mean`` the file of nearly that name in its folder; None for none, or when the
+    folder does not answer in time."""
+    from monitor.nearest import suggestion
+
+    folder, _, name = path.rpartition("/")
+    prefix = f"{folder}/" if folder or path.startswith("/") else ""
+    found = await Lister().matching(prefix + ("." if name.startswith(".") else ""))
+    return suggestion(path, [file.path for file in found])

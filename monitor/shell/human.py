@@ -21,6 +21,8 @@ class HumanLines(Dialogue):
     asks for the end of the process.
     """
 
+    plain = True
+
     def __init__(self, engine: Engine, quit: Callable[[], None]) -> None:
         super().__init__(engine)
         self._said: list[str] = []
@@ -41,7 +43,7 @@ class HumanLines(Dialogue):
     def show(self, text: str) -> None:
         self._said.append(text)
 
-    def explain(self, error: MonitorError, invocation: Invocation) -> None:
+    async def explain(self, error: MonitorError, invocation: Invocation) -> None:
         """Nothing: a program reads this, and QEMU says no more than its error."""
 
     def print_error(self, error: MonitorError) -> None:

@@ -54,6 +54,8 @@ class Session(ABC):
     interactive = False
     """Whether a person can be asked."""
 
+    plain = False
+    """Whether a program reads the answers that expects QEMU's own texts and no more."""
     columns: int | None = None
     """How wide the terminal is that shows the output; None where there is none."""
 
@@ -169,7 +171,7 @@ class Session(ABC):
                 assert invocation.output is not None
                 await deliver(self, invocation.output, lines)
         except MonitorError as error:
-            self.explain(error, invocation)
+            await self.explain(error, invocation)
             if not invocation.mark:
                 raise
             self.excused(invocation, error)
@@ -182,11 +184,16 @@ class Session(ABC):
         if invocation.mark == "!":
             raise MarkedToFail
 
-    def explain(self, error: MonitorError, invocation: Invocation) -> None:
+    async def explain(self, error: MonitorError, invocation: Invocation) -> None:
         """Adds what helps a person: the nearest name to one that does not exist, and its place."""
-        from monitor.hints import explain
+        from monitor.hints import explain, missing_file
 
         explain(error, invocation, self.engine)
+        path = missing_file(error)
+        if path is not None:
+            from monitor.shell.files import nearest_file
+
+            error.hint = await nearest_file(path)
 
     def give(self, invocation: Invocation, answer: Answer) -> None:
         """Prints what a command has answered."""

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from monitor.commands.macros import Macro
 from monitor.commands.registry import Answer
+from monitor.commands.settings import Settings
 from monitor.engine.schema.base import Request
 from monitor.parser import parse_line
 from tests.support.fake_engine import FakeEngine
@@ -40,6 +42,10 @@ class FakeSession:
     ) -> None:
         self.engine = engine
         self.interactive = interactive
+        self.plain = False
+        self.settings = Settings()
+        self.variables: dict[str, str] = {}
+        self.macros: dict[str, Macro] = {}
         self.lines: list[str] = []
         self.asked: list[str] = []
         self.files: list[str] = []

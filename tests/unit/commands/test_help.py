@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from monitor.commands.errors import UnknownHumanCommand
+from monitor.commands.help import NothingFound, manual
+from monitor.commands.registry import commands
 from monitor.commands.requesthelp import request_manual
 from monitor.engine.schema.base import request_types
 from tests.support.commands import typed
@@ -41,33 +43,65 @@ def test_info_alone_lists_its_topics(line: str) -> None:
     assert all(line.startswith("info ") for line in lines)
 
 
+SECTIONS = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES", "EXIT STATUS"]
+
+
 @pytest.mark.parametrize("line", ["help block_stream", "? block_stream", 'help "block_stream" x'])
-def test_one_command_begins_with_hmps_line(line: str) -> None:
+def test_one_command_in_sections(line: str) -> None:
     text, _ = typed(line)
-    assert text.startswith(f"{BLOCK_STREAM}\n\n")
-    assert "\nExample: block_stream d0 10M" in text
+    assert [title for title in text.split("\n") if title.isupper()] == SECTIONS
+    assert text.startswith(
+        "NAME\n    block_stream - copy data from a backing file into a block device\n\n"
+        "SYNOPSIS\n    block_stream device [speed [base]]\n\n"
+    )
+    assert "\nEXAMPLES\n    block_stream d0 10M\n" in text
+    assert (
+        "\n    speed          bytes a second at most (MiB without a unit); 0 for no limit" in text
+    )
+
+
+@pytest.mark.parametrize("name", sorted({c.name for c in commands().values()}))
+def test_every_command_has_every_section_that_a_person_looks_for(name: str) -> None:
+    titles = [title for title in manual(commands()[name]).split("\n") if title.isupper()]
+    assert set(titles) >= {"NAME", "SYNOPSIS", "OPTIONS", "EXAMPLES", "EXIT STATUS"}
 
 
 def test_an_alias_shows_the_command() -> None:
-    assert typed("help q")[0].startswith("quit|q  -- quit the emulator")
+    assert typed("help q")[0].startswith("NAME\n    quit, q - quit the emulator")
 
 
 def test_a_topic_of_info() -> None:
-    assert typed("help info version")[0].startswith("info version  -- show the version of QEMU")
+    assert typed("help info version")[0].startswith("NAME\n    info version - show the version")
+
+
+def test_other_topics() -> None:
+    assert typed("help variables")[0].startswith("variables: set, $NAME")
+
+
+def test_apropos_looks_through_names_options_and_texts() -> None:
+    names = [line.split("  ")[0] for line in typed("apropos SNAPSHOT overlay")[0].splitlines()]
+    assert "snapshot_blkdev" in names
+    assert "blockdev-snapshot-sync" in names
+
+
+def test_apropos_of_nothing_suggests() -> None:
+    with pytest.raises(NothingFound) as caught:
+        typed("apropos snapshto")
+    assert caught.value.hint == "did you mean 'snapshot'?"
 
 
 def test_a_request_shows_its_members() -> None:
     text, _ = typed("help blockdev-snapshot-sync")
-    assert text.startswith("blockdev-snapshot-sync [device=…]")
+    assert "\nSYNOPSIS\n    blockdev-snapshot-sync [device=…]" in text
     assert "  snapshot-file       the overlay's file" in text
     assert "[mode=existing|absolute-paths]" in text
 
 
 def test_a_request_that_is_options_of_a_driver_shows_each_drivers() -> None:
     text, _ = typed("help blockdev-add")
-    assert text.startswith("blockdev-add driver=… [key=value…]\n\n")
-    shared, raw = text.index("  node-name  "), text.index("\n\ndriver=raw\n")
-    assert shared < text.index("\n\ndriver=file\n") < raw
+    assert "\n    blockdev-add driver=… [key=value…]\n\n" in text
+    shared, raw = text.index("  node-name  "), text.index("\n\n    driver=raw\n")
+    assert shared < text.index("\n\n    driver=file\n") < raw
     assert text.count("  detect-zeroes") == 1
     assert "  cache.direct    optional; bypass the host's page cache (O_DIRECT); on|off" in text
     assert "  offset  optional; where the disk begins in the file, bytes" in text[raw:]
@@ -75,7 +109,7 @@ def test_a_request_that_is_options_of_a_driver_shows_each_drivers() -> None:
 
 def test_every_request_has_a_manual() -> None:
     for name, request in request_types().items():
-        assert request_manual(request).startswith(name)
+        assert request_manual(request).startswith(f"NAME\n    {name} - ")
         assert request.__doc__
 
 
