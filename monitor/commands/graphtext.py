@@ -83,3 +83,24 @@ class _Tree:
         size = size_text(details.image.virtual_size)
         mode = "ro" if details.ro else "rw"
         return f"{node.name} {details.drv} {size} {mode}  {details.file}".rstrip()
+
+
+def labels(
+    graph: BlockGraph, nodes: Sequence[BlockDeviceInfo], jobs: Sequence[JobInfo]
+) -> list[list[str]]:
+    """What a picture says of each node of ``graph``: lines of text, the name first."""
+    details = {node.node_name: node for node in nodes}
+    known = {job.id: job for job in jobs}
+    return [_lines_of(node, details.get(node.name), known.get(node.name)) for node in graph.nodes]
+
+
+def _lines_of(node: GraphNode, details: BlockDeviceInfo | None, job: JobInfo | None) -> list[str]:
+    if node.type == DRIVE:
+        return [node.name or "user of a node", "drive"]
+    if node.type == JOB:
+        return [node.name, f"{job.type}, {job.status}" if job is not None else "job"]
+    if details is None:
+        return [node.name]
+    size, mode = size_text(details.image.virtual_size), "ro" if details.ro else "rw"
+    lines = [node.name, f"{details.drv} {size} {mode}"]
+    return [*lines, details.file] if details.file else lines

@@ -113,18 +113,32 @@ def _job_line(job: JobInfo) -> str:
 
 @command(
     "info graph",
-    help="show drives, jobs and nodes as a tree",
+    "dot:--dot,svg:--svg",
+    help="show drives, jobs and nodes as a tree, or as a picture",
+    params="[--dot | --svg]",
     hmp=False,
     details="Drives, jobs and nodes that nothing uses stand at the left; below each node are its\n"
     "children with the role that they play. A node that is used twice is drawn once.",
-    example="info graph",
+    example="info graph\ninfo graph --svg > graph.svg\ninfo graph --dot",
+    arguments_help={
+        "dot": "a digraph for graphviz",
+        "svg": "a picture for a browser, drawn without graphviz",
+    },
 )
-async def info_graph(session: Session) -> Answer:
+async def info_graph(session: Session, dot: bool, svg: bool) -> Answer:
     from monitor.commands import graphtext
 
     graph = await session.engine.execute(QueryBlockGraph())
     nodes = await session.engine.execute(QueryNamedBlockNodes(flat=True))
     jobs = await session.engine.execute(QueryJobs())
+    if svg:
+        from monitor.commands import graphsvg
+
+        return Answer(graph, lambda: graphsvg.svg(graph, nodes, jobs))
+    if dot:
+        from monitor.commands import graphdot
+
+        return Answer(graph, lambda: graphdot.dot(graph, nodes, jobs))
     return Answer(graph, lambda: graphtext.tree(graph, nodes, jobs))
 
 

@@ -35,7 +35,7 @@ class CatalogueCompleter(Completer):
         self._files = Lister()
         self.session: Session | None = None
 
-    def names(self, kind: str, verb: str = "") -> Iterable[Name]:
+    def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
         """Names that exist now, as an engine tells them; variables and named commands too."""
         session = self.session
         if kind == "variable":
@@ -44,7 +44,7 @@ class CatalogueCompleter(Completer):
         if kind == "macro":
             macros = session.macros.values() if session is not None else ()
             return [Name(macro.name, macro.body) for macro in macros]
-        return self._engine.names(kind, verb)
+        return self._engine.names(kind, verb, of)
 
     def _language(self) -> Language | None:
         """The language with the session's named commands; None where there are none."""

@@ -80,7 +80,7 @@ def offered(text: str) -> list[str]:
         ("info block -n -", ["info block -n -v"]),
         ("info block -n ", [f"info block -n {n}" for n in ("d0", "n0", "#block1", "-v")]),
         ("info block d0 ", []),
-        ("wait --", ["wait --timeout", "wait --all"]),
+        ("wait --", ["wait --timeout", "wait --all", "wait --output="]),
         ("wait s0 ", ["wait s0 m0", "wait s0 all", "wait s0 --timeout", "wait s0 --all"]),
         ("wait --timeout ", []),
         ("create -f q", ["create -f qcow2"]),

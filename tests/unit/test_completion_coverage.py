@@ -14,7 +14,7 @@ from monitor.engine.schema.meanings import meaning
 from monitor.slots import Place, Slot, place_at
 
 LISTED = {"command", "flag", "key", "value"}
-NAMED = {"node", "drive", "device", "job", "bitmap", "file"}
+NAMED = {"node", "drive", "device", "job", "bitmap", "file", "variable", "macro"}
 
 
 def slots(text: str) -> tuple[Slot, ...]:
