@@ -61,7 +61,6 @@ _UNKNOWN = (
     (re.compile(r"Dirty bitmap '(?P<name>[^']+)' not found"), "bitmap"),
     (re.compile(r"Bitmap '(?P<name>[^']+)' could not be found"), "bitmap"),
     (re.compile(r"Block job '(?P<name>[^']+)' not found"), "job"),
-    (re.compile(r"Dirty bitmap '(?P<name>[^']+)' not found"), "bitmap"),
     (
         re.compile(
             r"(?:Can't find|Could not find|Failed to find)[\w -]*? snapshot '?(?P<name>[^']+)'?"

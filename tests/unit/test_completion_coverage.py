@@ -12,6 +12,7 @@ from monitor.completion import whole_language
 from monitor.engine.schema.base import Request, request_types
 from monitor.engine.schema.meanings import meaning
 from monitor.slots import Place, Slot, place_at
+from monitor.variables import Scope
 
 LISTED = {"command", "flag", "key", "value"}
 NAMED = {"node", "drive", "device", "job", "bitmap", "file", "variable", "macro"}
@@ -115,8 +116,7 @@ def test_examples_are_commands() -> None:
     """What help shows can be typed."""
     language = whole_language()
     for command in commands().values():
-        for line in command.example.splitlines():
-            assert language.parse_script(line, "example")
+        assert language.parse_script(command.example, "example", scope=Scope())
     for request in request_types().values():
         if request.example:
             assert language.parse_script(request.example, "example")

@@ -7,7 +7,8 @@ import inspect
 import pytest
 
 from monitor.commands.registry import Argument, command, commands, parse_pattern
-from monitor.parser import parse_line
+from monitor.parser import parse_script
+from monitor.variables import Scope
 
 
 def test_a_pattern_of_flags_and_optional_arguments() -> None:
@@ -52,6 +53,5 @@ def test_every_declaration_is_whole(name: str, declared: object) -> None:
     assert set(command.arguments_help) <= set(taken)
     assert command.help
     assert command.example
-    parsed = [parse_line(line) for line in command.example.splitlines()]
-    assert all(parsed)
-    assert command in [invocation.command for invocation in parsed if invocation is not None]
+    parsed = parse_script(command.example, "example", scope=Scope())
+    assert command in [invocation.command for invocation in parsed]
