@@ -19,6 +19,7 @@ from monitor.syntax import Kind, Mistake, Span, Statement, Token, one_of
 
 EXPECTED = {
     "B": "a drive or a node",
+    "X": "an export",
     "N": "a node",
     "D": "a drive",
     "J": "a job",
@@ -395,7 +396,7 @@ def _read_choice(binder: _Binder, argument: Argument, token: Token) -> str:
 
 
 _READERS: dict[str, Callable[[_Binder, Argument, Token], Any]] = {
-    **dict.fromkeys("BNDJ", _read_name),
+    **dict.fromkeys("BNDJX", _read_name),
     **dict.fromkeys("FsO", _read_text),
     **dict.fromkeys("oz", _read_size),
     "i": _read_integer,

@@ -29,7 +29,7 @@ The first failure decides. A line that begins with '-' may fail, one with '!' mu
 
 
 class _DiskAction(argparse.Action):
-    """Keeps ``--drive`` and ``--blockdev`` in the order in which they were given."""
+    """Keeps ``--drive``, ``--blockdev`` and their like in the order in which they were given."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         namespace.disks.append((option_string, values))
@@ -62,6 +62,10 @@ def argument_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="parse everything, list all mistakes, run nothing",
     )
+    add("--nbd-server", metavar="OPTS", action=_DiskAction, dest="nbd_server",
+        help="listen for NBD clients before anything runs, as qemu-storage-daemon")  # fmt: skip
+    add("--export", metavar="OPTS", action=_DiskAction, dest="export",
+        help="offer a node, as qemu-storage-daemon's --export (repeatable)")  # fmt: skip
     add("--keep-going", action="store_true", help="do not stop at the first command that fails")
     add("--json", action="store_true", help="print one JSON object a command")
     add("--qmp", metavar="stdio", choices=["stdio"], help="serve QMP on standard input and output")

@@ -23,15 +23,15 @@ class Catalogue(Protocol):
     """Names that exist now; an ``Engine`` is one."""
 
     def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
-        """Of a kind ("node", "drive", "device", "job", "bitmap"); jobs and bitmaps that accept
-        ``verb``, bitmaps of the node ``of``."""
+        """Of a kind ("node", "drive", "device", "job", "bitmap", "export"); jobs and bitmaps
+        that accept ``verb``, bitmaps of the node ``of``."""
 
 
 class Candidate(NamedTuple):
     """``text`` replaces what stands from ``start_position`` (<= 0) to the cursor.
 
     ``meta`` is a few words about it; ``kind`` is "command", "flag", "key", "value", "node",
-    "drive", "device", "job" or "bitmap".
+    "drive", "device", "job", "bitmap" or "export".
     """
 
     text: str
@@ -118,7 +118,9 @@ def _variables(text: str, catalogue: Catalogue) -> list[Candidate | FileSlot] | 
     ]
 
 
-_FROM_CATALOGUE = frozenset(("node", "drive", "device", "job", "bitmap", "variable", "macro"))
+_FROM_CATALOGUE = frozenset(
+    ("node", "drive", "device", "job", "bitmap", "export", "variable", "macro")
+)
 
 
 def _words(slot: Slot, catalogue: Catalogue) -> Sequence[Word | Name]:

@@ -272,6 +272,7 @@ def expected(member: Field) -> str:
             "device": "a drive or a node",
             "job": "a job",
             "bitmap": "a bitmap",
+            "export": "an export",
             "file": "a file name",
             "new": "a new name",
         }[member.names.kind]

@@ -23,7 +23,7 @@ class Names(Protocol):
     """Where the names are that exist; an ``Engine`` is one."""
 
     def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
-        """Of a kind: "node", "drive", "device", "job", "bitmap" (of the node ``of``)."""
+        """Of a kind: "node", "drive", "device", "job", "export", "bitmap" (of the node ``of``)."""
 
 
 def missing_file(error: MonitorError) -> str | None:
@@ -68,6 +68,7 @@ _UNKNOWN = (
         "snapshot",
     ),
     (re.compile(r"Could not open '(?P<name>[^']+)': No such file or directory"), "file"),
+    (re.compile(r"Export '(?P<name>[^']+)' is not found"), "export"),
     (re.compile(r"Unknown (?:driver|file format) '(?P<name>[^']+)'"), "format"),
     (re.compile(r"unknown command: '(?P<name>[^']+)'"), "command"),
     (re.compile(r'command "?(?P<name>[^" ]+)"? not found'), "qemu-io"),
@@ -108,7 +109,7 @@ def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
     """The names of a kind, or what else could have stood there."""
     mistake = _mistake(error)
     match kind:
-        case "node" | "device" | "job" | "bitmap" | "snapshot":
+        case "node" | "device" | "job" | "bitmap" | "export" | "snapshot":
             return texts_of(engine.names(kind))
         case "bitmap":
             return texts_of(engine.names(kind, of=getattr(error, "node", "")))

@@ -33,7 +33,7 @@ class Word:
 @dataclass(frozen=True, slots=True)
 class Slot:
     """``kind`` is "node", "drive", "device", "job" or "bitmap" (that accepts ``verb``; of the node
-    ``of``), "variable", "macro", "file" or "free"; with the ``words`` that may stand there it is
+    ``of``), "variable", "macro", "export", "file" or "free"; with the ``words`` that may stand there it is
     "command", "flag", "key" or "value"."""
 
     kind: str
@@ -209,7 +209,7 @@ def help_of(command: Command, argument: Argument) -> str:
     return told if told is not None else argument.name.replace("_", " ")
 
 
-_NAMED = {"B": "device", "N": "node", "D": "drive", "J": "job", "F": "file"}
+_NAMED = {"B": "device", "N": "node", "D": "drive", "J": "job", "F": "file", "X": "export"}
 
 
 def _value_of(

@@ -12,6 +12,7 @@ The pattern is a comma separated list of arguments in order, in the letters of Q
     B    a drive or node             N   a node              D   a drive
     J    a job (``J/complete``: one that accepts the verb now)
     F    a file name                 s   a word or a quoted string
+    X    an export
     S    the rest of the line as it stands
     i    an integer                  o   a size; without a unit it counts MiB
     z    a size; without a unit it counts bytes

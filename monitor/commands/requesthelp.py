@@ -28,7 +28,8 @@ def request_manual(request: type[Request]) -> str:
 def synopsis(request: type[Request]) -> str:
     """The line that asks for it, what may be left out in brackets."""
     if request.flattened:
-        return f"{request.qmp_name()} driver=… [key=value…]"
+        tag, _ = _tagged(_flattened(request))
+        return f"{request.qmp_name()} {tag}=… [key=value…]"
     return " ".join([request.qmp_name(), *map(_synopsis, fields_of(request))])
 
 
@@ -37,25 +38,36 @@ def arguments(request: type[Request]) -> list[str]:
     and then each driver's."""
     members = fields_of(request)
     if request.flattened:
-        return list(_variants(next(m for m in members if m.attribute == request.flattened)))
+        return list(_variants(_flattened(request)))
     return [table(members)] if members else []
 
 
+def _flattened(request: type[Request]) -> Field:
+    return next(m for m in fields_of(request) if m.attribute == request.flattened)
+
+
+def _tagged(member: Field) -> tuple[str, dict[str, Any]]:
+    """The member that tells the structs of a union apart (``driver``), and the structs by it."""
+    structs = get_args(member.type) or (member.type,)
+    tags = {str(struct.__struct_config__.tag): struct for struct in structs}
+    return str(structs[0].__struct_config__.tag_field), tags
+
+
 def _variants(member: Field) -> Iterable[str]:
-    """The members that every driver has, then those of each driver."""
-    structs = {str(struct.__struct_config__.tag): struct for struct in get_args(member.type)}
+    """The members that all structs of a union have, then those of each."""
+    tag_field, structs = _tagged(member)
     shared = fields_of(_base(structs.values()))
     yield table(shared)
     known = {field.name for field in shared}
     for tag in sorted(structs):
         own = [field for field in fields_of(structs[tag]) if field.name not in known]
-        yield f"driver={tag}\n{table(own)}".rstrip()
+        yield f"{tag_field}={tag}\n{table(own)}".rstrip()
 
 
 def _base(structs: Iterable[Any]) -> Any:
     """The struct that all of a union are made from."""
     first, *others = structs
-    return next(base for base in first.__mro__ if all(issubclass(o, base) for o in others))
+    return next(base for base in first.__mro__[1:] if all(issubclass(o, base) for o in others))
 
 
 def table(members: Iterable[Field]) -> str:

@@ -7,8 +7,8 @@ requests and see results, events and a catalogue of names. All of it is called o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, overload
 
 import msgspec
 
@@ -83,6 +83,78 @@ class JobSnapshot(msgspec.Struct, frozen=True):
         if not self.rate:
             return None
         return max(0, self.total - self.current) / self.rate
+
+
+class Lane(Protocol):
+    """One thread's way into the graph: requests are made inside ``with lane``, and nothing but
+    the disk is waited for in there."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *reason: Any) -> None: ...
+
+
+class Exported(Protocol):
+    """A node that is offered to other programs, as its server sees it, from any thread.
+
+    The operations are those of a driver (``drivers.base``), made in a lane of the calling thread;
+    offsets and lengths are bytes. They raise OSError. ``options`` are the export's, as requested.
+    """
+
+    options: Any
+    writable: bool
+    writethrough: bool
+    bitmaps: Sequence[str]
+    """Names of the dirty bitmaps that clients may read."""
+
+    def enter(self, hang_up: Callable[[], None]) -> bool:
+        """A client begins to use it; False when it is too late for that. ``hang_up`` is called,
+        and must return at once, when the export is taken back by force."""
+
+    def leave(self, hang_up: Callable[[], None]) -> None: ...
+
+    def lane(self) -> Lane: ...
+
+    def drop_lane(self, lane: Any) -> None: ...
+
+    def length(self) -> int: ...
+
+    def read(self, buffer: memoryview, offset: int) -> None: ...
+
+    def write(self, buffer: memoryview, offset: int) -> None: ...
+
+    def write_zeroes(self, offset: int, length: int, may_unmap: bool, no_fallback: bool) -> None:
+        """With ``no_fallback`` OSError(ENOTSUP) rather than a buffer of zeroes written."""
+
+    def discard(self, offset: int, length: int) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def allocation(self, offset: int, length: int) -> Iterator[tuple[int, bool, bool]]:
+        """Runs (length, is a hole, reads as zeroes) of what the node shows, however deep."""
+
+    def depth(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Runs (length, depth): 1 where the topmost layer holds the bytes, 2 the one below it, …;
+        0 where no layer does."""
+
+    def dirty(self, bitmap: str, offset: int, length: int) -> Iterator[tuple[int, bool]]:
+        """Runs (length, dirty) of a bitmap."""
+
+
+class ExportServer(Protocol):
+    """What serves the exports of one type. Called on the control loop."""
+
+    def check(self, options: Any) -> None:
+        """Raises RequestError where such an export cannot be offered now."""
+
+    def offer(self, export: Exported) -> None:
+        """From now on clients find it."""
+
+    def withdraw(self, export: Exported) -> None:
+        """From now on they do not. Those that use it are hung up on by the engine."""
+
+    async def stop(self) -> None:
+        """The end: nobody is let in any more."""
 
 
 class Engine(ABC):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from monitor.engine.api import Engine, Event, JobSnapshot, Name, NameList
+from monitor.engine.api import Engine, Event, ExportServer, JobSnapshot, Name, NameList
 from monitor.engine.clock import Clock, HostClock
 from monitor.engine.errors import JobNotActive, host_failure
 from monitor.engine.graph.graph import Graph
@@ -14,6 +14,7 @@ from monitor.engine.jobs.manager import Jobs
 from monitor.engine.schema.base import Request
 
 if TYPE_CHECKING:
+    from monitor.engine.exports import Exports
     from monitor.engine.graph.node import Node
 
 
@@ -24,6 +25,8 @@ class EmbeddedEngine(Engine):
         self.clock: Clock = clock or HostClock()
         self.graph = Graph(self.emit)
         self._jobs = Jobs(self.graph, self.clock)
+        self._exports: Exports | None = None
+        self._export_servers: dict[str, Callable[[], ExportServer]] = {}
         self._subscribers: list[Callable[[Event], None]] = []
 
     async def execute(self, request: Request) -> Any:
@@ -57,6 +60,9 @@ class EmbeddedEngine(Engine):
             return NameList(
                 [*drives, *nodes], lambda name: (drives.get(name) or nodes[name]).meta()
             )
+        if kind == "export":
+            exports = self._exports.by_id if self._exports is not None else {}
+            return [Name(each.id, f"{each.type} {each.node.name}") for each in exports.values()]
         if kind == "job":
             return [
                 Name(job.id, f"{job.type} {job.fraction:.0%} {job.status}")
@@ -87,6 +93,19 @@ class EmbeddedEngine(Engine):
     def job_table(self) -> Jobs:
         """The jobs themselves, for handlers."""
         return self._jobs
+
+    @property
+    def exports(self) -> Exports:
+        """The exports, for handlers; made when first asked for, since most sessions have none."""
+        if self._exports is None:
+            from monitor.engine.exports import Exports
+
+            self._exports = Exports(self.graph, self._export_servers)
+        return self._exports
+
+    def serve_exports(self, kind: str, make: Callable[[], ExportServer]) -> None:
+        """Exports of type ``kind`` will be served by what ``make`` gives, once there is one."""
+        self._export_servers[kind] = make
 
     async def job_ended(self, job_id: str) -> JobSnapshot:
         return await self._jobs.ended(job_id)
@@ -119,5 +138,8 @@ class EmbeddedEngine(Engine):
     # -- the end -----------------------------------------------------------------------------
 
     async def shut_down(self) -> None:
+        if self._exports is not None:
+            async with self.graph.turn:
+                await self._exports.close()
         await self._jobs.cancel_all()
         await self.graph.close_all()

@@ -1,9 +1,11 @@
-"""The disks of a command line: ``--drive`` and ``--blockdev``, spelled as QEMU spells them."""
+"""What a command line opens before anything runs, spelled as QEMU and qemu-storage-daemon spell it:
+``--drive``, ``--blockdev``, ``--nbd-server``, ``--export``."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from monitor.engine.api import Engine
 from monitor.engine.errors import MonitorError, RequestError
@@ -48,15 +50,29 @@ def _request(option: str, value: str) -> Request:
         from monitor.engine.schema.extra import DriveAdd
 
         return DriveAdd(options=value)
-    from monitor.engine.schema.decode import decode
+    if option == "nbd-server":
+        from monitor.engine.schema.export import NbdServerOptions, nbd_server_start
+
+        return nbd_server_start(_options(NbdServerOptions, value, None))
+    if option == "export":
+        from monitor.engine.schema.export import BlockExportAdd
+
+        export: Request = _options(BlockExportAdd, value, "type")
+        return export
     from monitor.engine.schema.graph import BlockdevAdd
+
+    node: Request = _options(BlockdevAdd, value, "driver")
+    return node
+
+
+def _options(kind: Any, value: str, implied_key: str | None) -> Any:
+    """``key=value,…`` or JSON as a struct."""
+    from monitor.engine.schema.decode import decode
     from monitor.engine.schema.keyval import parse_keyval
 
     if value.startswith("{"):
-        request: Request = decode(BlockdevAdd, _json(value))
-        return request
-    typed: Request = decode(BlockdevAdd, parse_keyval(value, "driver"), keyval=True)
-    return typed
+        return decode(kind, _json(value))
+    return decode(kind, parse_keyval(value, implied_key), keyval=True)
 
 
 def _json(text: str) -> object:

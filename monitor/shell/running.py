@@ -25,7 +25,7 @@ from monitor.shell.texts import read_script
 from monitor.variables import Scope
 
 if TYPE_CHECKING:
-    from monitor.engine.api import Engine
+    from monitor.engine.api import Engine, ExportServer
     from monitor.parser import Invocation
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -176,6 +176,7 @@ async def _with_engine(
 
     asyncio.get_running_loop().set_exception_handler(_unawaited)
     engine = EmbeddedEngine()
+    engine.serve_exports("nbd", _nbd_server)
     try:
         await add_disks(engine, options.disks)
         return await front_end(engine)
@@ -184,6 +185,12 @@ async def _with_engine(
         return Status.FAILED
     finally:
         await engine.shut_down()
+
+
+def _nbd_server() -> ExportServer:
+    from monitor.servers.nbd.server import NbdServer
+
+    return NbdServer()
 
 
 def _unawaited(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

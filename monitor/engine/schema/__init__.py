@@ -6,6 +6,7 @@ TOPICS = (
     "bitmap",
     "blockdev",
     "create",
+    "export",
     "graph",
     "introspect",
     "job",

@@ -45,7 +45,9 @@ class Names(msgspec.Struct, frozen=True):
     kind: str
     verb: str = ""  # for jobs and bitmaps: the verb that those offered must accept
 
-    KINDS: ClassVar[tuple[str, ...]] = ("node", "drive", "device", "job", "bitmap", "file", "new")
+    KINDS: ClassVar[tuple[str, ...]] = (
+        "node", "drive", "device", "job", "bitmap", "export", "file", "new",
+    )  # fmt: skip
 
 
 class Alternate(msgspec.Struct, frozen=True):

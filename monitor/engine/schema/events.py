@@ -25,6 +25,12 @@ class EventData(Result, kw_only=True, tag_field="event"):
         return str(cls.__struct_config__.tag)
 
 
+class BlockExportDeleted(EventData, kw_only=True, tag="BLOCK_EXPORT_DELETED"):
+    """An export has gone; its id may be used again."""
+
+    id: str
+
+
 class BlockImageCorrupted(EventData, kw_only=True, tag="BLOCK_IMAGE_CORRUPTED"):
     """A driver has found its image corrupt. ``fatal``: nothing more is written to it. ``device``
     is "" without a drive; ``offset`` and ``size`` are bytes of the image's file."""

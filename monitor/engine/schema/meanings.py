@@ -52,6 +52,8 @@ MEANINGS: dict[str, dict[str, str]] = {
     "mode": {
         "existing": "use an image that is there",
         "absolute-paths": "create the image",
+        "safe": "refused while clients use it",
+        "hard": "clients are hung up on",
     },
     "preallocation": {
         "off": "nothing",
@@ -74,6 +76,13 @@ MEANINGS: dict[str, dict[str, str]] = {
         "length": "the disk's size",
         "map": "what is allocated",
         "alloc": "how much of a range is allocated",
+    },
+    "type": {
+        "inet": "a host and a port",
+        "unix": "a socket of the file system",
+        "vsock": "a virtual machine's socket",
+        "fd": "a descriptor that is open already",
+        "nbd": "by the NBD server",
     },
     "completion-mode": {
         "individual": "each job ends by itself",

@@ -1,0 +1,116 @@
+"""Exports added and taken back; the NBD server begun and ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+
+from msgspec import UNSET
+
+from monitor.engine.api import ExportServer
+from monitor.engine.embedded import EmbeddedEngine
+from monitor.engine.errors import RequestError
+from monitor.engine.handlers import handles
+from monitor.engine.schema.export import (
+    BlockDirtyBitmapOrStr,
+    BlockExportAdd,
+    BlockExportDel,
+    BlockExportInfo,
+    BlockExportOptionsNbd,
+    NbdServerAdd,
+    NbdServerRemove,
+    NbdServerStart,
+    NbdServerStop,
+    QueryBlockExports,
+)
+
+if TYPE_CHECKING:
+    from monitor.engine.graph.node import Node
+
+NBD = "nbd"
+
+
+class ListeningServer(ExportServer, Protocol):
+    """The NBD server, which is begun and ended by requests."""
+
+    @property
+    def running(self) -> bool: ...
+
+    async def start(self, request: NbdServerStart) -> None:
+        """Listens. Raises RequestError."""
+
+
+class ServerNotRunning(RequestError):
+    template = "NBD server not running"
+
+
+def _nbd(engine: EmbeddedEngine) -> ListeningServer:
+    return cast("ListeningServer", engine.exports.server(NBD))
+
+
+@handles(NbdServerStart)
+async def nbd_server_start(engine: EmbeddedEngine, request: NbdServerStart) -> None:
+    async with engine.graph.turn:
+        await _nbd(engine).start(request)
+
+
+@handles(NbdServerStop)
+async def nbd_server_stop(engine: EmbeddedEngine, request: NbdServerStop) -> None:
+    async with engine.graph.turn:
+        server = _nbd(engine)
+        if not server.running:
+            raise ServerNotRunning()
+        await server.stop()
+        await engine.exports.remove_all(NBD)
+
+
+@handles(BlockExportAdd)
+async def block_export_add(engine: EmbeddedEngine, request: BlockExportAdd) -> None:
+    async with engine.graph.turn:
+        node = engine.graph.find_either(None, request.options.node_name)
+        await engine.exports.add(request.options, node)
+
+
+@handles(NbdServerAdd)
+async def nbd_server_add(engine: EmbeddedEngine, request: NbdServerAdd) -> None:
+    """As block-export-add with the export's name for an id; a read-only image is no mistake."""
+    async with engine.graph.turn:
+        node: Node = engine.graph.find(request.device)
+        if not _nbd(engine).running:
+            raise ServerNotRunning()
+        name = request.device if request.name is UNSET else str(request.name)
+        bitmaps: list[BlockDirtyBitmapOrStr] = []
+        if request.bitmap is not UNSET:
+            bitmaps = [str(request.bitmap)]
+        options = BlockExportOptionsNbd(
+            id=name,
+            node_name=node.name,
+            writable=request.writable is True and not node.read_only,
+            name=name,
+            description=request.description,
+            bitmaps=bitmaps or UNSET,
+        )
+        export = await engine.exports.add(options, node)
+        export.drive = engine.graph.drives.get(request.device)
+
+
+@handles(NbdServerRemove)
+async def nbd_server_remove(engine: EmbeddedEngine, request: NbdServerRemove) -> None:
+    exports = engine.exports
+    async with engine.graph.turn:
+        export = exports.find(request.name)
+        await exports.remove(export, "safe" if request.mode is UNSET else request.mode)
+
+
+@handles(BlockExportDel)
+async def block_export_del(engine: EmbeddedEngine, request: BlockExportDel) -> None:
+    exports = engine.exports
+    async with engine.graph.turn:
+        export = exports.find(request.id)
+        await exports.remove(export, "safe" if request.mode is UNSET else request.mode)
+
+
+@handles(QueryBlockExports)
+async def query_block_exports(
+    engine: EmbeddedEngine, request: QueryBlockExports
+) -> list[BlockExportInfo]:
+    return [export.info() for export in reversed(engine.exports.by_id.values())]

@@ -1,0 +1,168 @@
+"""Exports in the hands of other people's NBD clients."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import tools
+
+PATIENCE = 60.0
+
+
+class Server:
+    """A monitor that exports ``disk`` (qcow2 on a base) and ``plain`` (raw) on ``socket``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "nbd.sock"
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "monitor", "--qmp", "stdio"),
+                *("--blockdev", "qcow2,node-name=disk,file.driver=file,file.filename=disk.qcow2"),
+                *("--blockdev", "raw,node-name=plain,file.driver=file,file.filename=plain.img"),
+                *("--nbd-server", f"addr.type=unix,addr.path={self.socket}"),
+                *("--export", "nbd,id=disk,node-name=disk,writable=on,allocation-depth=on"),
+                *("--export", "nbd,id=plain,node-name=plain,writable=on,description=bytes"),
+            ],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._watchdog = threading.Timer(PATIENCE, self._process.kill)
+        self._watchdog.start()
+        self._read()
+        self.do("qmp_capabilities")
+
+    def uri(self, name: str) -> str:
+        return f"nbd+unix:///{name}?socket={self.socket}"
+
+    def do(self, command: str, **arguments: Any) -> Any:
+        assert self._process.stdin
+        request = {"execute": command, "arguments": arguments}
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        while "event" in (message := self._read()):
+            continue
+        return message.get("return", message)
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout
+        message: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return message
+
+    def close(self) -> None:
+        self.do("quit")
+        self._process.communicate(timeout=20)
+        self._watchdog.cancel()
+        assert self._process.returncode == 0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    tools.need("qemu-img", "qemu-io", "nbdinfo", "nbdcopy", "fio")
+    for command in (
+        "qemu-img create -q -f qcow2 base.qcow2 16M",
+        "qemu-io -f qcow2 -c 'write -q -P 1 0 4M' base.qcow2",
+        "qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 disk.qcow2",
+        "qemu-io -f qcow2 -c 'write -q -P 2 2M 4M' -c 'write -q -z 8M 1M' disk.qcow2",
+        "qemu-img create -q -f raw plain.img 16M",
+        "qemu-io -f raw -c 'write -q -P 3 1M 1M' plain.img",
+    ):
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=30)
+    server = Server(tmp_path)
+    yield server
+    server.close()
+    for image in ("disk.qcow2", "base.qcow2"):
+        tools.run("qemu-img", "check", tmp_path / image)
+
+
+def test_it_introduces_itself(server: Server) -> None:
+    listed = json.loads(tools.run("nbdinfo", "--json", "--list", server.uri("")))
+    exports = {export["export-name"]: export for export in listed["exports"]}
+    assert set(exports) == {"disk", "plain"}
+    assert exports["plain"]["description"] == "bytes"
+    assert exports["disk"]["export-size"] == 16 << 20
+    assert exports["disk"]["contexts"] == ["base:allocation", "qemu:allocation-depth"]
+    for flag in ("can_cache", "can_df", "can_fast_zero", "can_flush", "can_fua", "can_trim"):
+        assert exports["disk"][flag] is True, flag
+
+
+def test_allocation_is_told_through_the_chain(server: Server) -> None:
+    def runs(*options: str) -> list[tuple[int, int, int]]:
+        found = json.loads(tools.run("nbdinfo", "--json", *options, server.uri("disk")))
+        return [(run["offset"] >> 20, run["length"] >> 20, run["type"]) for run in found]
+
+    assert runs("--map") == [(0, 6, 0), (6, 10, 3)]
+    depth = runs("--map=qemu:allocation-depth")
+    assert depth == [(0, 2, 2), (2, 4, 1), (6, 2, 0), (8, 1, 1), (9, 7, 0)]
+
+
+@pytest.mark.parametrize(("name", "image"), [("disk", "disk.qcow2"), ("plain", "plain.img")])
+def test_qemu_reads_what_the_image_holds(
+    server: Server, tmp_path: Path, name: str, image: str
+) -> None:
+    """Once the server is done with it: images are locked while it is not."""
+    tools.run("qemu-img", "convert", "-O", "raw", server.uri(name), tmp_path / "copy.raw")
+    tools.run("nbdcopy", server.uri(name), tmp_path / "copy2.raw")
+    server.do("nbd-server-stop")
+    server.do("blockdev-del", **{"node-name": name})
+    for copy in ("copy.raw", "copy2.raw"):
+        tools.run("qemu-img", "compare", "-F", "raw", tmp_path / image, tmp_path / copy)
+
+
+def test_qemu_io_writes_zeroes_and_discards(server: Server) -> None:
+    said = tools.run(
+        *("qemu-io", "-f", "raw", server.uri("disk")),
+        *("-c", "write -P 7 5M 1M", "-c", "write -f -P 8 511 2000", "-c", "write -z 5M 64k"),
+        *("-c", "discard 6M 1M", "-c", "flush", "-c", "read -P 8 511 2000"),
+        *("-c", "read -P 0 5M 64k", "-c", "read -P 7 5184k 900k", "-c", "read -P 1 4k 1M"),
+    )
+    assert "failed" not in said
+
+
+@pytest.mark.parametrize("depth", [8, 32])
+@pytest.mark.parametrize("name", ["disk", "plain"])
+def test_fio_finds_what_it_wrote(server: Server, tmp_path: Path, name: str, depth: int) -> None:
+    said = tools.run(
+        *("fio", "--name=x", "--ioengine=nbd", f"--uri={server.uri(name)}", "--rw=randrw"),
+        *("--bsrange=512-128k", "--size=12m", f"--iodepth={depth}", "--verify=crc32c"),
+        *("--verify_state_save=0", f"--aux-path={tmp_path}", "--verify_fatal=1"),
+    )
+    assert "err= 0" in said
+
+
+def test_many_connections_see_one_disk(server: Server, tmp_path: Path) -> None:
+    """A flush on one covers the writes of all (multi-conn): nbdcopy uses four of them."""
+    pattern = tmp_path / "pattern.raw"
+    pattern.write_bytes(bytes(range(256)) * (16 << 12))
+    tools.run("nbdcopy", "--flush", "--connections=4", pattern, server.uri("disk"))
+    tools.run("nbdcopy", server.uri("disk"), tmp_path / "back.raw")
+    assert (tmp_path / "back.raw").read_bytes() == pattern.read_bytes()
+
+
+def test_a_client_that_is_there_keeps_its_export_from_going(server: Server) -> None:
+    client = subprocess.Popen(
+        ["qemu-io", "-f", "raw", server.uri("plain")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert client.stdin
+    assert client.stdout
+    print("read 0 512", file=client.stdin, flush=True)
+    while "ops" not in client.stdout.readline():
+        continue
+    refused = server.do("block-export-del", id="plain")
+    assert refused["error"]["desc"] == "export 'plain' still in use"
+    assert server.do("block-export-del", id="plain", mode="hard") == {}
+    print("read 0 512\nquit", file=client.stdin, flush=True)
+    assert "error" in client.communicate(timeout=20)[0]
+    tools.fails("nbdinfo", server.uri("plain"))
+    tools.run("nbdinfo", server.uri("disk"))
