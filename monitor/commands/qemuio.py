@@ -13,7 +13,8 @@ from monitor.engine.errors import DeviceNotFound
     "\n\t\t\t-d: [device] is a device ID rather than a drive ID or node name",
     params='[-d] [device] "[command]"',
     details="Commands: read, write, readv, writev, aio_read, aio_write, discard, flush, length,\n"
-    "map, alloc, help. Offsets and lengths are bytes, or have a unit (64k).\n"
+    "map, alloc, break, remove_break, resume, wait_break, help. Offsets and lengths are bytes, or\n"
+    "have a unit (64k).\n"
     "  -P BYTE   write this byte (default 0xcd), or compare what is read with it\n"
     "  -s -l     of a read, the part that is compared\n"
     "  -z -u     write zeroes; with -u they may be unmapped\n"

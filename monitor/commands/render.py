@@ -45,6 +45,7 @@ _NOTES: dict[str, Any] = {
         f"Node '{data['node-name']}' was dropped: nothing uses it"
     ),
     "X_BLKMON_NOTE": lambda data: str(data["text"]),
+    "X_BLKMON_SUSPENDED": lambda data: f"blkdebug: Suspended request '{data['tag']}'",
     "X_BLKMON_CLOSE_FAILED": lambda data: f"closing failed: {data['error']}",
 }
 

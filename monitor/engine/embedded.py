@@ -141,5 +141,6 @@ class EmbeddedEngine(Engine):
         if self._exports is not None:
             async with self.graph.turn:
                 await self._exports.close()
+        self.graph.let_go()
         await self._jobs.cancel_all()
         await self.graph.close_all()

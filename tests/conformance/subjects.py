@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from monitor.engine.drivers.base import Driver, OpenContext, OpenFlags
+from monitor.engine.drivers.blkdebug import BlkdebugDriver
 from monitor.engine.drivers.file.create import create_file
 from monitor.engine.drivers.file.driver import FileDriver
 from monitor.engine.drivers.file.host import DirectIoUnsupported
@@ -18,7 +19,9 @@ from monitor.engine.drivers.memory import MemoryDriver
 from monitor.engine.drivers.null import NullCoDriver
 from monitor.engine.drivers.qcow2 import CreateOptions, Qcow2Driver, create_image
 from monitor.engine.drivers.raw import RawDriver
+from monitor.engine.schema.blkdebug import BlkdebugSetStateOptions
 from monitor.engine.schema.blockdev import (
+    BlockdevOptionsBlkdebug,
     BlockdevOptionsFile,
     BlockdevOptionsNullCo,
     BlockdevOptionsQcow2,
@@ -152,6 +155,25 @@ def raw(
     return build
 
 
+def blkdebug(below: BottomBuilder, **sizes: Any) -> Callable[[Path, bytes], Opener]:
+    """``blkdebug`` without an error, over ``below``; every request passes through its rules."""
+
+    def build(directory: Path, contents: bytes) -> Opener:
+        open_below = below(directory, contents)
+        change = BlkdebugSetStateOptions(event="pwritev", state=1, new_state=2)
+        options = BlockdevOptionsBlkdebug(image="child", set_state=[change], **sizes)
+
+        def opener() -> Layers:
+            layers = open_below()
+            flags = OpenFlags(unmap=True)
+            layers.append(opened_driver(BlkdebugDriver(), options, flags, image=layers[-1]))
+            return layers
+
+        return opener
+
+    return build
+
+
 def qcow2(
     below: BottomBuilder, *, cluster: int = 65536, version: int = 3, backed: bool = False
 ) -> Callable[[Path, bytes], Opener]:
@@ -226,6 +248,22 @@ SUBJECTS: list[Subject] = [
     Subject("qcow2 on file", qcow2(file(unmap=True)), unit=512),
     Subject("qcow2 on file, O_DIRECT", qcow2(file(direct=True), cluster=4096), unit=512),
     Subject("qcow2 on a part", qcow2(raw(memory, offset=1000)), unit=512),
+    Subject("blkdebug on memory", blkdebug(memory), endless=True),
+    Subject(
+        "blkdebug on memory, aligned and cut small",
+        blkdebug(
+            memory,
+            align=512,
+            max_transfer=4096,
+            opt_write_zero=1024,
+            max_write_zero=8192,
+            opt_discard=2048,
+            max_discard=4096,
+        ),
+        endless=True,
+    ),
+    Subject("qcow2 on blkdebug", qcow2(blkdebug(memory, align=512)), unit=512),
+    Subject("raw on blkdebug", raw(blkdebug(memory)), endless=True),
     Subject("overlay on memory", qcow2(memory, backed=True), unit=512),
     Subject("overlay on memory, 512 B", qcow2(memory, cluster=512, backed=True), unit=512),
     Subject(

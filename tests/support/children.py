@@ -9,7 +9,7 @@ import errno
 import os
 import random
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ _ZEROES = bytes(1 << 20)
 class MemoryChild:
     """``Child`` of the contract over a bytearray."""
 
+    event: Callable[[str], None] | None = None
     alignment = 1
     filename = ""
 

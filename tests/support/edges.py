@@ -21,6 +21,7 @@ class DriverEdge:
         self.write_compressed = driver.write_compressed
         self.length = driver.length
         self.truncate = driver.truncate
+        self.event = driver.event_sink()
         self.node_name = node_name
 
     @property

@@ -5,9 +5,11 @@ What fails in qemu-io is an error here too: so a script stops at a pattern that 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from monitor.commands.errors import Verbatim
 from monitor.commands.io.report import dump, report, size_text
@@ -22,8 +24,10 @@ from monitor.commands.io.words import (
     split,
 )
 from monitor.commands.registry import Answer, Session
+from monitor.engine.api import Event
 from monitor.engine.errors import HostFailure
 from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.breakpoints import Breakpoint
 from monitor.engine.schema.extra import IoRequest, IoResult
 
 MAX_DUMP = 1 << 20
@@ -164,6 +168,66 @@ async def _flush(target: _Target, arguments: Arguments) -> Answer:
     return _answer(await target.request("flush"), [])
 
 
+async def _background(target: _Target, arguments: Arguments) -> Answer:
+    """A request that is asynchronous in qemu-io. Here it is waited for, unless it comes to stand at
+    a breakpoint: then the session goes on, and its report follows."""
+    act = _write if arguments.usage.name == "aio_write" else _read
+    running = asyncio.ensure_future(act(target, arguments))
+    stands = asyncio.Event()
+
+    def hear(event: Event) -> None:
+        if event.name == "X_BLKMON_SUSPENDED":
+            stands.set()
+
+    unsubscribe = target.session.engine.subscribe(hear)
+    standing = asyncio.ensure_future(stands.wait())
+    try:
+        await asyncio.wait({running, standing}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        running.cancel()
+        raise
+    finally:
+        unsubscribe()
+        standing.cancel()
+    if running.done():
+        return running.result()
+    outstanding = _OUTSTANDING.setdefault(target.session, set())
+    outstanding.add(running)
+    running.add_done_callback(outstanding.discard)
+    running.add_done_callback(lambda ended: _tell(target.session, ended))
+    return _answer(IoResult(), [])
+
+
+def _tell(session: Session, ended: asyncio.Future[Answer]) -> None:
+    """Prints the report of a request that nobody waits for."""
+    if ended.cancelled():
+        return
+    error = ended.exception()
+    session.print(ended.result().render() if error is None else str(error))
+
+
+async def _aio_flush(target: _Target, arguments: Arguments) -> Answer:
+    """Waits for all requests of the session that are under way, and flushes."""
+    outstanding = _OUTSTANDING.get(target.session)
+    if outstanding:
+        await asyncio.wait(set(outstanding))
+    return await _flush(target, arguments)
+
+
+async def _breakpoint(target: _Target, arguments: Arguments) -> Answer:
+    operation, words = _BREAKPOINTS[arguments.usage.name]
+    tag = arguments.words[-1]
+    event: Any = arguments.words[0] if operation == "set" else UNSET
+    try:
+        await target.session.engine.execute(
+            Breakpoint(device=target.device, operation=operation, tag=tag, event=event)
+        )
+    except HostFailure as error:
+        raise IoFailed(f"{words.format(tag=tag)}: {error.reason}") from error
+    lines = [f"blkdebug: Resuming request '{tag}'"] if operation == "resume" else []
+    return _answer(IoResult(), lines)
+
+
 async def _length(target: _Target, arguments: Arguments) -> Answer:
     result = await target.request("length")
     return _answer(result, [size_text(result.length or 0)])
@@ -229,17 +293,32 @@ def _answer(result: IoResult, lines: list[str]) -> Answer:
     return Answer(result, lambda: "\n".join(lines))
 
 
+_OUTSTANDING: WeakKeyDictionary[Session, set[asyncio.Future[Answer]]] = WeakKeyDictionary()
+"""Requests that stand at breakpoints, or did, by the session that made them."""
+
+_BREAKPOINTS: dict[str, tuple[Any, str]] = {
+    "break": ("set", "Could not set breakpoint"),
+    "remove_break": ("remove", "Could not remove breakpoint {tag}"),
+    "resume": ("resume", "Could not resume request"),
+    "wait_break": ("wait", "Could not wait"),
+}
+"""The operation of each command, and how its failures begin."""
+
 _ACTS: dict[str, tuple[Callable[[_Target, Arguments], Awaitable[Answer]], str]] = {
-    "aio_flush": (_flush, "flush failed"),
-    "aio_read": (_read, "readv failed"),
-    "aio_write": (_write, "aio_write failed"),
+    "aio_flush": (_aio_flush, "flush failed"),
+    "aio_read": (_background, "readv failed"),
+    "aio_write": (_background, "aio_write failed"),
     "alloc": (_alloc, "is_allocated failed"),
+    "break": (_breakpoint, ""),
     "discard": (_discard, "discard failed"),
     "flush": (_flush, "flush failed"),
     "length": (_length, "getlength"),
     "map": (_map, "Failed to get allocation status"),
     "read": (_read, "read failed"),
     "readv": (_read, "readv failed"),
+    "remove_break": (_breakpoint, ""),
+    "resume": (_breakpoint, ""),
+    "wait_break": (_breakpoint, ""),
     "write": (_write, "write failed"),
     "writev": (_write, "writev failed"),
 }

@@ -22,6 +22,14 @@ _TABLE = (
     ),
     ("alloc", "offset [count]", "checks if offset is allocated in the file", "", 1, 2),
     (
+        "break",
+        "event tag",
+        "sets a breakpoint on event and tags the stopped request as tag",
+        "",
+        2,
+        2,
+    ),
+    (
         "discard",
         "[-Cq] off len",
         "discards a number of bytes at a specified offset",
@@ -41,6 +49,9 @@ _TABLE = (
         None,
     ),
     ("readv", f"[-Cqv] {_VECTOR}", _READS, "CP:qv", 2, None),
+    ("remove_break", "tag", "remove a breakpoint by tag", "", 1, 1),
+    ("resume", "tag", "resumes the request tagged as tag", "", 1, 1),
+    ("wait_break", "tag", "waits for the suspension of a request", "", 1, 1),
     (
         "write",
         "[-bcCfnquz] [-P pattern | -s source_file] off len",

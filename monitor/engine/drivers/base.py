@@ -216,6 +216,10 @@ class Child(Protocol):
     hold: Callable[[], AbstractContextManager[None]]
     map_for_write: Callable[[int, int], Reservation | None]
     write_compressed: Callable[[memoryview, int], None]
+    event: Callable[[str], None] | None
+    """Who wants to hear what its parent is about to do to it (a ``blkdebug`` below); mostly None.
+    The names are those of ``engine.schema.blkdebug``. It may wait, when somebody set a breakpoint.
+    """
 
     def length(self) -> int:
         """Bytes. May move when the child is resized or, for a file, grown by writes."""
@@ -271,6 +275,8 @@ class Driver(ABC):
     on_corrupt: Callable[[int | None, int | None, bool, str], None] | None = None
     """Told (offset, size, fatal, message) when the driver finds its image corrupt. Called from any
     thread, perhaps under the driver's lock: it must return at once and call nothing here."""
+    on_suspend: Callable[[str], None] | None = None
+    """Told the tag of each request that begins to stand at a breakpoint, from its thread."""
     alignment: int = 1
     compresses: ClassVar[bool] = False
     """``write_compressed`` works."""
@@ -280,6 +286,8 @@ class Driver(ABC):
     """Options of its own that ``prepare_reopen`` changes, by their dotted names."""
     stores_bitmaps: ClassVar[bool] = False
     """The image can keep dirty bitmaps."""
+    is_protocol: ClassVar[bool] = False
+    """A file name may call the driver by a prefix; an image in it is called by its name."""
     opens_at_once: ClassVar[bool] = False
     """``open`` and ``close`` never wait for a disk, so they need no worker."""
 
@@ -300,6 +308,10 @@ class Driver(ABC):
         driver changes nothing about them; None when it takes part."""
         return None
 
+    def event_sink(self) -> Callable[[str], None] | None:
+        """What the parents' ``Child.event`` is bound to, once this driver is open."""
+        return None
+
     # -- life --------------------------------------------------------------------------------
 
     @abstractmethod
@@ -311,6 +323,9 @@ class Driver(ABC):
     def close(self) -> None:
         """Writes back what is cached (unless read-only) and lets go. Raises OSError when the
         write-back failed; everything is released all the same. Children are closed by the graph."""
+
+    def let_go(self) -> None:  # noqa: B027  (few hold anything)
+        """The end is near: no request of this node may be held up any longer."""
 
     def prepare_reopen(self, flags: OpenFlags, options: Any = None) -> Reopen | None:
         """Prepares a change of flags, and to ``options`` of the driver's struct (None: they stay)
@@ -397,6 +412,11 @@ class Driver(ABC):
     @property
     def filename(self) -> str:
         """What messages and queries show as the node's file; '' when it has none of its own."""
+        return ""
+
+    def filename_over(self, below: str) -> str:
+        """The plain name by which a filter brings itself back on a file called ``below``; '' when
+        it has none."""
         return ""
 
     @property

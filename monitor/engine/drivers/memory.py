@@ -24,6 +24,7 @@ class MemoryDriver(Driver):
 
     name = "memory"
     kind = DriverKind.PROTOCOL
+    is_protocol = True
     opens_at_once = True
 
     def __init__(

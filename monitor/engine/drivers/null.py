@@ -39,6 +39,7 @@ class NullNotResizable(RequestError):
 class NullCoDriver(Driver):
     name = "null-co"
     kind = DriverKind.PROTOCOL
+    is_protocol = True
     opens_at_once = True
 
     def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Final
 
@@ -140,7 +141,10 @@ class RawDriver(Driver):
         return _Change(self, flags.unmap, *part)
 
     def passes_to(self) -> str | None:
-        return None if self._is_part or self.probed else "file"
+        return None if self._is_part or self.probed or self.file.event else "file"
+
+    def event_sink(self) -> Callable[[str], None] | None:
+        return self.file.event
 
     @property
     def _is_part(self) -> bool:
@@ -164,6 +168,8 @@ class RawDriver(Driver):
 
     def read(self, buffer: memoryview, offset: int) -> None:
         inside = len(buffer)
+        if self.file.event is not None:
+            self.file.event("read_aio")
         if self._size is not None and offset + inside > self._size:
             inside = max(self._size - offset, 0)
             zero(buffer[inside:])  # what follows in the file is not ours to show
@@ -175,6 +181,8 @@ class RawDriver(Driver):
         if self.probed and offset < SECTOR and buffer:
             self._write_first_sector(buffer, offset)
         else:
+            if self.file.event is not None:
+                self.file.event("write_aio")
             self.file.write(buffer, self._offset + offset)
 
     def write_zeroes(
@@ -197,6 +205,9 @@ class RawDriver(Driver):
         self.file.discard(self._offset + offset + kept, length - kept)
 
     def flush(self) -> None:
+        if self.file.event is not None:
+            self.file.event("flush_to_os")
+            self.file.event("flush_to_disk")
         self.file.flush()
 
     def truncate(self, size: int) -> None:

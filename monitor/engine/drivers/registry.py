@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from monitor.engine.drivers.base import Driver
 from monitor.engine.errors import RequestError
@@ -16,6 +16,7 @@ PROBE_BYTES: Final = 512
 """How much of an image the signatures below look at."""
 
 _CLASSES: Final = {
+    "blkdebug": ("monitor.engine.drivers.blkdebug", "BlkdebugDriver"),
     "file": ("monitor.engine.drivers.file.driver", "FileDriver"),
     "null-aio": ("monitor.engine.drivers.null", "NullAioDriver"),
     "null-co": ("monitor.engine.drivers.null", "NullCoDriver"),
@@ -23,7 +24,7 @@ _CLASSES: Final = {
     "raw": ("monitor.engine.drivers.raw", "RawDriver"),
 }
 
-_PROTOCOLS: Final = ("file", "null-aio", "null-co")
+_PROTOCOLS: Final = ("blkdebug", "file", "null-aio", "null-co")
 """Drivers that a file name may call by a prefix (``file:a.img``)."""
 
 
@@ -64,7 +65,11 @@ def has_protocol(filename: str) -> bool:
     return ":" in filename.partition("/")[0]
 
 
-def protocol_options(filename: str) -> dict[str, str]:
+class BlkdebugNeedsBoth(RequestError):
+    template = "blkdebug requires both config file and image path"
+
+
+def protocol_options(filename: str) -> dict[str, Any]:
     """``driver`` and the driver's options that a file name stands for, as QEMU reads a name that
     may hold a protocol (``-drive file=``; never ``blockdev-add``). Raises RequestError.
 
@@ -78,6 +83,12 @@ def protocol_options(filename: str) -> dict[str, str]:
         raise UnknownProtocol(protocol)
     if protocol == "file":
         return {"driver": "file", "filename": f"./{rest}" if has_protocol(rest) else rest}
+    if protocol == "blkdebug":
+        config, found, image = rest.partition(":")
+        if not found:
+            raise BlkdebugNeedsBoth()
+        named = {"driver": protocol, "image": protocol_options(image)}
+        return named | {"config": config} if config else named
     if rest != "//":
         raise NullFilename(protocol)
     return {"driver": protocol}

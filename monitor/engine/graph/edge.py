@@ -34,7 +34,7 @@ class Edge:
     as ``Child`` (drivers/base.py).
     """
 
-    __slots__ = ("child", "frozen", "parent", "role", "shared", "taken", *OPERATIONS)
+    __slots__ = ("child", "event", "frozen", "parent", "role", "shared", "taken", *OPERATIONS)
 
     read: Callable[[memoryview, int], None]
     write: Callable[[memoryview, int], None]
@@ -45,6 +45,7 @@ class Edge:
     hold: Callable[[], AbstractContextManager[None]]
     map_for_write: Callable[[int, int], Reservation | None]
     write_compressed: Callable[[memoryview, int], None]
+    event: Callable[[str], None] | None
 
     def __init__(self, parent: Node | Client, role: str, child: Node) -> None:
         self.parent = parent
@@ -68,6 +69,7 @@ class Edge:
         self.hold = child.hold
         self.map_for_write = child.map_for_write
         self.write_compressed = child.write_compressed
+        self.event = child.event
 
     def length(self) -> int:
         return self.child.driver.length()

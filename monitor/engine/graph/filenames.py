@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from monitor.engine.graph.node import Node
 
 STRONG = {
+    "blkdebug": (
+        "config",
+        "align",
+        "max-transfer",
+        "opt-write-zero",
+        "max-write-zero",
+        "opt-discard",
+        "max-discard",
+        "inject-error",
+        "set-state",
+    ),
     "raw": ("offset", "size"),
     "null-co": ("size", "read-zeroes"),
     "null-aio": ("size", "read-zeroes"),
@@ -54,9 +65,13 @@ def _exact(node: Node, significant: bool) -> str:
     if driver.kind is DriverKind.PROTOCOL:
         return driver.filename
     child = node.data_child
-    if child is None or driver.kind is DriverKind.FILTER or significant:
+    if child is None or not child.names.exact:
         return ""
-    return child.names.exact if child.driver.kind is DriverKind.PROTOCOL else ""
+    if driver.kind is DriverKind.FILTER:
+        return driver.filename_over(child.names.exact)
+    if significant or not child.driver.is_protocol:
+        return ""
+    return child.names.exact
 
 
 def _backing_overridden(node: Node) -> bool:
@@ -90,7 +105,19 @@ def _strong(node: Node) -> dict[str, Any]:
         for field in fields_of(type(node.options))
         if field.name in names
     }
-    return {name: value for name, value in values.items() if value is not msgspec.UNSET}
+    given = {name: value for name, value in values.items() if value is not msgspec.UNSET}
+    return {name: value for key in given for name, value in _flat(key, given[key])}
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
+    """An option; the elements of a list, and their members, as options of their own."""
+    if not isinstance(value, list):
+        return [(name, value)]
+    return [
+        (f"{name}.{index}.{member}", value)
+        for index, element in enumerate(value)
+        for member, value in msgspec.to_builtins(element).items()
+    ]
 
 
 def _dump(members: dict[str, str]) -> str:

@@ -226,6 +226,21 @@ class Graph:
 
         return report
 
+    def suspension_reporter(self) -> Callable[[str], None]:
+        """What a driver calls, from any thread, when it holds a request at a breakpoint."""
+        loop = asyncio.get_running_loop()
+
+        def report(tag: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self.emit, "X_BLKMON_SUSPENDED", {"tag": tag})
+
+        return report
+
+    def let_go(self) -> None:
+        """The end is near: what drivers hold up goes on."""
+        for node in self.nodes.values():
+            node.driver.let_go()
+
     def _report_corruption(self, node: Node, data: dict[str, Any]) -> None:
         name = node.user_name()
         device = name if name in self.drives else ""

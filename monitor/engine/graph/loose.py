@@ -44,7 +44,7 @@ async def open_loose(
     check_nesting(loose)
     tree = dict(loose)
     driver = tree.pop("driver", None)
-    if driver is not None and registry.driver_class(driver).kind is DriverKind.PROTOCOL:
+    if driver is not None and "file" not in _roles(driver):
         if filename is not None:
             tree |= _named(filename, driver, tree)
         return await opening.open(_settle(driver, tree), inherit=inherit)
@@ -110,6 +110,8 @@ def _named(filename: str, driver: str | None, options: dict[str, Any]) -> dict[s
         raise FileNamedTwice()
     if driver == "file":
         return {"filename": filename.removeprefix("file:")}
+    if driver == "blkdebug" and not filename.startswith("blkdebug:"):
+        return {"image": registry.protocol_options(filename)}
     named: dict[str, Any] = registry.protocol_options(filename)
     return named
 
@@ -121,6 +123,7 @@ def _roles(driver: str) -> tuple[str, ...]:
 _STRUCTS: dict[str, type[blockdev.BlockdevOptions]] = {
     str(struct.__struct_config__.tag): struct
     for struct in (
+        blockdev.BlockdevOptionsBlkdebug,
         blockdev.BlockdevOptionsFile,
         blockdev.BlockdevOptionsNullAio,
         blockdev.BlockdevOptionsNullCo,
@@ -153,6 +156,12 @@ _SIZES = frozenset(
     {
         "size",
         "offset",
+        "align",
+        "max-transfer",
+        "opt-write-zero",
+        "max-write-zero",
+        "opt-discard",
+        "max-discard",
         "cache-size",
         "l2-cache-size",
         "l2-cache-entry-size",

@@ -44,6 +44,7 @@ class Node:
     hold: Callable[[], AbstractContextManager[None]]
     map_for_write: Callable[[int, int], Reservation | None]
     write_compressed: Callable[[memoryview, int], None]
+    event: Callable[[str], None] | None
 
     def __init__(
         self,
@@ -192,7 +193,8 @@ class Node:
         drained, children first."""
         if self.is_open:
             self.names = names_of(self)
-        role = self.driver.passes_to()
+        self.event = self.driver.event_sink() if self.is_open else None
+        role = self.driver.passes_to() if self.is_open else None
         below: Any = self.children[role] if role and role in self.children else self.driver
         self.read = below.read
         self.write = below.write

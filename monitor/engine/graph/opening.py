@@ -115,6 +115,7 @@ class Opening:
         self._attach_children(node, children, options, given)
         context = OpenContext(options, flags, node.name, node.children)
         driver.on_corrupt = graph.corruption_reporter(node)
+        driver.on_suspend = graph.suspension_reporter()
         if driver.opens_at_once:
             driver.open(context)
         else:

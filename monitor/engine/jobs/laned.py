@@ -30,6 +30,8 @@ class LanedChild:
     hold: Callable[[], AbstractContextManager[None]]
     map_for_write: Callable[[int, int], Reservation | None]
     write_compressed: Callable[[memoryview, int], None]
+    event: Callable[[str], None] | None = None
+    """Who makes images reports nothing."""
 
     def __init__(self, root: RootEdge) -> None:
         self._root = root

@@ -17,6 +17,7 @@ TOPICS = (
     "stream",
     "transaction",
     "extra",
+    "breakpoints",
 )
 
 

@@ -36,7 +36,7 @@ __all__ = [
 class Int(msgspec.Struct, frozen=True):
     """The QAPI integer type of a field; ``size`` takes units in option strings (64k, 1.5G)."""
 
-    qapi: Literal["int", "size", "uint8", "uint16", "uint32", "uint64", "int64"] = "int"
+    qapi: Literal["int", "size", "uint8", "uint16", "uint32", "uint64", "int32", "int64"] = "int"
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -66,6 +66,7 @@ QInt = Annotated[int, Int("int")]
 UInt8 = Annotated[int, Int("uint8")]
 UInt16 = Annotated[int, Int("uint16")]
 UInt32 = Annotated[int, Int("uint32")]
+Int32 = Annotated[int, Int("int32")]
 UInt64 = Annotated[int, Int("uint64")]
 Size = Annotated[int, Int("size")]
 

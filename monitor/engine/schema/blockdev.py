@@ -11,6 +11,7 @@ from monitor.engine.schema.base import (
     Feature,
     FileName,
     Int,
+    Int32,
     NewName,
     NodeName,
     OnOffAuto,
@@ -18,6 +19,11 @@ from monitor.engine.schema.base import (
     QInt,
     Size,
     UInt64,
+)
+from monitor.engine.schema.blkdebug import (
+    BlkdebugInjectErrorOptions,
+    BlkdebugSetStateOptions,
+    BlockPermission,
 )
 
 DiscardOptions = Literal["ignore", "unmap"]
@@ -100,6 +106,23 @@ BlockdevRefOrNull = Annotated[
 ]
 
 
+class BlockdevOptionsBlkdebug(BlockdevOptions, tag="blkdebug", kw_only=True):
+    """Another node whose requests fail, or wait, when and where rules say so."""
+
+    image: BlockdevRef
+    config: Annotated[FileName, "a file of further rules"] | UnsetType = UNSET
+    align: Annotated[QInt, "bytes that requests are aligned to"] | UnsetType = UNSET
+    max_transfer: Int32 | UnsetType = UNSET
+    opt_write_zero: Int32 | UnsetType = UNSET
+    max_write_zero: Int32 | UnsetType = UNSET
+    opt_discard: Int32 | UnsetType = UNSET
+    max_discard: Int32 | UnsetType = UNSET
+    inject_error: Annotated[list[BlkdebugInjectErrorOptions], "errors"] | UnsetType = UNSET
+    set_state: Annotated[list[BlkdebugSetStateOptions], "changes of state"] | UnsetType = UNSET
+    take_child_perms: list[BlockPermission] | UnsetType = UNSET
+    unshare_child_perms: list[BlockPermission] | UnsetType = UNSET
+
+
 class BlockdevOptionsFile(BlockdevOptions, tag="file", kw_only=True):
     """A file of the host."""
 
@@ -174,7 +197,8 @@ class BlockdevOptionsQcow2(BlockdevOptions, tag="qcow2", kw_only=True):
 
 
 AnyBlockdevOptions = (
-    BlockdevOptionsFile
+    BlockdevOptionsBlkdebug
+    | BlockdevOptionsFile
     | BlockdevOptionsNullAio
     | BlockdevOptionsNullCo
     | BlockdevOptionsQcow2
@@ -184,6 +208,10 @@ AnyBlockdevOptions = (
 
 class BlockdevCreateOptions(Options, tag_field="driver", kw_only=True):
     """Members that every format has: none but the driver."""
+
+
+class BlockdevCreateOptionsBlkdebug(BlockdevCreateOptions, tag="blkdebug", kw_only=True):
+    """Not there: what lies below is created."""
 
 
 class BlockdevCreateOptionsFile(BlockdevCreateOptions, tag="file", kw_only=True):
@@ -223,7 +251,8 @@ class BlockdevCreateOptionsQcow2(BlockdevCreateOptions, tag="qcow2", kw_only=Tru
 
 
 AnyCreateOptions = (
-    BlockdevCreateOptionsFile
+    BlockdevCreateOptionsBlkdebug
+    | BlockdevCreateOptionsFile
     | BlockdevCreateOptionsNullAio
     | BlockdevCreateOptionsNullCo
     | BlockdevCreateOptionsQcow2

@@ -198,12 +198,24 @@ def _integer(kind: Int, keyval: bool) -> Visitor:
     wide = _KEYVAL_UINT if keyval else _uint64
     if kind.qapi == "uint64":
         return wide
+    if kind.qapi == "int32":
+        return _int32(_KEYVAL_INT if keyval else _int64)
     limit = (1 << int(kind.qapi.removeprefix("uint"))) - 1
 
     def visit(value: Any) -> int:
         number: int = wide(value)
         if number > limit:
             raise _by_last_name(WrongParameterValue(expected=f"{kind.qapi}_t"))
+        return number
+
+    return visit
+
+
+def _int32(whole: Visitor) -> Visitor:
+    def visit(value: Any) -> int:
+        number: int = whole(value)
+        if not -(1 << 31) <= number < 1 << 31:
+            raise _by_last_name(WrongParameterValue(expected="int32_t"))
         return number
 
     return visit

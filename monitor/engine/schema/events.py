@@ -122,6 +122,12 @@ class Note(EventData, kw_only=True, tag="X_BLKMON_NOTE"):
     text: str
 
 
+class Suspended(EventData, kw_only=True, tag="X_BLKMON_SUSPENDED"):
+    """A request stands at a breakpoint of a ``blkdebug`` node."""
+
+    tag: str
+
+
 OWN = "X_BLKMON_"
 """Events that QEMU does not have begin so. They are for the people at this program's own front
 ends: a QMP client hears what QEMU's would, and nothing else."""

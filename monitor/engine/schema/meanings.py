@@ -8,6 +8,7 @@ from __future__ import annotations
 MEANINGS: dict[str, dict[str, str]] = {
     "": {"on": "yes", "off": "no", "auto": "whichever fits", "none": "none at all"},
     "driver": {
+        "blkdebug": "requests that fail or wait when told to",
         "file": "a file of the host",
         "null-aio": "a disk that forgets what is written",
         "null-co": "a disk that forgets what is written",
@@ -76,6 +77,10 @@ MEANINGS: dict[str, dict[str, str]] = {
         "length": "the disk's size",
         "map": "what is allocated",
         "alloc": "how much of a range is allocated",
+        "set": "the next request at the event stands still",
+        "remove": "forget it, and let go what stands at it",
+        "resume": "let one request go on",
+        "wait": "until a request stands there",
     },
     "type": {
         "inet": "a host and a port",

@@ -49,5 +49,6 @@ def test_every_engine_in_a_test_is_checked() -> None:
 
 def test_names_are_unique_and_say_what_is_ours() -> None:
     ours = {name for name in event_types() if name.startswith("X_BLKMON_")}
-    assert ours == {"X_BLKMON_CLOSE_FAILED", "X_BLKMON_NODE_DROPPED", "X_BLKMON_NOTE"}
+    names = {"CLOSE_FAILED", "NODE_DROPPED", "NOTE", "SUSPENDED"}
+    assert ours == {f"X_BLKMON_{name}" for name in names}
     assert {type_.__doc__ for type_ in event_types().values()}.isdisjoint({None, ""})

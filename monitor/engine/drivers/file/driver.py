@@ -102,6 +102,7 @@ class FileDriver(Driver):
     name = "file"
     kind = DriverKind.PROTOCOL
     changeable: ClassVar[frozenset[str]] = frozenset({"drop-cache", "x-check-cache-dropped"})
+    is_protocol = True
 
     _state: _State
     _fd: int

@@ -18,6 +18,7 @@ def old_data(image: Image, entry: int, offset: int, size: int, *, fresh: bool) -
     buffer = memoryview(bytearray(size))
     if entry & q.ZERO or not (host or image.backing_covers(offset)):
         return None if fresh and not host else buffer
+    image.tell("cow_read")
     if host:
         image.file.read(buffer, host + in_cluster)
     else:

@@ -111,6 +111,7 @@ class Image:
             raise host_failure("Could not read L1 table", error) from error
         try:
             entries = header.refcount_table_clusters << (header.cluster_bits - 3)
+            self.tell("reftable_load")
             reftable = load_table(self.file, header.refcount_table_offset, entries)
         except OSError as error:
             raise host_failure("Could not initialize refcount handling", error) from error
@@ -323,8 +324,14 @@ class Image:
         """Whether an unallocated cluster at ``offset`` may read as anything but zeroes."""
         return self.backing is not None and self.backing.length() > offset
 
+    def tell(self, event: str) -> None:
+        """Reports an event to a ``blkdebug`` below, where there is one. It may wait."""
+        if self.file.event is not None:
+            self.file.event(event)
+
     def read_compressed(self, entry: int) -> bytes:
         """The data of a compressed cluster. Raises OSError(EIO) when it is damaged."""
+        self.tell("read_compressed")
         offset, length = self.geometry.compressed_extent(entry)
         data = bytearray(length)
         self.file.read(memoryview(data), offset)

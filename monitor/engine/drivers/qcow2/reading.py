@@ -47,6 +47,8 @@ def _read_plain(image: Image, buffer: memoryview, offset: int) -> bool:
             return False
         epoch = image.enter()
     try:
+        if image.file.event is not None:
+            image.file.event("read_aio")
         image.file.read(buffer, host)
     finally:
         image.leave(epoch)
@@ -68,6 +70,7 @@ def _read_piece(image: Image, buffer: memoryview, offset: int, first: int, count
             if kind == mapping.DATA:
                 _read_data(image, part, host + skipped)
             elif kind == mapping.UNALLOCATED:
+                image.tell("read_backing_aio")
                 image.read_backing(part, offset + low)
             elif kind == mapping.ZERO:
                 fill_zeroes(part)
@@ -85,6 +88,7 @@ def _read_data(image: Image, buffer: memoryview, host: int) -> None:
         if last >= image.file.length():
             message = f"Data cluster offset {last:#x} outside of the file"
             image.corrupt(message, last, image.geometry.cluster_size, fatal=False)
+    image.tell("read_aio")
     image.file.read(buffer, host)
 
 

@@ -92,6 +92,11 @@ class Refcounts:
         """How much is kept from now on; what is too much goes when room is made."""
         self._block_limit = max(4, cache_bytes >> self.geometry.cluster_bits)
 
+    def _tell(self, event: str) -> None:
+        """Reports an event to a ``blkdebug`` below, where there is one. It may wait."""
+        if self.file.event is not None:
+            self.file.event(event)
+
     @property
     def block_entries(self) -> int:
         return 1 << self.geometry.block_bits
@@ -118,6 +123,7 @@ class Refcounts:
             )
             self._corrupt(message, offset, self.geometry.cluster_size)
         raw = np.empty(self.geometry.cluster_size, np.uint8)
+        self._tell("refblock_load")
         self.file.read(raw.data, offset)
         block = RefBlock(offset, refblock.unpack(raw, self.geometry.refcount_order))
         self._make_room()
@@ -160,6 +166,7 @@ class Refcounts:
             if plan.extra <= extra:
                 break
             extra = plan.extra
+        self._tell("cluster_alloc")
         total = count + plan.extra
         self._check(start, total)
         self._bring(plan)
@@ -252,6 +259,7 @@ class Refcounts:
 
     def add_block(self, index: int, cluster: int) -> None:
         """Makes ``cluster`` the block of that index, which had none; all its counters are 0."""
+        self._tell("refblock_alloc")
         dtype = refblock.counter_type(self.geometry.refcount_order)
         offset = cluster << self.geometry.cluster_bits
         block = RefBlock(offset, np.zeros(self.block_entries, dtype))
@@ -263,6 +271,7 @@ class Refcounts:
         self._metadata.add(offset, self.geometry.cluster_size)
 
     def _move_table(self, start: int, clusters: int) -> None:
+        self._tell("reftable_grow")
         bits = self.geometry.cluster_bits
         old = self.table_offset >> bits
         old_clusters = len(self.table) >> (bits - 3)
@@ -331,6 +340,7 @@ class Refcounts:
         """
         if not len(clusters):
             return clusters
+        self._tell("cluster_free")
         unique, counts = np.unique(clusters, return_counts=True)
         freed = []
         for block, part, taken in self._by_block(unique, counts):

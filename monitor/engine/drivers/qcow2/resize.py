@@ -86,6 +86,7 @@ def _shrink(image: Image, size: int) -> None:
     first = image.geometry.clusters(size)
     try:
         if first < old:
+            image.tell("l1_shrink_free_l2_clusters")
             zeroing.change(image, first, old - first, zeroing.Rule.FORGET)
         writeback.flush(image)
     except OSError as error:
@@ -96,6 +97,8 @@ def _write_size(image: Image, size: int) -> None:
     try:
         with image.flush_lock:
             writeback.flush_locked(image)
+            if size < image.size:
+                image.tell("l1_shrink_write_table")
             with image.lock:
                 old, image.header.size = image.header.size, size
                 try:

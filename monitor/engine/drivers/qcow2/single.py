@@ -37,6 +37,8 @@ def write_in_place(image: Image, buffer: memoryview, offset: int) -> bool:
             return False
         epoch = image.enter()
     try:
+        if image.file.event is not None:
+            image.file.event("write_aio")
         image.file.write(buffer, host)
     finally:
         image.leave(epoch)
@@ -62,6 +64,7 @@ def write_allocating(image: Image, buffer: memoryview, offset: int) -> bool:
     linked = False
     try:
         data, at = _completed(image, entry, buffer, offset, fresh=host >= before)
+        image.tell("write_aio")
         image.file.write(data, host + at)
         lazy.before_linking(image)
         with image.lock:

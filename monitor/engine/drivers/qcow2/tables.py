@@ -111,6 +111,8 @@ class Tables:
             message = f"L2 table offset {offset:#x} outside of the file (L1 index: {c_hex(index)})"
             self._corrupt(message, offset, self.geometry.cluster_size)
         entries = np.empty(1 << self.geometry.l2_bits, np.uint64)
+        if self.file.event is not None:
+            self.file.event("l2_load")
         self.file.read(bytes_view(entries), offset)
         entries.byteswap(inplace=True)
         table = L2Table(offset, entries, bool(entry & q.COPIED))
@@ -223,6 +225,8 @@ class Tables:
 
     def _make(self, needed: list[tuple[int, L2Table | None]]) -> list[NDArray[np.uint64]]:
         bits = self.geometry.cluster_bits
+        if self.file.event is not None:
+            self.file.event("l2_alloc_write")
         start = self._refcounts.allocate(len(needed))
         old = []
         for cluster, (index, shared) in enumerate(needed, start):
@@ -244,6 +248,8 @@ class Tables:
     def grow(self, entries: int) -> None:
         """Moves the L1 table to new clusters with room for ``entries``."""
         bits = self.geometry.cluster_bits
+        if self.file.event is not None:
+            self.file.event("l1_grow_alloc_table")
         start = self._refcounts.allocate((entries * 8 + (1 << bits) - 1) >> bits)
         l1 = np.zeros(entries, np.uint64)
         l1[: len(self.l1)] = self.l1

@@ -51,6 +51,7 @@ class _Cut:
 def flush(image: Image) -> None:
     """All that completed before the call is durable when it returns. Raises OSError."""
     arrived = image.flushes_started
+    image.tell("flush_to_os")
     with image.flush_lock:
         if image.flushes_finished > arrived:
             return  # one that began after this call was made has done it all
@@ -180,26 +181,34 @@ def _sectors(
 def _write(image: Image, cut: _Cut) -> None:
     file = image.file
     for offset, data in cut.writes:
+        image.tell("refblock_update_part")
         file.write(data, offset)
     if cut.table_writes:
         file.flush()
         for offset, data in cut.table_writes:
+            moved = cut.table_pointer is not None
+            image.tell("refblock_alloc_write_table" if moved else "refblock_alloc_hookup")
             file.write(data, offset)
         if cut.table_pointer:
             file.flush()
+            image.tell("refblock_alloc_switch_table")
             _write_table_pointer(image, *cut.table_pointer)
     if cut.l2_writes or cut.l1_writes:
         if cut.data_pending or cut.writes or cut.table_writes:
             file.flush()
         for offset, data in cut.l2_writes:
+            image.tell("l2_update")
             file.write(data, offset)
         if cut.l1_writes:
             file.flush()
             for offset, data in cut.l1_writes:
+                image.tell("l1_grow_write_table" if cut.l1_pointer else "l1_update")
                 file.write(data, offset)
             if cut.l1_pointer:
                 file.flush()
+                image.tell("l1_grow_activate_table")
                 _write_l1_pointer(image, *cut.l1_pointer)
+    image.tell("flush_to_disk")
     file.flush()
 
 

@@ -75,6 +75,7 @@ def _write_piece(image: Image, buffer: memoryview, offset: int, first: int, coun
         planned = plan(image, first, count)
     try:
         for part, host in _parts(image, planned, buffer, offset):
+            image.tell("write_aio")
             image.file.write(part, host)
     except BaseException:
         abandon(image, planned)
