@@ -13,13 +13,13 @@ import difflib
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.engine.api import Engine
 from monitor.engine.errors import HostFailure, MonitorError
-from monitor.shell.fixtures import make_images, parse_fixtures
+from monitor.shell.fixtures import Fixtures, make_images, parse_fixtures
 from monitor.shell.masks import Bindings, filled_in
 from monitor.shell.record import FAILED, Entry, Masker, Recorder
 from monitor.shell.session import Dialogue
@@ -30,25 +30,39 @@ ENDED = "Error: the session has ended"
 
 
 @dataclass(frozen=True)
+class Played:
+    """A block that was typed: what it printed, and what masks stood for before that."""
+
+    block: Block
+    actual: list[str]
+    bindings: Bindings
+
+
+@dataclass(frozen=True)
 class Replayed:
-    """A transcript and ``lines``, what it would have to be to match this run."""
+    """A transcript and ``lines``, what it would have to be to match this run; ``played`` are the
+    blocks that were reached."""
 
     transcript: Transcript
     lines: list[str]
+    played: list[Played]
 
     @property
     def differs(self) -> bool:
         return self.lines != self.transcript.lines
 
     def diff(self) -> str:
-        """A unified diff behind a line ``FILE:LINE: …`` that names the first difference."""
+        """A unified diff behind a line ``FILE:LINE: …`` that names the first difference, and the
+        phase of the story that it is in."""
         before, path = self.transcript.lines, self.transcript.path
         diff = difflib.unified_diff(before, self.lines, path, f"{path} (replayed)", lineterm="")
         where = next(
             (i for i, (a, b) in enumerate(zip(before, self.lines, strict=False), 1) if a != b),
             min(len(before), len(self.lines)) + 1,
         )
-        return "\n".join([f"{path}:{where}: the replay differs", *diff])
+        phase = next((p.block.phase for p in reversed(self.played) if p.block.phase), None)
+        story = f": {phase}" if phase else ""
+        return "\n".join([f"{path}:{where}: the replay differs{story}", *diff])
 
 
 def replay_files(paths: Sequence[str], *, update: bool = False) -> int:
@@ -56,7 +70,7 @@ def replay_files(paths: Sequence[str], *, update: bool = False) -> int:
     status = 0
     for path in paths:
         try:
-            replayed = replay_file(path)
+            replayed = replay_file(path, whole=update)
         except HostFailure as error:
             print(f"blkmon: {error}", file=sys.stderr)
             status = status or 1
@@ -76,44 +90,62 @@ def replay_files(paths: Sequence[str], *, update: bool = False) -> int:
     return status
 
 
-def replay_file(path: str) -> Replayed:
-    """Replays one transcript in a fresh folder, which is removed afterwards.
+def replay_file(path: str, *, whole: bool = False) -> Replayed:
+    """Replays one transcript in a fresh folder, which is removed afterwards. The first phase that
+    differs is the last one that is played, unless the ``whole`` transcript is.
 
     Raises HostFailure when it cannot be read, TranscriptError when it cannot be played. The
     process's current folder is another one meanwhile.
     """
     transcript = parse_transcript(read_script(path), path)
+    with fresh_folder() as here, asyncio.Runner() as runner:
+        return runner.run(replay(transcript, here, whole=whole))
+
+
+@contextlib.contextmanager
+def fresh_folder() -> Iterator[str]:
+    """A folder that is the current one, and is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="blkmon-") as folder:
         # Resolved, as the system itself tells it.
         here = os.path.realpath(folder)
-        with contextlib.chdir(here), asyncio.Runner() as runner:
-            return runner.run(replay(transcript, here))
+        with contextlib.chdir(here):
+            yield here
 
 
 def write_update(replayed: Replayed) -> None:
-    """Writes the new lines in place of the file, at once or not at all."""
+    """Writes the new lines in place of the file, at once or not at all. Lines end as they did."""
     target = Path(replayed.transcript.path).resolve()
-    text = "\n".join(replayed.lines) + "\n"
+    before = target.read_bytes()
+    newline = "\r\n" if b"\r\n" in before else "\n"
+    text = newline.join(replayed.lines) + (newline if before.endswith(b"\n") else "")
     with tempfile.NamedTemporaryFile("wb", dir=target.parent, delete=False) as file:
         file.write(text.encode("utf-8", "surrogateescape"))
     os.chmod(file.name, target.stat().st_mode & 0o7777)
     os.replace(file.name, target)
 
 
-async def replay(transcript: Transcript, here: str) -> Replayed:
-    """Plays a transcript in the current folder ``here``."""
+async def replay(transcript: Transcript, here: str, *, whole: bool = False) -> Replayed:
+    """Plays a transcript in the current folder ``here``, with the fixtures of its head."""
+    return await play(transcript, parse_fixtures(transcript), here, whole=whole)
+
+
+async def play(
+    transcript: Transcript, fixtures: Fixtures, here: str, *, whole: bool = False
+) -> Replayed:
+    """Plays a transcript's blocks in the current folder ``here``."""
     from monitor.engine.embedded import EmbeddedEngine
 
-    fixtures = parse_fixtures(transcript)
-    maker = EmbeddedEngine()
-    try:
-        await make_images(transcript.path, fixtures.images, maker)
-    finally:
-        await maker.shut_down()
+    if fixtures.images:
+        maker = EmbeddedEngine()
+        try:
+            await make_images(transcript.path, fixtures.images, maker)
+        finally:
+            await maker.shut_down()
     engine = EmbeddedEngine()
     try:
+        engine.go_by_steps(True)
         await _add_disks(transcript.path, fixtures.disks, here, engine)
-        return await _play(transcript, here, engine)
+        return await _type_blocks(transcript, here, engine, whole=whole)
     finally:
         await engine.shut_down()
 
@@ -130,24 +162,30 @@ async def _add_disks(
             raise TranscriptError(path, line, str(refused)) from refused
 
 
-async def _play(transcript: Transcript, here: str, engine: Engine) -> Replayed:
+async def _type_blocks(
+    transcript: Transcript, here: str, engine: Engine, *, whole: bool
+) -> Replayed:
     bindings: Bindings = {"PATH:here": here}
     masker = Masker(here)
-    expected: list[list[str]] = []
+    played: list[Played] = []
+    expected = [block.expected for block in transcript.blocks]
+    differs = False
     session = _Replay(engine)
     try:
-        for block in transcript.blocks:
+        for number, block in enumerate(transcript.blocks):
+            if differs and block.phase and not whole:
+                break
             actual = await session.play(filled_in(block.text, bindings))
+            played.append(Played(block, actual, bindings))
             found = block.match(actual, bindings)
-            if found is not None:
-                bindings = found
-                expected.append(block.expected)
-                continue
-            expected.append(_rewritten(block, actual, masker, bindings))
-            bindings = Block(0, [], expected[-1]).match(actual, bindings) or bindings
+            if found is None:
+                differs = True
+                expected[number] = _rewritten(block, actual, masker, bindings)
+                found = Block(0, [], expected[number]).match(actual, bindings)
+            bindings = found or bindings
     finally:
         session.close()
-    return Replayed(transcript, transcript.with_expected(expected))
+    return Replayed(transcript, transcript.with_expected(expected), played)
 
 
 def _rewritten(

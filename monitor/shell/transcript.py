@@ -17,11 +17,14 @@
 The head says what is there before the first command (``shell.fixtures``). Each prompt is what is
 typed; what follows, up to the next prompt, is what it prints, masks allowed (``shell.masks``), and
 ``[failed]`` when it fails. Lines of continued commands carry the continuation prompt. ``#`` alone
-or before a blank begins a comment; blank lines are free, as are blanks at the end of a line.
+or before a blank begins a comment; blank lines are free, as are blanks at the end of a line. A
+comment right above a prompt begins a *phase* of the story: a replay ends with the first phase that
+differs.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,11 +52,15 @@ def is_free(line: str) -> bool:
 
 @dataclass
 class Block:
-    """A command with what it is to print; ``line`` is the number of its prompt's line."""
+    """A command with what it is to print; ``line`` is the number of its prompt's line.
+
+    ``phase`` is the comment that begins a phase with it; None when it goes on with the last one's.
+    """
 
     line: int
     typed: list[str]
     expected: list[str] = field(default_factory=list)
+    phase: str | None = None
 
     @property
     def text(self) -> str:
@@ -91,7 +98,8 @@ def parse_transcript(text: str, path: str) -> Transcript:
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         block = transcript.blocks[-1] if transcript.blocks else None
         if _after(line, PROMPT) is not None:
-            transcript.blocks.append(Block(number, [line]))
+            above = block.expected if block is not None else transcript.head
+            transcript.blocks.append(Block(number, [line], phase=_comment_at_end(above)))
         elif _after(line, CONTINUATION) is not None:
             if block is None or block.expected:
                 raise TranscriptError(path, number, "a continued line without its command")
@@ -103,6 +111,13 @@ def parse_transcript(text: str, path: str) -> Transcript:
     if not transcript.blocks:
         raise TranscriptError(path, 1, f"no command: no line begins with '{PROMPT}'")
     return transcript
+
+
+def _comment_at_end(lines: Sequence[str]) -> str | None:
+    """The comment that the lines end with, as one line."""
+    free = list(itertools.takewhile(is_free, reversed(lines)))
+    words = [line.strip().lstrip("#").strip() for line in reversed(free)]
+    return " ".join(filter(None, words)) or None
 
 
 def _typed(line: str) -> str | None:
@@ -140,7 +155,7 @@ def updated(
     pairs = [(a, w) for a, w in zip(actual, written, strict=True) if a.strip()]
     merged = _merge(kept, [a for a, _ in pairs], [w for _, w in pairs], bindings)
     if match_lines(_significant(merged), [a for a, _ in pairs], bindings) is None:
-        # Lines that match one by one but not together: a name would be bound to two texts.
+        # Lines that match one by one but not together, since `...` may stand for others.
         merged = [line for line in kept if is_free(line)] + [w for _, w in pairs]
     return merged + tail
 
@@ -161,11 +176,17 @@ def _merge(
             if i < rows or j < columns:
                 cost[i][j] = min(c for c, _, _, _ in _steps(expected, matches, cost, i, j))
     merged: list[str] = []
+    bound = bindings
     i = j = 0
     while i < rows or j < columns:
         best = min(_steps(expected, matches, cost, i, j), key=lambda step: step[0])
         _, keeps, i_next, j_next = best
-        if keeps:
+        if keeps and j_next > j:
+            # A name that another line has bound meanwhile may keep this one from matching.
+            found = match_line(expected[i].rstrip(), actual[j], bound)
+            merged.append(written[j] if found is None else expected[i])
+            bound = bound if found is None else found
+        elif keeps:
             merged.append(expected[i])
         elif j_next > j and i_next == i and not _absorbs(expected, i):
             merged.append(written[j])

@@ -91,7 +91,12 @@ def _updated(expected: Sequence[str], actual: Sequence[str]) -> list[str]:
         (["a", "gone"], ["a"], ["a"]),
         ([], ["a"], ["a"]),
         (["a", ""], [], [""]),
-        (["[NODE:a]", "[NODE:a]"], ["n1", "n2"], ["n1", "n2"]),
+        (["[NODE:a]", "[NODE:a]"], ["n1", "n2"], ["[NODE:a]", "n2"]),
+        (
+            ["[NODE:a]", "# b", "[NODE:a]", "[..]"],
+            ["n1", "n2", "x"],
+            ["[NODE:a]", "# b", "n2", "[..]"],
+        ),
     ],
 )
 def test_an_update_keeps_what_still_matches(

@@ -1,0 +1,141 @@
+"""Replays of whole files: what is shown of a difference, and what an update leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.shell.masks import ANY_LINES
+from monitor.shell.replay import Replayed, replay, replay_file, replay_files
+from monitor.shell.transcript import is_free, parse_transcript
+
+
+def played(text: str, *, whole: bool = True) -> Replayed:
+    """Replays a text that needs no files."""
+    return asyncio.run(replay(parse_transcript(text, "s"), "/nowhere", whole=whole))
+
+
+def test_a_replay_ends_with_the_phase_that_differs() -> None:
+    story = """\
+# First.
+blkmon> echo a
+a
+
+# Second, over
+# two lines.
+blkmon> echo b
+x
+blkmon> echo c
+y
+
+# Third.
+blkmon> echo d
+z
+"""
+    report = played(story, whole=False).diff().splitlines()
+    assert report[0] == "s:8: the replay differs: Second, over two lines."
+    changes = [line for line in report[3:] if line[0] in "+-"]
+    assert changes == ["-x", "+b", "-y", "+c"]
+    assert [p.actual for p in played(story, whole=False).played] == [["a"], ["b"], ["c"]]
+    assert len(played(story).played) == 4
+
+
+# An echo's answer, and what a transcript may expect of it: masked, commented, plainly wrong.
+ANSWERS = st.sampled_from(["n1", "n2", "64k", "a 64 KiB b", "0.5 s", "# x", "[..]", "..."])
+EXPECTED = st.sampled_from(
+    [
+        "n1", "n2", "[NODE:a]", "[NODE:b]  ", "[SIZE]", "[..]", "a [SIZE] b", "[TIME]", "...",
+        "# note", "", "   ", "\\# x", "\\[..]", "\\...", "[failed]", "wrong",
+    ]
+)  # fmt: skip
+BLOCKS = st.lists(st.tuples(ANSWERS, st.lists(EXPECTED, max_size=4)), min_size=1, max_size=5)
+
+
+@given(BLOCKS)
+def test_an_update_keeps_what_matches_and_a_second_one_everything(
+    blocks: list[tuple[str, list[str]]],
+) -> None:
+    text = "".join(
+        f"blkmon> echo {answer}\n" + "".join(f"{line}\n" for line in expected)
+        for answer, expected in blocks
+    )
+    first = played(text)
+    lines = first.lines
+    for before, after, done in zip(
+        first.transcript.blocks,
+        parse_transcript("\n".join(lines) + "\n", "s").blocks,
+        first.played,
+        strict=True,
+    ):
+        assert after.match(done.actual, done.bindings) is not None
+        if before.match(done.actual, done.bindings) is not None:
+            assert after.expected == before.expected
+        free = [line for line in before.expected if is_free(line) or line == ANY_LINES]
+        assert [line for line in after.expected if line in free] == free
+    assert played("\n".join(lines) + "\n").lines == lines
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("at_end", [True, False])
+def test_an_update_writes_what_differs_and_not_a_byte_else(
+    tmp_path: Path, newline: str, at_end: bool
+) -> None:
+    before = ["# Trailing blanks:  ", "blkmon> echo x y", "x [..]  ", "", "blkmon> echo z", "q"]
+    path = tmp_path / "s.blkmon"
+    path.write_bytes((newline.join(before) + newline * at_end).encode())
+    path.chmod(0o640)
+    assert replay_files([str(path)], update=True) == 0
+    after = [*before[:-1], "z"]
+    assert path.read_bytes() == (newline.join(after) + newline * at_end).encode()
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [each.name for each in tmp_path.iterdir()] == ["s.blkmon"]
+
+
+SCRIPT = """\
+create -f qcow2 base.qcow2 4M
+create -f qcow2 -b base.qcow2 -F qcow2 one.qcow2
+create -f qcow2 -b base.qcow2 -F qcow2 two.qcow2
+drive_add 0 if=none,id=w,file=base.qcow2,format=qcow2
+qemu-io w "write -P 7 0 4M"
+drive_del w
+drive_add 0 if=none,id=one,file=one.qcow2,format=qcow2
+drive_add 0 if=none,id=two,file=two.qcow2,format=qcow2
+info block one
+block_stream one 1M
+block_stream two
+info jobs
+step two
+step 2
+info jobs
+-wait one --timeout 1
+-block_job_cancel two
+wait
+info block-jobs
+query-block-jobs
+query-blockstats
+qemu-io one "read -P 7 0 4M"
+-drive_del nothing
+"""
+
+
+def test_a_recording_with_concurrent_jobs_replays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "script").write_text(SCRIPT)
+    recording = tmp_path / "r.blkmon"
+    command = [sys.executable, "-m", "monitor", "--record", str(recording), "script"]
+    root = Path(__file__).parents[3]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr.decode()
+    text = recording.read_text()
+    assert "Job 'one' has not ended after 1 s" in text
+    assert "[TIME]" not in text
+    for _ in range(2):
+        replayed = replay_file(str(recording), whole=True)
+        assert not replayed.differs, replayed.diff()
