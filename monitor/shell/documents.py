@@ -30,7 +30,8 @@ from monitor.shell.fixtures import Fixtures
 from monitor.shell.masks import Bindings
 from monitor.shell.record import FAILED
 from monitor.shell.replay import Played, Replayed, fresh_folder, play
-from monitor.shell.session import PROMPT, read_script
+from monitor.shell.session import PROMPT
+from monitor.shell.texts import read_script
 from monitor.shell.transcript import Block, Transcript, parse_transcript, updated
 
 _BEGIN = re.compile(r"\s*```\s*console\b")

@@ -2,6 +2,8 @@
 
     image NAME FORMAT [SIZE] [backing=FILE] [backing-format=FORMAT] [OPTION=VALUE…]
         QEMU-IO COMMAND      (indented: the image's contents)
+    file NAME
+        TEXT                 (indented: its lines, blank ones and comments too)
     drive OPTIONS            as --drive
     blockdev OPTIONS         as --blockdev
 
@@ -10,9 +12,11 @@ Images are made by an engine of their own, so that the transcript's engine start
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from monitor.engine.api import Engine
 from monitor.engine.errors import MonitorError
@@ -58,30 +62,71 @@ def _size(text: str) -> int:
 
 
 @dataclass
+class TextFixture:
+    """A file of text; ``lines`` are indented by four blanks, or a tab, in the transcript."""
+
+    line: int
+    name: str
+    lines: list[str] = field(default_factory=list)
+
+    def write(self) -> None:
+        text = "".join(f"{line}\n" for line in self.lines)
+        Path(self.name).write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+@dataclass
 class Fixtures:
     """A head, understood. ``disks`` are (line, "drive" or "blockdev", options)."""
 
+    files: list[TextFixture] = field(default_factory=list)
     images: list[ImageFixture] = field(default_factory=list)
     disks: list[tuple[int, str, str]] = field(default_factory=list)
 
 
 def parse_fixtures(transcript: Transcript) -> Fixtures:
     """Reads a head. Raises TranscriptError."""
-    fixtures = Fixtures()
+    fixtures, last = Fixtures(), None
     for number, line in enumerate(transcript.head, 1):
-        if is_free(line):
+        inner = _INDENT.match(line)
+        if inner and isinstance(last, TextFixture):
+            last.lines.append(line[inner.end() :].rstrip())
+        elif is_free(line):
             continue
-        word, _, rest = line.strip().partition(" ")
-        if line[0].isspace() and fixtures.images:
-            fixtures.images[-1].contents.append((number, line.strip()))
-        elif word == "image":
-            fixtures.images.append(ImageFixture(number, shlex.split(rest)))
-        elif word in ("drive", "blockdev"):
-            fixtures.disks.append((number, word, rest.strip()))
+        elif inner and isinstance(last, ImageFixture):
+            last.contents.append((number, line.strip()))
         else:
-            reason = f"'{word}' is no fixture: expected image, drive, blockdev, or a prompt"
-            raise TranscriptError(transcript.path, number, reason)
+            last = _add_fixture(fixtures, transcript.path, number, line)
     return fixtures
+
+
+_INDENT = re.compile(r" {4}|\t")
+
+
+def _add_fixture(
+    fixtures: Fixtures, path: str, number: int, line: str
+) -> ImageFixture | TextFixture | None:
+    word, _, rest = line.strip().partition(" ")
+    if word == "image":
+        fixtures.images.append(ImageFixture(number, shlex.split(rest)))
+        return fixtures.images[-1]
+    if word == "file" and rest:
+        fixtures.files.append(TextFixture(number, rest.strip()))
+        return fixtures.files[-1]
+    if word in ("drive", "blockdev"):
+        fixtures.disks.append((number, word, rest.strip()))
+        return None
+    reason = f"'{word}' is no fixture: expected image, file, drive, blockdev, or a prompt"
+    raise TranscriptError(path, number, reason)
+
+
+def write_files(path: str, files: Sequence[TextFixture]) -> None:
+    """Writes files of text into the current folder. Raises TranscriptError."""
+    for file in files:
+        try:
+            file.write()
+        except OSError as error:
+            reason = f"'{file.name}' cannot be written: {error.strerror}"
+            raise TranscriptError(path, file.line, reason) from error
 
 
 async def make_images(path: str, images: Sequence[ImageFixture], engine: Engine) -> None:

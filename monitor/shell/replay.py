@@ -19,7 +19,7 @@ from pathlib import Path
 
 from monitor.engine.api import Engine
 from monitor.engine.errors import HostFailure, MonitorError
-from monitor.shell.fixtures import Fixtures, make_images, parse_fixtures
+from monitor.shell.fixtures import Fixtures, make_images, parse_fixtures, write_files
 from monitor.shell.masks import Bindings, filled_in
 from monitor.shell.record import FAILED, Entry, Masker, Recorder
 from monitor.shell.session import Dialogue
@@ -135,6 +135,7 @@ async def play(
     """Plays a transcript's blocks in the current folder ``here``."""
     from monitor.engine.embedded import EmbeddedEngine
 
+    write_files(transcript.path, fixtures.files)
     if fixtures.images:
         maker = EmbeddedEngine()
         try:

@@ -60,6 +60,7 @@ def test_fixtures() -> None:
         "    write -P 1 0 64k\n\twrite 64k 64k\n"
         "image b.qcow2 qcow2 backing=a.qcow2 backing-format=qcow2\n"
         "drive if=none,id=d0,file=b.qcow2\nblockdev {}\n"
+        "file setup.blkmon\n    # a comment\n\n    echo 'x'\n      y\n\n"
     )
     fixtures = parse_fixtures(parse_transcript(head + "blkmon> quit\n", "s"))
     first, second = (image.request() for image in fixtures.images)
@@ -68,6 +69,9 @@ def test_fixtures() -> None:
     assert [c for _, c in fixtures.images[0].contents] == ["write -P 1 0 64k", "write 64k 64k"]
     assert (second.backing_file, second.backing_format) == ("a.qcow2", "qcow2")
     assert fixtures.disks == [(5, "drive", "if=none,id=d0,file=b.qcow2"), (6, "blockdev", "{}")]
+    (file,) = fixtures.files
+    assert (file.line, file.name) == (7, "setup.blkmon")
+    assert file.lines == ["# a comment", "echo 'x'", "  y"]
 
 
 @pytest.mark.parametrize("line", ["imag a raw 1M", "    write 0 1k", "Something"])
