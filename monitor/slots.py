@@ -33,8 +33,8 @@ class Word:
 @dataclass(frozen=True, slots=True)
 class Slot:
     """``kind`` is "node", "drive", "device", "job" or "bitmap" (that accepts ``verb``; of the node
-    ``of``), "export", "variable", "macro", "file" or "free"; with the ``words`` that may stand
-    there it is "command", "flag", "key" or "value"."""
+    ``of``), "snapshot", "export", "variable", "macro", "file" or "free"; with the ``words`` that
+    may stand there it is "command", "flag", "key" or "value"."""
 
     kind: str
     what: str
@@ -235,8 +235,8 @@ def _value_of(
         slots = (Slot("macro", what),)
     elif argument.verb == "format":
         slots = (Slot("value", what, choice_words("format", CREATED)),)
-    elif kind in _NAMED or argument.verb == "file":
-        named = _NAMED.get(kind, "file")
+    elif kind in _NAMED or argument.verb in ("file", "snapshot"):
+        named = _NAMED.get(kind, argument.verb)
         slots = (Slot(named, what, verb=argument.verb, exclude=frozenset(taken)),)
         if argument.choices:
             slots += (Slot("value", what, choice_words(argument.name, argument.choices)),)

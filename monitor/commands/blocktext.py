@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from monitor.commands.render import size_text
+from monitor.commands.snapshottext import table
 from monitor.engine.schema.image import ImageInfoSpecific
 from monitor.engine.schema.query import BlockDeviceInfo, BlockInfo, ImageInfo
 from monitor.wire.qmpjson import member_order
@@ -102,6 +103,9 @@ def image_lines(image: ImageInfo) -> Iterator[str]:
         yield f"backing file: {image.backing_filename}{_actual_path(image)}"
         if image.backing_filename_format:
             yield f"backing file format: {image.backing_filename_format}"
+    if image.snapshots:
+        yield "Snapshot list:"
+        yield from table(image.snapshots)
     if isinstance(image.format_specific, ImageInfoSpecific):
         yield "Format specific information:"
         yield from _nested(msgspec.to_builtins(image.format_specific)["data"], 1)

@@ -13,6 +13,7 @@ from monitor.engine.schema.query import (
     QueryBlockGraph,
     QueryNamedBlockNodes,
 )
+from monitor.engine.schema.snapshot import DiskSnapshots, QueryDiskSnapshots
 from monitor.engine.schema.stats import BlockStats, QueryBlockstats
 
 
@@ -73,6 +74,20 @@ _STATS = (
     "wr_merged",
     "idle_time_ns",
 )
+
+
+@command(
+    "info snapshots",
+    help="show the currently saved VM snapshots",
+    details="Internal snapshots: first those that loadvm can go back to, then those that only\n"
+    "some of the writable disks have.",
+    example="info snapshots",
+)
+async def info_snapshots(session: Session) -> Answer:
+    from monitor.commands import snapshottext
+
+    disks: list[DiskSnapshots] = await session.engine.execute(QueryDiskSnapshots())
+    return Answer(disks, lambda: snapshottext.overview(disks))
 
 
 @command(

@@ -23,6 +23,7 @@ The pattern is a comma separated list of arguments in order, in the letters of Q
     K    any number of key=value words (dotted keys, JSON values), a dict
     s/file   a word that names a file, where HMP takes any string; s/format: an image format
     s/qemu-io   a command for qemu-io;  s/variable: a variable or setting;  s/macro: a named command
+    s/snapshot  the name of an internal snapshot
     S/command   the rest of the line, which names a command
     J(all)   one of the listed words, or what the letter says
     --word   a flag in words, taken anywhere;  --word=i  one that is followed by a value

@@ -63,6 +63,13 @@ class EmbeddedEngine(Engine):
         if kind == "export":
             exports = self._exports.by_id if self._exports is not None else {}
             return [Name(each.id, f"{each.type} {each.node.name}") for each in exports.values()]
+        if kind == "snapshot":
+            kept = {
+                str(info["name"]): node.user_name()
+                for node in nodes.values()
+                for info in node.driver.snapshots()
+            }
+            return [Name(name, f"in {node}") for name, node in kept.items()]
         if kind == "job":
             return [
                 Name(job.id, f"{job.type} {job.fraction:.0%} {job.status}")

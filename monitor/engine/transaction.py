@@ -225,8 +225,8 @@ async def carry_out(
     completion: ActionCompletionMode = "individual",
 ) -> None:
     """Carries out all requests, or none. Raises RequestError with its ``failed_action``."""
-    async with _prepared(engine, requests, completion, dry_run=False) as actions:
-        await _uninterrupted(actions.commit())
+    async with undoing(engine, completion) as actions:
+        await _prepare_all(actions, requests)
 
 
 async def rehearse(
@@ -236,30 +236,33 @@ async def rehearse(
 ) -> list[str]:
     """Prepares all requests and undoes them; what they would change, in words. Raises what
     ``carry_out`` would."""
-    async with _prepared(engine, requests, completion, dry_run=True) as actions:
-        await _uninterrupted(actions.abort())
-        return actions.words
+    async with undoing(engine, completion, dry_run=True) as actions:
+        await _prepare_all(actions, requests)
+    return actions.words
 
 
 @asynccontextmanager
-async def _prepared(
+async def undoing(
     engine: EmbeddedEngine,
-    requests: Sequence[Data],
-    completion: ActionCompletionMode,
+    completion: ActionCompletionMode = "individual",
     *,
-    dry_run: bool,
+    dry_run: bool = False,
 ) -> AsyncIterator[Actions]:
-    """Everything prepared, with the turn and all drained; the body ends it."""
+    """A transaction, with the turn: what the body does is committed, or undone when it raises."""
     async with engine.graph.turn:
         actions = Actions(engine, completion, dry_run=dry_run)
         try:
-            await actions.drain(*_named_nodes(engine, requests))
-            for number, request in enumerate(requests):
-                await _prepare(actions, number, request)
+            yield actions
         except BaseException:
             await _uninterrupted(actions.abort())
             raise
-        yield actions
+        await _uninterrupted(actions.abort() if dry_run else actions.commit())
+
+
+async def _prepare_all(actions: Actions, requests: Sequence[Data]) -> None:
+    await actions.drain(*_named_nodes(actions.engine, requests))
+    for number, request in enumerate(requests):
+        await _prepare(actions, number, request)
 
 
 async def _prepare(actions: Actions, number: int, request: Data) -> None:
@@ -318,4 +321,4 @@ def _names_in(value: Any) -> Iterator[str]:
                 yield member
 
 
-__all__ = ["AbortedByAction", "Action", "Actions", "acts", "carry_out", "rehearse"]
+__all__ = ["AbortedByAction", "Action", "Actions", "acts", "carry_out", "rehearse", "undoing"]

@@ -133,15 +133,19 @@ def _is_end(event: dict[str, Any], job: str, ends: tuple[str, ...]) -> bool:
     return event["event"] == "JOB_STATUS_CHANGE" and data["id"] == job and data["status"] in ends
 
 
+HOSTS = ("actual-size", "date-sec", "date-nsec", "vm-clock-sec", "vm-clock-nsec")
+"""Members that the host decides."""
+
+
 def comparable(value: Any) -> Any:
-    """Without what may differ: host sizes, generated names, the order of unordered lists."""
+    """Without what may differ: the host's sizes and clocks, names made up, the order of lists."""
     if isinstance(value, dict):
         if "nodes" in value and "edges" in value:
             return _graph(value)
         return {
             name: comparable(member)
             for name, member in value.items()
-            if name != "actual-size" and not (name == "virtual-size" and value["format"] == "file")
+            if name not in HOSTS and not (name == "virtual-size" and value["format"] == "file")
         }
     if isinstance(value, list):
         return sorted(

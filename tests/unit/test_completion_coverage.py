@@ -15,7 +15,18 @@ from monitor.slots import Place, Slot, place_at
 from monitor.variables import Scope
 
 LISTED = {"command", "flag", "key", "value"}
-NAMED = {"node", "drive", "device", "job", "bitmap", "export", "file", "variable", "macro"}
+NAMED = {
+    "node",
+    "drive",
+    "device",
+    "job",
+    "bitmap",
+    "snapshot",
+    "export",
+    "file",
+    "variable",
+    "macro",
+}
 
 
 def slots(text: str) -> tuple[Slot, ...]:

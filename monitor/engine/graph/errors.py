@@ -25,6 +25,11 @@ class DeviceHasNoMedium(RequestError):
     device: str
 
 
+class NeedRootNode(RequestError):
+    template = "Need a root block node"
+    node: str
+
+
 class InvalidNodeName(RequestError):
     template = "Invalid node-name: '{name}'"
     name: str

@@ -11,6 +11,7 @@ from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph import edit
 from monitor.engine.graph.blockers import Operation
+from monitor.engine.graph.errors import NeedRootNode
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.threshold import WriteThreshold
@@ -23,11 +24,6 @@ class NoSuchDevice(RequestError):
     """As DeviceNotFound, which has a QMP class of its own."""
 
     template = "Device '{name}' not found"
-    name: str
-
-
-class NotARootNode(RequestError):
-    template = "Need a root block node"
     name: str
 
 
@@ -90,7 +86,7 @@ async def change_backing_file(engine: EmbeddedEngine, request: ChangeBackingFile
 def _root_node(graph: Graph, name: str) -> Node:
     node = graph.find(name)
     if any(isinstance(edge.parent, Node) for edge in node.parents):
-        raise NotARootNode(name)
+        raise NeedRootNode(name)
     return node
 
 

@@ -13,6 +13,7 @@ TOPICS = (
     "monitor",
     "node",
     "query",
+    "snapshot",
     "stats",
     "stream",
     "transaction",

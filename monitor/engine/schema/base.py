@@ -46,7 +46,7 @@ class Names(msgspec.Struct, frozen=True):
     verb: str = ""  # for jobs and bitmaps: the verb that those offered must accept
 
     KINDS: ClassVar[tuple[str, ...]] = (
-        "node", "drive", "device", "job", "bitmap", "export", "file", "new",
+        "node", "drive", "device", "job", "bitmap", "snapshot", "export", "file", "new",
     )  # fmt: skip
 
 
@@ -73,6 +73,7 @@ Size = Annotated[int, Int("size")]
 NodeName = Annotated[str, Names("node")]
 DriveName = Annotated[str, Names("drive")]
 DeviceName = Annotated[str, Names("device")]  # a drive or a node
+SnapshotName = Annotated[str, Names("snapshot")]  # of any image
 JobName = Annotated[str, Names("job")]
 FileName = Annotated[str, Names("file")]
 NewName = Annotated[str, Names("new")]

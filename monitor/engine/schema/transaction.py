@@ -19,6 +19,7 @@ from monitor.engine.schema.bitmap import (
     BlockDirtyBitmapRemove,
 )
 from monitor.engine.schema.graph import BlockdevSnapshot, BlockdevSnapshotSync
+from monitor.engine.schema.snapshot import BlockdevSnapshotInternalSync
 
 ActionCompletionMode = Literal["individual", "grouped"]
 
@@ -65,6 +66,12 @@ class BlockdevSnapshotAction(TransactionAction, tag="blockdev-snapshot", kw_only
     data: BlockdevSnapshot
 
 
+class BlockdevSnapshotInternalSyncAction(
+    TransactionAction, tag="blockdev-snapshot-internal-sync", kw_only=True
+):
+    data: BlockdevSnapshotInternalSync
+
+
 class BlockdevSnapshotSyncAction(TransactionAction, tag="blockdev-snapshot-sync", kw_only=True):
     data: BlockdevSnapshotSync
 
@@ -78,6 +85,7 @@ AnyTransactionAction = (
     | BitmapMergeAction
     | BitmapRemoveAction
     | BlockdevSnapshotAction
+    | BlockdevSnapshotInternalSyncAction
     | BlockdevSnapshotSyncAction
 )
 
@@ -118,6 +126,7 @@ __all__ = [
     "BitmapMergeAction",
     "BitmapRemoveAction",
     "BlockdevSnapshotAction",
+    "BlockdevSnapshotInternalSyncAction",
     "BlockdevSnapshotSyncAction",
     "Transaction",
     "TransactionAction",

@@ -57,7 +57,7 @@ DRIVE = (
 REFERENCE: dict[str, tuple[str, ...]] = {
     "x-blkmon-drive-add": DRIVE,
     "transaction": (
-        "Action '%' does not support transaction property completion-mode = %",
+        "Action '%' does not support Transaction property completion-mode = %",
         "Transaction aborted using Abort action",
     ),
     "blockdev-snapshot-internal-sync": (

@@ -14,6 +14,8 @@ IMAGES = [
     ["qemu-img", "create", "-q", "-f", "qcow2", "-b", "mid.qcow2", "-F", "qcow2", "top.qcow2"],
     ["qemu-img", "create", "-q", "-f", "qcow2", "empty.qcow2", "8M"],
     ["qemu-img", "create", "-q", "-f", "raw", "a.img", "1M"],
+    ["qemu-img", "create", "-q", "-f", "qcow2", "-o", "refcount_bits=1", "narrow.qcow2", "1M"],
+    ["qemu-io", "-f", "qcow2", "-c", "write 0 64k", "narrow.qcow2"],
 ]
 """Commands that make the images of a case."""
 
