@@ -213,6 +213,11 @@ class Assembler:
         """The innermost of what is still open (one of ``( { [``) and its offset."""
         return self._open[-1] if self._open else None
 
+    @property
+    def in_group(self) -> bool:
+        """Whether a group (``transaction(``) is open, whatever is open inside it."""
+        return any(what == "(" for what, _ in self._open)
+
     def feed(self, line: str) -> bool:
         """Takes one line (without its end); True when the command is whole."""
         self._lines.append(line)

@@ -6,6 +6,7 @@ TOPICS = (
     "drives",
     "exports",
     "help",
+    "history",
     "images",
     "info",
     "jobs",
@@ -15,6 +16,7 @@ TOPICS = (
     "settings",
     "snapshots",
     "waiting",
+    "watching",
 )
 
 

@@ -80,6 +80,16 @@ class Session(Protocol):
     async def run_macro(self, macro: Macro, values: Mapping[str, str]) -> None:
         """Runs a named command with values for its arguments."""
 
+    def history(self) -> list[str]:
+        """What was typed so far, the newest last: this command."""
+
+    async def type_again(self, text: str) -> None:
+        """Shows a line and runs it. Raises what its commands raise."""
+
+    async def watch(self, text: str, every: float, ended: Callable[[str, int], bool]) -> None:
+        """Runs a line every so many seconds until ``ended(output, count)``, or until a person has
+        seen enough. Raises what its commands raise."""
+
     async def confirm(self, question: str) -> bool:
         """Whether to do what loses data: asks, where a person is there and wants to be asked."""
 

@@ -46,6 +46,10 @@ class CatalogueCompleter(Completer):
             return [Name(macro.name, macro.body) for macro in macros]
         return self._engine.names(kind, verb, of)
 
+    def serve(self, session: Session) -> None:
+        """Completes variables and named commands of ``session`` too."""
+        self.session = session
+
     def _language(self) -> Language | None:
         """The language with the session's named commands; None where there are none."""
         macros = self.session.macros if self.session is not None else {}

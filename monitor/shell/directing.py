@@ -37,6 +37,17 @@ def collecting(output: Output | None) -> Iterator[list[str] | None]:
         _COLLECTED.reset(token)
 
 
+@contextmanager
+def capturing() -> Iterator[list[str]]:
+    """While commands run whose output somebody here wants to read: its lines."""
+    lines: list[str] = []
+    token = _COLLECTED.set(lines)
+    try:
+        yield lines
+    finally:
+        _COLLECTED.reset(token)
+
+
 def form_of(session: Session, invocation: Invocation) -> str:
     """The form of this command's output."""
     asked = invocation.output.format if invocation.output is not None else ""

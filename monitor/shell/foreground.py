@@ -17,7 +17,7 @@ Choice = Literal["detach", "cancel", "wait"]
 class Asker(Protocol):
     """The part of a screen that a question needs."""
 
-    async def ask(self, question: str, *, typed_ahead: bool = False) -> str: ...
+    async def ask(self, question: str, *, typed_ahead: bool = False, keys: str = "") -> str: ...
 
 
 class Subject(Protocol):
@@ -75,7 +75,9 @@ class Foreground:
         """Asks until there is an answer, or nothing left to ask about."""
         while not task.done():
             jobs = list(self._subject.jobs())
-            asked = asyncio.ensure_future(self._screen.ask(question(jobs)))
+            asked = asyncio.ensure_future(
+                self._screen.ask(question(jobs), keys="dcw" if jobs else "dw")
+            )
             if not await _comes_before(task, asked):
                 return "wait"
             choice = understand(asked.result(), can_cancel=bool(jobs))

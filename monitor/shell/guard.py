@@ -26,7 +26,7 @@ def terminal_restored(fd: int) -> Iterator[Callable[[], None]]:
     def restore() -> None:
         if saved is not None:
             with contextlib.suppress(termios.error):  # hung up meanwhile
-                termios.tcsetattr(fd, termios.TCSADRAIN, saved)
+                termios.tcsetattr(fd, termios.TCSANOW, saved)
 
     try:
         yield restore

@@ -37,6 +37,10 @@ class HumanLines(Dialogue):
         await self.enter(line)
         return "".join(text.replace("\n", "\r\n") + "\r\n" for text in self._said)
 
+    def history(self) -> list[str]:
+        """None, as QEMU's monitor without a terminal has none."""
+        return []
+
     def scope(self) -> None:
         """QEMU's language: ``$``, ``|`` and ``>`` are letters."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import signal
 from typing import TYPE_CHECKING
 
 from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.completion import get_common_complete_suffix
 from prompt_toolkit.filters import Condition, has_completions, is_searching
 from prompt_toolkit.key_binding import (
     KeyBindings,
@@ -46,7 +48,8 @@ def line_keys(owner: Screen) -> KeyBindingsBase:
     def _(event: KeyPressEvent) -> None:
         """Takes the chosen completion; else runs the line, or continues it in an open bracket."""
         state = owner.line.complete_state
-        if state is not None and state.current_completion is not None:
+        chosen = state is not None and state.current_completion is not None
+        if chosen and owner.settings["enter"] == "take":
             owner.line.complete_state = None
         elif owner.is_complete(owner.line.text):
             owner.accept()
@@ -57,6 +60,15 @@ def line_keys(owner: Screen) -> KeyBindingsBase:
     @bindings.add("escape", "enter", filter=editing)
     def _(event: KeyPressEvent) -> None:
         owner.line.newline(copy_margin=False)
+
+    by_key = Condition(lambda: bool(owner.answer_keys) and not owner.answer.text)
+
+    @bindings.add(Keys.Any, filter=asking & by_key)
+    def _(event: KeyPressEvent) -> None:
+        """A key that is an answer by itself; others are none, so nothing is typed."""
+        if event.data and event.data.lower() in owner.answer_keys:
+            owner.answer.insert_text(event.data)
+            owner.accept()
 
     @bindings.add("enter", filter=asking)
     def _(event: KeyPressEvent) -> None:
@@ -83,6 +95,36 @@ def line_keys(owner: Screen) -> KeyBindingsBase:
         """The one candidate of a menu that came by itself is taken; there is nothing to choose."""
         assert owner.line.complete_state is not None
         owner.line.apply_completion(owner.line.complete_state.completions[0])
+
+    common = Condition(lambda: owner.settings["tab"] == "common")
+
+    @bindings.add("tab", filter=editing & common)
+    def _(event: KeyPressEvent) -> None:
+        """As far as all candidates agree, like other shells' Tab."""
+        state = owner.line.complete_state
+        if state is None:
+            owner.line.start_completion(insert_common_part=True)
+            return
+        agreed = get_common_complete_suffix(owner.line.document, state.completions)
+        if agreed:
+            owner.line.insert_text(agreed)
+
+    by_word = Condition(
+        lambda: (
+            owner.settings["right"] == "word"
+            and owner.line.suggestion is not None
+            and bool(owner.line.suggestion.text)
+            and owner.line.document.is_cursor_at_the_end
+        )
+    )
+
+    @bindings.add("right", filter=editing & by_word)
+    def _(event: KeyPressEvent) -> None:
+        """The next word of the suggestion."""
+        assert owner.line.suggestion is not None
+        found = re.match(r"\s*\S+\s*", owner.line.suggestion.text)
+        if found is not None:
+            owner.line.insert_text(found[0])
 
     @bindings.add("up", filter=editing & has_completions & nothing_chosen)
     def _(event: KeyPressEvent) -> None:

@@ -43,7 +43,7 @@ from prompt_toolkit.widgets import SearchToolbar
 
 from monitor.shell import keys
 from monitor.shell.keys import Mode
-from monitor.shell.session import CONTINUATION, PROMPT
+from monitor.shell.session import PROMPT, continuation
 from monitor.shell.toolbar import MAX_ROWS
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ STYLE = Style.from_dict(
         "completion-menu.completion.current": "noreverse bold",
         "completion-menu.meta.completion": "",
         "completion-menu.meta.completion.current": "noreverse",
+        "changed": "reverse",
         "pygments.name.function": "bold",
         "pygments.name.attribute": "ansicyan",
         "pygments.name.decorator": "ansiyellow",
@@ -95,9 +96,9 @@ class Parts:
     menu_rows: int = 0
 
 
-def line_prompt(number: int) -> OneStyleAndTextTuple:
-    """What stands before line ``number`` of the input."""
-    return ("class:prompt", PROMPT if number == 0 else CONTINUATION)
+def line_prompt(number: int, text: str) -> OneStyleAndTextTuple:
+    """What stands before line ``number`` of the input ``text``."""
+    return ("class:prompt", PROMPT if number == 0 else continuation(text, number))
 
 
 def build(owner: Screen) -> Parts:
@@ -121,10 +122,12 @@ def build(owner: Screen) -> Parts:
         ),
         height=1,
     )
+    live = Window(FormattedTextControl(lambda: owner.live), dont_extend_height=True)
     root = HSplit(
         [
             ConditionalContainer(_with_menu(owner, line, search), owner.in_mode(Mode.EDIT)),
             ConditionalContainer(answer, owner.in_mode(Mode.ASK)),
+            ConditionalContainer(live, Condition(lambda: bool(owner.live))),
             ConditionalContainer(busy, owner.in_mode(Mode.BUSY)),
             _jobs_window(owner),
             Window(height=Dimension(min=0, preferred=0)),  # what is left over when lines go
@@ -169,7 +172,9 @@ def _line_window(owner: Screen, search: SearchToolbar) -> Window:
         ),
         dont_extend_height=True,
         wrap_lines=True,
-        get_line_prefix=lambda number, wrapped: [line_prompt(number)] if wrapped == 0 else [],
+        get_line_prefix=lambda number, wrapped: (
+            [line_prompt(number, owner.line.text)] if wrapped == 0 else []
+        ),
     )
 
 

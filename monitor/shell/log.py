@@ -26,6 +26,13 @@ def state_folder() -> Path:
     return root / "blkmon"
 
 
+def config_path() -> Path:
+    """The script that the prompt runs when it starts: settings, named commands, variables."""
+    config = os.environ.get("XDG_CONFIG_HOME", "")
+    root = Path(config) if os.path.isabs(config) else Path("~/.config").expanduser()
+    return root / "blkmon" / "config"
+
+
 def log_failure(error: BaseException) -> InternalError:
     """Writes the traceback of ``error`` to the log; the error to show in its place."""
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

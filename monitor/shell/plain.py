@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable
 
 from monitor.engine.api import JobSnapshot
-from monitor.shell.session import CONTINUATION, PROMPT
+from monitor.shell.session import PROMPT, continuation
 from monitor.shell.texts import printable
 
 
@@ -22,6 +22,7 @@ class PlainScreen:
     def __init__(self, fd_in: int, fd_out: int, is_complete: Callable[[str], bool]) -> None:
         self.is_complete = is_complete
         self.on_interrupt: Callable[[], None] = lambda: None
+        self.completes_for: Callable[[object], None] = lambda session: None
         self._in = fd_in
         self._out = fd_out
         self._typed = b""
@@ -50,6 +51,13 @@ class PlainScreen:
         """Nothing: there is no place for live jobs."""
         return lambda: None
 
+    def settle(self) -> None:
+        """Nothing is kept back."""
+
+    @property
+    def rows(self) -> int:
+        return shutil.get_terminal_size().lines
+
     @property
     def columns(self) -> int:
         return shutil.get_terminal_size().columns
@@ -59,13 +67,16 @@ class PlainScreen:
         if text:
             self.print(text)
         while True:
-            lines.append(await self._line(CONTINUATION if lines else PROMPT))
+            more = continuation("\n".join(lines), len(lines)) if lines else PROMPT
+            lines.append(await self._line(more))
             if self._dropped:
                 lines.clear()
             elif self.is_complete("\n".join(lines)):
                 return "\n".join(lines)
 
-    async def ask(self, question: str, *, typed_ahead: bool = False) -> str:
+    async def ask(self, question: str, *, typed_ahead: bool = False, keys: str = "") -> str:
+        if keys:
+            question = f"{question}(and Enter) "
         if not typed_ahead:
             self._lines.clear()
         try:
@@ -90,6 +101,16 @@ class PlainScreen:
 
     def note(self, text: str) -> None:
         """Nothing: there is no line to put it on."""
+
+    def use(self, settings: object) -> None:
+        """Nothing: the terminal has its own keys."""
+
+    async def lend(self, run: Callable[[], None]) -> None:
+        """Another program has the terminal while ``run`` is carried out by a thread."""
+        await asyncio.to_thread(run)
+
+    def show_live(self, fragments: object) -> None:
+        """Nothing: text that was written stays."""
 
     def colour(self, lexer: object) -> None:
         """Nothing: there are no colours."""

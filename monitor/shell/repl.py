@@ -14,25 +14,32 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from prompt_toolkit.history import History
 from prompt_toolkit.utils import get_cwidth
 
 from monitor.commands.registry import Answer
 from monitor.commands.session import may_quit
+from monitor.commands.settings import SettingListener
 from monitor.engine.api import Engine, Event
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.job import JobCancel
 from monitor.shell import guard
 from monitor.shell.announce import Announcer, told_by_wait
+from monitor.shell.directing import collected, text_of
 from monitor.shell.disks import setup_lines
 from monitor.shell.failures import heading, told
 from monitor.shell.foreground import Foreground
 from monitor.shell.history import StateHistory, history_path
 from monitor.shell.jobs import waited_for
-from monitor.shell.log import log_failure
+from monitor.shell.log import config_path, log_failure
+from monitor.shell.pager import height, page, run_in_shell
+from monitor.shell.pipes import ShellCommandFailed
 from monitor.shell.plain import PlainScreen
 from monitor.shell.screen import Screen
 from monitor.shell.session import CONTINUATION, PROMPT, Dialogue
+from monitor.shell.texts import printable
 from monitor.shell.toolbar import is_live
+from monitor.shell.watching import watch, with_changes
 from monitor.syntax import ParseError
 from monitor.version import VERSION
 
@@ -64,7 +71,7 @@ async def run_prompt(engine: Engine, options: PromptOptions) -> int:
         contextlib.closing(StateHistory(history_path())) as history,
     ):
         screen = make_screen(engine, history)
-        prompt = PromptSession(engine, screen, restore_terminal)
+        prompt = PromptSession(engine, screen, restore_terminal, history)
         history.failed = prompt.history_failed
         if options.record is not None:
             prompt.record(options.record, setup_lines(options.disks))
@@ -74,6 +81,7 @@ async def run_prompt(engine: Engine, options: PromptOptions) -> int:
             guard.output_above(screen.print),
         ):
             status = await prompt.converse()
+        screen.settle()
     if prompt.fatal is not None:
         print(f"Error: {prompt.fatal}", file=sys.stderr)
     return status
@@ -87,14 +95,16 @@ def make_screen(engine: Engine, history: StateHistory) -> Screen | PlainScreen:
     from monitor.shell.tty import open_terminal
 
     keyboard, output = open_terminal()
+    completer = CatalogueCompleter(engine)
     screen = Screen(
-        completer=CatalogueCompleter(engine),
+        completer=completer,
         history=history,
         is_complete=is_complete,
         input=keyboard,
         output=output,
     )
     output.on_gone = screen.lose
+    screen.completes_for = completer.serve
     return screen
 
 
@@ -105,7 +115,7 @@ def is_complete(text: str) -> bool:
     return no_bracket_open(text)
 
 
-class PromptSession(Dialogue):
+class PromptSession(Dialogue, SettingListener):
     """A conversation with a person on a terminal."""
 
     interactive = True
@@ -115,8 +125,13 @@ class PromptSession(Dialogue):
         engine: Engine,
         screen: Screen | PlainScreen,
         restore_terminal: Callable[[], None] = lambda: None,
+        older: History | None = None,
     ) -> None:
         super().__init__(engine)
+        self._older = older
+        self.settings.listeners.append(self)
+        screen.use(self.settings)
+        screen.completes_for(self)
         self._restore_terminal = restore_terminal
         self.fatal: MonitorError | None = None
         """Why the prompt had to end, when nobody asked it to."""
@@ -127,6 +142,8 @@ class PromptSession(Dialogue):
         self._waits: list[Invocation] = []  # in front or detached
         self._older_jobs: set[str] = set()
         self._typed = ""
+        self._paged = ""
+        self._stop_watching: asyncio.Event | None = None
         self._undisturbed = False  # whether the typed line still stands right above
         self._signal: signal.Signals | None = None
         self._failures = 0
@@ -140,7 +157,7 @@ class PromptSession(Dialogue):
         """Reads and runs commands, then closes the engine. The terminal stays ours until then."""
         self._loop.set_exception_handler(self._unexpected)
         unsubscribe = self.engine.subscribe(self._on_event)
-        self._screen.on_interrupt = self._foreground.interrupt
+        self._screen.on_interrupt = self.interrupted
         drawing = asyncio.create_task(self._screen.run())
         self._talking = asyncio.create_task(self._talk())
         try:
@@ -172,6 +189,7 @@ class PromptSession(Dialogue):
 
     async def _talk(self) -> None:
         self.show(f"blkmon {VERSION} monitor - type 'help' for more information")
+        await self._configure()
         threading.Thread(target=self._warm_up, daemon=True).start()
         while True:
             self._foreground.calm()
@@ -186,6 +204,27 @@ class PromptSession(Dialogue):
                 await self._run(typed)
             if self.quitting:
                 return
+
+    async def _configure(self) -> None:
+        """Runs the user's settings and named commands; a mistake in them is told and no more."""
+        path = config_path()
+        if not path.is_file():
+            return
+        try:
+            await self.run_file(str(path))
+        except MonitorError as error:
+            self.print_error(error)
+
+    def setting_changed(self, name: str) -> None:
+        self._screen.use(self.settings)
+
+    def history(self) -> list[str]:
+        kept = self._older.get_strings() if self._older is not None else []
+        return list(kept) or super().history()
+
+    @property
+    def columns(self) -> int:  # type: ignore[override]
+        return self._screen.columns
 
     def _warm_up(self) -> None:
         """Loads what the first key will need, while the person looks at the first prompt."""
@@ -228,6 +267,67 @@ class PromptSession(Dialogue):
             self.print_error(log_failure(error))
         if asyncio.current_task() in self._foreground.detached:
             self.show(f"Ended: {typed}")
+
+    def give(self, invocation: Invocation, answer: Answer) -> None:
+        """What does not fit the screen is kept for the pager, where that is wanted."""
+        text = text_of(self, invocation, answer)
+        in_front = asyncio.current_task() is self._foreground.task
+        pages = self.settings["pager"] == "auto" and in_front and collected() is None
+        if pages and height(text, self._screen.columns) >= self._screen.rows:
+            if self.recorder is not None:
+                self.recorder.output(text)
+            self._paged = text
+        elif text:
+            self.print(text)
+
+    async def run(self, invocation: Invocation) -> None:
+        try:
+            await super().run(invocation)
+        finally:
+            text, self._paged = self._paged, ""
+            if text:
+                await self._page(text)
+
+    async def _page(self, text: str) -> None:
+        """Through the pager, with what was seen left on the screen; printed where there is none."""
+        try:
+            await self._screen.lend(lambda: page(printable(text)))
+        except OSError as error:
+            self._screen.print(text)
+            self._screen.print(f"The pager cannot be run: {error}", "class:hint")
+
+    async def through_shell(self, shell: str, text: str) -> None:
+        """The host's shell has the terminal, so that pagers and editors work; its output is caught
+        where a recording wants it, or another command."""
+        in_front = asyncio.current_task() is self._foreground.task
+        if self.recorder is not None or collected() is not None or not in_front:
+            await super().through_shell(shell, text)
+            return
+        ended: list[int] = []
+        await self._screen.lend(lambda: ended.append(run_in_shell(shell, text, self.variables)))
+        if any(ended):
+            raise ShellCommandFailed(shell, ended[0])
+
+    async def watch(self, text: str, every: float, ended: Callable[[str, int], bool]) -> None:
+        stopped = self._stop_watching = asyncio.Event()
+
+        def show(output: str, before: str | None) -> None:
+            rows = printable(output).split("\n")[: max(1, self._screen.rows - 3)]
+            self._screen.show_live([*with_changes("\n".join(rows), before)])
+
+        try:
+            output = await watch(self, text, every, ended, show, stopped)
+        finally:
+            self._stop_watching = None
+            self._screen.show_live([])
+        self.print(output)
+
+    def interrupted(self) -> None:
+        """Ctrl-C while a command runs: ``watch`` simply ends, about others there is a question."""
+        if self._stop_watching is not None:
+            self._stop_watching.set()
+        else:
+            self._foreground.interrupt()
 
     async def carry_out(self, invocation: Invocation) -> Answer:
         if asyncio.current_task() is self._foreground.task:
@@ -300,7 +400,7 @@ class PromptSession(Dialogue):
         job = told_by_wait(event)
         if job is not None and any(waited_for(wait, job) for wait in self._waits):
             return  # ``wait`` is about to say so
-        if line is not None:
+        if line is not None and self.settings.tells(event.name):
             self._undisturbed = False
             self._screen.print(line, "class:event")
 

@@ -19,13 +19,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from prompt_toolkit.application import Application
+from prompt_toolkit.application import Application, run_in_terminal
 from prompt_toolkit.application.current import create_app_session
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer
 from prompt_toolkit.document import Document
+from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import History
@@ -35,11 +37,15 @@ from prompt_toolkit.lexers import DynamicLexer, Lexer, SimpleLexer
 from prompt_toolkit.output import Output
 from prompt_toolkit.renderer import print_formatted_text
 
+from monitor.commands.settings import Settings
 from monitor.engine.api import JobSnapshot
 from monitor.shell import layout
 from monitor.shell.keys import Mode
 from monitor.shell.texts import printable
 from monitor.shell.toolbar import LiveJobs
+
+if TYPE_CHECKING:
+    from monitor.shell.session import Session
 
 FLUSH_INTERVAL = 0.05
 """Seconds between two writes above the line: a storm of events costs 20 redraws a second."""
@@ -65,6 +71,7 @@ class Screen:
     ) -> None:
         self.is_complete = is_complete
         self.on_interrupt: Callable[[], None] = lambda: None
+        self.completes_for: Callable[[Session], None] = lambda session: None
         self.jobs: LiveJobs | None = None
         self.lexer: Lexer | None = None
         self.mode = Mode.BUSY
@@ -80,6 +87,11 @@ class Screen:
         )
         self.answer = Buffer(name="answer", multiline=False)
         self.question = ""
+        self.answer_keys = ""
+        """Keys that answer the question by themselves, without Enter."""
+        self.settings = Settings()
+        self.live: StyleAndTextTuples = []
+        """What is shown in place while a command runs (``watch``)."""
         self.busy_note = ""
         self._noted = ""
         self.typed_ahead: list[KeyPress] = []
@@ -105,12 +117,25 @@ class Screen:
             await self.app.run_async(set_exception_handler=False, handle_sigint=False)
 
     def interrupt(self) -> None:
-        """SIGINT from elsewhere: what Ctrl-C does."""
+        """SIGINT from elsewhere: what Ctrl-C does, unless another program has the terminal."""
+        if self._held:
+            return
         self.app.key_processor.send_sigint()
 
     def redraw(self) -> None:
         """Something shown has changed."""
-        self.app.invalidate()
+        if not self.congested:
+            self.app.invalidate()
+
+    @property
+    def congested(self) -> bool:
+        """Whether the terminal takes nothing at present."""
+        return bool(getattr(self._output, "congested", False))
+
+    def use(self, settings: Settings) -> None:
+        """Keys as ``settings`` say, also when they change."""
+        self.settings = settings
+        self.app.editing_mode = EditingMode.VI if settings.is_on("vi") else EditingMode.EMACS
 
     def close(self) -> None:
         """Ends ``run`` when what is pending has been printed."""
@@ -134,6 +159,16 @@ class Screen:
         self.jobs = LiveJobs(jobs, self.redraw, asyncio.get_running_loop())
         return self.jobs.poke
 
+    def settle(self) -> None:
+        """Waits until the terminal has taken what was written; not for ever."""
+        wait = getattr(self._output, "settle", None)
+        if wait is not None:
+            wait()
+
+    @property
+    def rows(self) -> int:
+        return self._output.get_size().rows
+
     @property
     def columns(self) -> int:
         return self._output.get_size().columns
@@ -149,12 +184,13 @@ class Screen:
             self.line.document = Document(text)
         return await self._wait(Mode.EDIT, replay=True)
 
-    async def ask(self, question: str, *, typed_ahead: bool = False) -> str:
-        """One line in answer to ``question``; "" for Enter, Ctrl-C or Ctrl-D alone.
+    async def ask(self, question: str, *, typed_ahead: bool = False, keys: str = "") -> str:
+        """One line in answer to ``question``; "" for Enter, Ctrl-C or Ctrl-D alone. Each of
+        ``keys`` is an answer by itself.
 
         Keys that were typed before the question answer it only with ``typed_ahead``.
         """
-        self.question = question
+        self.question, self.answer_keys = question, keys
         self.answer.reset()
         try:
             return await self._wait(Mode.ASK, replay=typed_ahead)
@@ -278,6 +314,10 @@ class Screen:
 
     def _flush_as_planned(self) -> None:
         self._flush_planned = None
+        if self.congested:
+            self._flushed = asyncio.get_running_loop().time()
+            self._plan_flush()
+            return
         self.flush()
 
     @contextlib.contextmanager
@@ -298,8 +338,20 @@ class Screen:
     def _commit_line(self, text: str) -> None:
         lex = (self.lexer or SimpleLexer()).lex_document(Document(text))
         for number in range(text.count("\n") + 1):
-            self._pending += [layout.line_prompt(number), *lex(number), ("", "\n")]
+            self._pending += [layout.line_prompt(number, text), *lex(number), ("", "\n")]
         self.flush()
+
+    async def lend(self, run: Callable[[], None]) -> None:
+        """Another program has the terminal while ``run``, which waits for it, is carried out by a
+        thread."""
+        with self.held():
+            await asyncio.to_thread(self.settle)
+            await run_in_terminal(run, in_executor=True)
+
+    def show_live(self, fragments: StyleAndTextTuples) -> None:
+        """Shows text in place, below all that was printed, while a command runs."""
+        self.live = fragments
+        self.redraw()
 
     # -- what the layout asks ----------------------------------------------------------------
 

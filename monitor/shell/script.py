@@ -131,7 +131,7 @@ class ScriptSession(Session):
 
     def _on_event(self, event: Event) -> None:
         line = note_line(event)
-        if line is not None:
+        if line is not None and self.settings.tells(event.name):
             self.note(line)
 
     def give(self, invocation: Invocation, answer: Answer) -> None:

@@ -9,7 +9,7 @@ first and fail with a file and a line, are in ``shell.script``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from monitor.commands.outcomes import outcomes_of
@@ -41,6 +41,21 @@ if TYPE_CHECKING:
 PROMPT = "blkmon> "
 CONTINUATION = "......> "
 
+GROUP = " TRANS> "
+"""The same inside ``transaction(`` … ``)``. All prompts are of one width."""
+
+
+def continuation(text: str, line: int) -> str:
+    """What stands before line ``line`` (from 1) of a command that ``text`` is: which bracket is
+    open there. A recording has ``CONTINUATION`` in all cases."""
+    from monitor.scanner import Assembler
+
+    reader = Assembler()
+    for before in text.split("\n")[:line]:
+        reader.feed(before)
+    return GROUP if reader.in_group else CONTINUATION
+
+
 MAX_INSIDE = 50
 """Files and named commands that run inside each other."""
 
@@ -67,6 +82,8 @@ class Session(ABC):
         self.quitting = False
         """True once ``quit`` was carried out: nothing more is to be run."""
         self.recorder: Recorder | None = None
+        self.entered: list[str] = []
+        """Lines, or commands of a script, that were run here."""
         self._files: list[str] = []
         outcomes_of(engine)  # remembers from now on how jobs end
 
@@ -257,6 +274,28 @@ class Session(ABC):
         stopped.mark, stopped.hint = error.mark, error.hint
         raise stopped from error
 
+    def history(self) -> list[str]:
+        """What was typed, the newest last."""
+        return list(self.entered)
+
+    async def type_again(self, text: str) -> None:
+        """Shows a line and runs it. Raises what its commands raise."""
+        self.print(text)
+        for invocation in self.parse(text, ""):
+            await self.run(invocation)
+
+    async def watch(self, text: str, every: float, ended: Callable[[str, int], bool]) -> None:
+        """Runs a line again and again; what it prints is printed when it has changed."""
+        import asyncio
+
+        from monitor.shell.watching import watch
+
+        def show(output: str, before: str | None) -> None:
+            if output != before:
+                self.print(output)
+
+        await watch(self, text, every, ended, show, asyncio.Event())
+
     # -- recording ---------------------------------------------------------------------------
 
     def record(self, path: str | None, setup: Sequence[str] = ()) -> None:
@@ -295,6 +334,7 @@ class Session(ABC):
 
         The command that begins a recording and the one that ends it are no part of it.
         """
+        self.entered.append(text)
         recorder = self.recorder
         if recorder is None:
             return await running

@@ -29,6 +29,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     def run(*arguments: str, **options: Any) -> Terminal:
         env = {
             "XDG_STATE_HOME": str(tmp_path / "state"),
+            "XDG_CONFIG_HOME": str(tmp_path / "config"),
             "PYTHONPATH": str(ROOT),
             "NO_COLOR": "",
             **options.pop("env", {}),

@@ -22,7 +22,7 @@ class Stage:
         self.done = asyncio.Event()
         self.foreground = Foreground(self, self)
 
-    async def ask(self, question: str, *, typed_ahead: bool = False) -> str:
+    async def ask(self, question: str, *, typed_ahead: bool = False, keys: str = "") -> str:
         assert not typed_ahead, "what was typed before must not cancel anything"
         self.asked.append(question)
         self.asking.set()

@@ -144,10 +144,10 @@ async def test_keys_typed_while_a_command_runs_are_kept(b: Bench) -> None:
 async def test_open_bracket_continues_the_line(b: Bench) -> None:
     reading = asyncio.create_task(b.screen.read())
     b.type("transaction(\rx\r")
-    await b.shows("blkmon> transaction(", "......> x", "......>")
+    await b.shows("blkmon> transaction(", " TRANS> x", " TRANS>")
     b.type(")\r")
     assert await reading == "transaction(\nx\n)"
-    await b.shows("blkmon> transaction(", "......> x", "......> )")
+    await b.shows("blkmon> transaction(", " TRANS> x", " TRANS> )")
 
 
 @on_bench
