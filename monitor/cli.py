@@ -66,6 +66,10 @@ def argument_parser() -> argparse.ArgumentParser:
         help="listen for NBD clients before anything runs, as qemu-storage-daemon")  # fmt: skip
     add("--export", metavar="OPTS", action=_DiskAction, dest="export",
         help="offer a node, as qemu-storage-daemon's --export (repeatable)")  # fmt: skip
+    add("--checkpoint", metavar="FILE", help="keep in FILE how much of the script is done")
+    add("--resume", action="store_true", help="leave out what --checkpoint's FILE says is done")
+    add("--progress", metavar="FD", type=_descriptor,
+        help="tell this descriptor how far jobs are, a line for every 5%% or second")  # fmt: skip
     add("--keep-going", action="store_true", help="do not stop at the first command that fails")
     add("--json", action="store_true", help="print one JSON object a command")
     add("--qmp", metavar="stdio", choices=["stdio"], help="serve QMP on standard input and output")
@@ -89,6 +93,19 @@ def _variable(text: str) -> tuple[str, str]:
     except RequestError as error:
         raise argparse.ArgumentTypeError(error.text) from error
     return name, value
+
+
+def _descriptor(text: str) -> int:
+    """The number of a file descriptor that is open for writing."""
+    import fcntl
+
+    try:
+        flags = fcntl.fcntl(int(text), fcntl.F_GETFL)
+    except (ValueError, OverflowError, OSError) as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no open file descriptor") from error
+    if flags & os.O_ACCMODE == os.O_RDONLY:
+        raise argparse.ArgumentTypeError(f"'{text}' is not open for writing")
+    return int(text)
 
 
 def _version() -> str:
@@ -116,6 +133,12 @@ def _refuse_contradictions(parser: argparse.ArgumentParser, options: argparse.Na
         parser.error("--check and --replay do not go together")
     if options.replay and (options.commands or options.disks or options.record or options.json):
         parser.error("--replay takes its commands and disks from the FILEs alone")
+    if options.resume and not options.checkpoint:
+        parser.error("--resume goes with --checkpoint")
+    if options.checkpoint and (not scripted or "-" in options.files or options.check):
+        parser.error("--checkpoint is for scripts in FILEs and -c")
+    if options.checkpoint and (options.replay or options.record):
+        parser.error("--checkpoint does not go with --replay and --record")
     if options.qmp and (scripted or options.check or options.replay or options.record):
         parser.error("--qmp serves a program: it takes no commands, and records nothing")
 

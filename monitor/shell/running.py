@@ -27,6 +27,8 @@ from monitor.variables import Scope
 if TYPE_CHECKING:
     from monitor.engine.api import Engine, ExportServer
     from monitor.parser import Invocation
+    from monitor.shell.checkpoint import Checkpoint
+    from monitor.shell.progress import ProgressLines
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -99,7 +101,7 @@ async def _script(
 
     async def run() -> int:
         if sources:
-            await session.run_all(whole)
+            await session.run_all(whole, await _checkpoint(engine, options, whole))
         else:
             await session.run_pipe(read_lines(0))
         await session.finish()
@@ -111,6 +113,20 @@ async def _script(
         return _output_closed(closed)
     finally:
         session.close()
+
+
+async def _checkpoint(
+    engine: Engine, options: argparse.Namespace, whole: Sequence[Invocation]
+) -> Checkpoint | None:
+    """Raises CannotResume."""
+    if options.checkpoint is None:
+        return None
+    from monitor.shell.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint(options.checkpoint, engine, whole)
+    if options.resume:
+        await checkpoint.resume()
+    return checkpoint
 
 
 class Ending:
@@ -177,6 +193,7 @@ async def _with_engine(
     asyncio.get_running_loop().set_exception_handler(_unawaited)
     engine = EmbeddedEngine()
     engine.serve_exports("nbd", _nbd_server)
+    progress = _progress(engine, options)
     try:
         await add_disks(engine, options.disks)
         return await front_end(engine)
@@ -185,6 +202,16 @@ async def _with_engine(
         return Status.FAILED
     finally:
         await engine.shut_down()
+        if progress is not None:
+            progress.close()
+
+
+def _progress(engine: Engine, options: argparse.Namespace) -> ProgressLines | None:
+    if options.progress is None:
+        return None
+    from monitor.shell.progress import ProgressLines
+
+    return ProgressLines(engine, options.progress, as_json=options.json)
 
 
 def _nbd_server() -> ExportServer:

@@ -33,6 +33,7 @@ from monitor.syntax import ParseError
 
 if TYPE_CHECKING:
     from monitor.parser import Invocation
+    from monitor.shell.checkpoint import Checkpoint
     from monitor.variables import Scope
 
 PIPE = "<stdin>"
@@ -198,12 +199,27 @@ class ScriptSession(Session):
 
     # -- running -----------------------------------------------------------------------------
 
-    async def run_all(self, invocations: Sequence[Invocation]) -> None:
-        """Runs what was parsed, up to the first failure or ``quit``."""
-        for invocation in invocations:
+    async def run_all(
+        self, invocations: Sequence[Invocation], checkpoint: Checkpoint | None = None
+    ) -> None:
+        """Runs what was parsed, up to the first failure or ``quit``; what the checkpoint says is
+        done is left out."""
+        for number, invocation in enumerate(invocations):
             if self.stopped:
                 return
+            if checkpoint is not None and checkpoint.skips(number):
+                continue
             await self.run_one(invocation)
+            if checkpoint is not None and self.status == Status.OK:
+                await self._keep(checkpoint, number)
+
+    async def _keep(self, checkpoint: Checkpoint, number: int) -> None:
+        try:
+            await checkpoint.passed(number)
+        except OSError as error:
+            self.note(f"Error: the checkpoint cannot be kept: {error.strerror}")
+            self._failed(Status.FAILED)
+            self.request_quit()
 
     async def run_one(self, invocation: Invocation) -> None:
         self._place = f"{invocation.source}:{invocation.line}"
