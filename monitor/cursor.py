@@ -6,7 +6,7 @@ group) is where the cursor is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monitor import scanner
 from monitor.syntax import Kind, Token
@@ -19,7 +19,8 @@ class Cursor:
     ``name`` is the command's first word, None while that is being typed. ``arguments`` are the
     words that are whole. ``text`` is the unfinished word (of a string: behind its quote), which
     begins at offset ``start``. ``key`` stands before an unfinished string (``key="…``). ``quoted``
-    and ``json`` say what it is, if not a plain word.
+    and ``json`` say what it is, if not a plain word. ``group`` is the head of the group that is
+    open (``transaction``), "" outside of one.
     """
 
     name: Token | None
@@ -29,23 +30,33 @@ class Cursor:
     key: str = ""
     quoted: bool = False
     json: bool = False
+    group: str = ""
 
 
 def locate(text: str) -> Cursor | None:
     """The cursor at the end of ``text``; None inside a comment, where nothing is offered."""
     position = 0
+    group = ""
     while True:
+        closing = scanner.GROUP_END.match(text, position)
+        if closing is not None:
+            position, group = closing.end(), ""
+            continue
         head = scanner.HEAD.match(text, position)
         if head is None or head.end() == len(text):
-            return _in_name(text, position)
-        if scanner.GROUP.match(head["name"]):
-            position = head.end()
+            in_name = _in_name(text, position)
+            return None if in_name is None else replace(in_name, group=group)
+        opening = scanner.GROUP.match(text, head.start("name"))
+        if opening is not None:
+            position, group = opening.end(), opening[0].split()[0].rstrip("(")
             continue
         start, at = head.span("name")
         found = _in_arguments(text, at, Token(Kind.WORD, head["name"], start, at))
         if not isinstance(found, int):
             return found
         position = found
+        if text[position - 1] == ")":
+            group = ""
 
 
 def _in_name(text: str, position: int) -> Cursor | None:

@@ -112,12 +112,16 @@ def _statement(text: str, command: Tree[Leaf]) -> Statement:
     name_start, name_end = _span(head)
     start = _span(first)[0]
     if command.data == "group":
-        name = Token(Kind.WORD, str(head)[:-1], name_start, name_end - 1)
+        found = [(m[0], name_start + m.start(), name_start + m.end()) for m in _HEAD.finditer(head)]
+        name, *flags = [Token(Kind.WORD, *each) for each in found]
         body = _statements(text, parts[0])  # type: ignore[arg-type]
-        return Statement(mark, name, [], start, _span(command)[1], body)
+        return Statement(mark, name, flags, start, _span(command)[1], body)
     name = Token(Kind.WORD, str(head), name_start, name_end)
     arguments = [_argument(text, part) for part in parts]  # type: ignore[arg-type]
     return Statement(mark, name, arguments, start, arguments[-1].end if arguments else name_end)
+
+
+_HEAD = re.compile(r"[^\s(]+")  # the words of "transaction --dry-run("
 
 
 def _argument(text: str, argument: Tree[Leaf]) -> Token:

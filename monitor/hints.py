@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from monitor.engine.api import Name, texts_of
 from monitor.engine.errors import MonitorError
@@ -39,8 +39,37 @@ def explain(error: MonitorError, invocation: Invocation, engine: Names) -> None:
         return
     error.hint = hint_for(error, engine)
     unknown = _unknown(error)
-    if unknown is not None:
+    if error.failed_action is not None:
+        _explain_action(error, error.failed_action, unknown, invocation)
+    elif unknown is not None:
         error.mark = _place(unknown, invocation, error)
+
+
+def _explain_action(
+    error: MonitorError, number: int, unknown: _Unknown | None, invocation: Invocation
+) -> None:
+    """Which of a transaction's actions failed: the caret goes under the name in it that is not
+    known, or under all of it."""
+    place = f"actions.{number}"
+    if place not in invocation.spans:  # JSON, or a request that is a transaction of its own
+        actions: list[Any] = getattr(invocation.request, "actions", [])
+        if number < len(actions):
+            kind = actions[number].__struct_config__.tag
+            where = f"in action {number + 1}, {kind}: all is undone"
+            error.hint = f"{where}\n{error.hint}" if error.hint else where
+        elif unknown is not None:
+            error.mark = _place(unknown, invocation, error)
+        return
+    start, end = invocation.spans[place]
+    for argument, (low, high) in invocation.spans.items():
+        typed = invocation.text[low:high].rpartition("=")[2].strip('"')
+        if argument.startswith(place + ".") and unknown is not None and typed == unknown[1]:
+            place = argument
+    error.mark = invocation.error_at(place, error.text)
+    action = invocation.text[start:end].split(maxsplit=1)[0]
+    line = invocation.error_at(f"actions.{number}", "").line
+    where = f"in action {number + 1}, {action} (line {line}): all is undone"
+    error.hint = f"{where}\n{error.hint}" if error.hint else where
 
 
 def hint_for(error: MonitorError, engine: Names) -> str | None:

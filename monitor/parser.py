@@ -53,6 +53,10 @@ __all__ = [
 _NOWHERE = SourceText("", "")
 
 
+_Read = tuple[Command | Request, dict[str, Any], dict[str, Span]]
+"""A command or request, the command's arguments, and the places of all."""
+
+
 class Invocation(msgspec.Struct, frozen=True):
     """One command, ready to run.
 
@@ -216,19 +220,17 @@ class Language:
     def _invocation(
         self, statement: Statement, origin: SourceText, scope: Scope | None = None
     ) -> Invocation:
-        """``transaction(`` … ``)`` comes here whole: ``statement.body`` has its commands, each with
-        its place, the assembler has kept the lines together until the bracket was closed, and the
-        prompt has shown ``TRANS>`` meanwhile (``shell.session.continuation``). What is missing is a
-        request made of the body's requests."""
-        name = statement.name
-        if statement.body is not None:
-            raise Mistake(name.span, f"'{name.text}' takes no commands in brackets")
-        start = name.start
+        start = statement.name.start
         text = origin.text[start : statement.end]
         line = origin.line
         if start and "\n" in origin.text:
             line = origin.position(start)[0]
-        if scope is None or not _SHELLS_OWN.search(text):
+        if statement.body is not None:
+            from monitor.grouping import read_group
+
+            output = None
+            read: _Read = read_group(self, statement, origin.text, scope)
+        elif scope is None or not _SHELLS_OWN.search(text):
             read = self._read(statement, origin.text, scope)
             output = None
         else:
@@ -240,20 +242,22 @@ class Language:
             _moved(spans, start), origin, start, output,
         )  # fmt: skip
 
-    def _read(
-        self, statement: Statement, text: str, scope: Scope | None
-    ) -> tuple[Command | Request, dict[str, Any], dict[str, Span]]:
+    def _read(self, statement: Statement, text: str, scope: Scope | None) -> _Read:
         """The command with its arguments, or the request, and the places of them."""
         what = self.find(statement, scope)
         if isinstance(what, Command):
             bound = bind(what, statement, text)
             return what, bound.values, bound.spans
+        if what.qmp_name() == "transaction":
+            from monitor.grouping import rehearsal
+
+            what, statement = rehearsal(statement)
         made, spans = read_request(what, statement)
         return made, {}, spans
 
     def _read_with(
         self, scope: Scope, statement: Statement, text: str
-    ) -> tuple[tuple[Command | Request, dict[str, Any], dict[str, Span]], Output | None]:
+    ) -> tuple[_Read, Output | None]:
         """The same where something may be this shell's own, beyond QEMU's language."""
         from monitor.outputs import split_output
         from monitor.variables import shifted

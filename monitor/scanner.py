@@ -40,7 +40,10 @@ HEAD = re.compile(
 )
 BETWEEN = re.compile(_BETWEEN, re.ASCII)
 _REST = re.compile(rf"{_BETWEEN}\Z", re.ASCII)
-GROUP = re.compile(r"[A-Za-z][\w-]*\(\Z", re.ASCII)
+_GROUP = r"[A-Za-z][\w-]*(?:[ \t]+--[\w-]+)*\((?!\S)"
+GROUP = re.compile(_GROUP, re.ASCII)
+"""The head of a group, with its flags."""
+GROUP_END = re.compile(rf"{_BETWEEN}\)(?!\S)", re.ASCII)
 PLAIN_WORD = re.compile(rf"(?!{_KEY}[\"{{\[])(?![;)#]\Z)[^\s\"{{\[-]\S*", re.ASCII)
 """What means itself wherever an argument stands."""
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -66,7 +69,7 @@ def scan(text: str) -> list[Statement] | None:
         head = HEAD.match(text, position)
         if head is None:
             return statements if _REST.match(text, position) else None
-        if GROUP.match(head["name"]):
+        if GROUP.match(text, head.start("name")):
             return None
         start, at = head.span("name")
         name = Token(Kind.WORD, head["name"], start, at)
@@ -172,7 +175,7 @@ def json_token(text: str, match: re.Match[str]) -> Token | None:
 _SPECIAL = re.compile(r'["{\[(]')
 _OUTSIDE = re.compile(
     rf"""\s+|\#(?!\S).*|(?P<close>\)(?!\S))|(?:{_KEY})?(?P<open>["{{\[])"""
-    r"""|(?P<group>[A-Za-z][\w-]*\((?!\S))|\S+""",
+    rf"""|(?P<group>{_GROUP})|\S+""",
     re.ASCII,
 )
 _COMMAND_PLACE = re.compile(r"(?:.*(?<!\S);)?[\s!-]*\Z", re.ASCII)

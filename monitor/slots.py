@@ -66,7 +66,8 @@ def place_at(text: str, language: Language) -> Place | None:
     if cursor is None:
         return None
     if cursor.name is None:
-        return Place(cursor.text, cursor.start, (commands_slot(language),))
+        slot = actions_slot(language) if cursor.group else commands_slot(language)
+        return Place(cursor.text, cursor.start, (slot,))
     if (cursor.arguments or cursor.text.startswith("--")) and not cursor.json:
         from monitor.outputslots import in_output
 
@@ -103,6 +104,17 @@ def commands_slot(language: Language) -> Slot:
     for name, request in language.requests.items():
         words.setdefault(name, summary(request))
     return Slot("command", "a command", _words(dict(sorted(words.items()))))
+
+
+def actions_slot(language: Language) -> Slot:
+    """What may stand in ``transaction(``."""
+    from monitor.engine.schema.transaction import ACTIONS
+
+    words = {
+        name: summary(language.requests.get(name) or action)
+        for name, action in sorted(ACTIONS.items())
+    }
+    return Slot("command", "an action of the transaction", _words(words))
 
 
 def summary(documented: type) -> str:
@@ -294,7 +306,12 @@ def _in_request(request: type[Request], cursor: Cursor) -> Place:
     elif not equals and cursor.text.startswith("--"):
         from monitor.outputslots import OUTPUT_SLOT
 
-        return Place(cursor.text, cursor.start, (OUTPUT_SLOT,))
+        if request.qmp_name() != "transaction":
+            return Place(cursor.text, cursor.start, (OUTPUT_SLOT,))
+        from monitor.grouping import FLAGS
+
+        flags = Slot("flag", "how the transaction is carried out", _words(FLAGS))
+        return Place(cursor.text, cursor.start, (flags, OUTPUT_SLOT))
     elif not equals or cursor.quoted:
         return Place(cursor.text, cursor.start, keys_slots(kind, tree, cursor.text))
     start = cursor.start + len(cursor.text) - len(value)

@@ -19,6 +19,8 @@ def render_result(request: Request, result: Any) -> str:
 
     import msgspec
 
+    if request.qmp_name() == "x-blkmon-rehearse-transaction":
+        return "\n".join([*result.changes, "Nothing has been changed."])
     plain = msgspec.to_builtins(result)
     if plain is None or plain == {}:
         return ""

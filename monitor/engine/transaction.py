@@ -268,10 +268,13 @@ async def _prepare_all(actions: Actions, requests: Sequence[Data]) -> None:
 async def _prepare(actions: Actions, number: int, request: Data) -> None:
     action = _action_of(type(request))
     name = request.qmp_name() if isinstance(request, Request) else "abort"
+    said = len(actions.words)
     try:
         if actions.completion != "individual" and not action.groups:
             raise CompletionModeUnsupported(name, actions.completion)
         await action.prepare(actions.engine, request, actions)
+        if len(actions.words) == said:
+            actions.says(name)
     except RequestError as error:
         error.failed_action = number
         raise

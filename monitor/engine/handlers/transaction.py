@@ -6,8 +6,13 @@ from msgspec import UNSET
 
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.handlers import handles
-from monitor.engine.schema.transaction import ActionCompletionMode, Transaction
-from monitor.engine.transaction import carry_out
+from monitor.engine.schema.transaction import (
+    ActionCompletionMode,
+    RehearseTransaction,
+    Transaction,
+    TransactionPlan,
+)
+from monitor.engine.transaction import carry_out, rehearse
 
 
 @handles(Transaction)
@@ -15,7 +20,15 @@ async def transaction(engine: EmbeddedEngine, request: Transaction) -> None:
     await carry_out(engine, [action.data for action in request.actions], completion_of(request))
 
 
-def completion_of(request: Transaction) -> ActionCompletionMode:
+@handles(RehearseTransaction)
+async def rehearse_transaction(
+    engine: EmbeddedEngine, request: RehearseTransaction
+) -> TransactionPlan:
+    data = [action.data for action in request.actions]
+    return TransactionPlan(changes=await rehearse(engine, data, completion_of(request)))
+
+
+def completion_of(request: Transaction | RehearseTransaction) -> ActionCompletionMode:
     if request.properties is UNSET or request.properties.completion_mode is UNSET:
         return "individual"
     return request.properties.completion_mode

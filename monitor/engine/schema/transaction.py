@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, UnsetType
 
-from monitor.engine.schema.base import Options, Request
+from monitor.engine.schema.base import Options, Request, Result
 from monitor.engine.schema.bitmap import (
     BlockDirtyBitmapAdd,
     BlockDirtyBitmapClear,
@@ -108,6 +108,21 @@ class Transaction(Request, kw_only=True, tag="transaction"):
     )
 
 
+class TransactionPlan(Result, kw_only=True):
+    """What a transaction would change, in words: an entry for each action or more."""
+
+    changes: list[str]
+
+
+class RehearseTransaction(Request, kw_only=True, tag="x-blkmon-rehearse-transaction"):
+    """Prepare a transaction, say what it would change, and undo it. No file that it made stays."""
+
+    returns = TransactionPlan
+
+    actions: Annotated[list[AnyTransactionAction], "what would be done, in order"]
+    properties: Annotated[TransactionProperties, "of the transaction"] | UnsetType = UNSET
+
+
 ACTIONS: dict[str, type[TransactionAction]] = {
     str(action.__struct_config__.tag): action for action in TransactionAction.__subclasses__()
 }
@@ -128,7 +143,9 @@ __all__ = [
     "BlockdevSnapshotAction",
     "BlockdevSnapshotInternalSyncAction",
     "BlockdevSnapshotSyncAction",
+    "RehearseTransaction",
     "Transaction",
     "TransactionAction",
+    "TransactionPlan",
     "TransactionProperties",
 ]
