@@ -72,7 +72,9 @@ def argument_parser() -> argparse.ArgumentParser:
         help="tell this descriptor how far jobs are, a line for every 5%% or second")  # fmt: skip
     add("--keep-going", action="store_true", help="do not stop at the first command that fails")
     add("--json", action="store_true", help="print one JSON object a command")
-    add("--qmp", metavar="stdio", choices=["stdio"], help="serve QMP on standard input and output")
+    add("--qmp", metavar="DOOR", action="append", type=_door, default=[],
+        help="serve QMP: stdio, unix:PATH or tcp:HOST:PORT (repeatable); the end is when a "
+        "client quits, or the one on stdio has ended")  # fmt: skip
     add("--record", metavar="FILE", help="record the session as a transcript")
     add("--replay", action="store_true", help="replay the FILEs as transcripts; 1 if one differs")
     add("--update", action="store_true", help="with --replay: rewrite what no longer matches")
@@ -106,6 +108,15 @@ def _descriptor(text: str) -> int:
     if flags & os.O_ACCMODE == os.O_RDONLY:
         raise argparse.ArgumentTypeError(f"'{text}' is not open for writing")
     return int(text)
+
+
+def _door(text: str) -> Any:
+    from monitor.servers.door import parse_door
+
+    try:
+        return parse_door(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
 
 
 def _version() -> str:

@@ -11,12 +11,17 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import socket
 from typing import Protocol
 
-__all__ = ["Channel", "FdChannel"]
+__all__ = ["Channel", "FdChannel", "SocketChannel"]
 
 READ_SIZE = 64 << 10
 PIPE_BUF = 4096
+SOCKET_PIECE = 256 << 10
+MAX_UNSENT = 16 << 20
+"""Bytes that may wait for a socket's reader who takes none of them for ``PATIENCE`` seconds."""
+PATIENCE = 10.0
 
 
 class Channel(Protocol):
@@ -31,9 +36,14 @@ class Channel(Protocol):
     async def drained(self) -> None:
         """Returns once everything written is on its way."""
 
+    def close(self) -> None:
+        """Nothing more is read or sent."""
+
 
 class FdChannel:
     """A ``Channel`` on descriptors that stay open when it is done with."""
+
+    piece = PIPE_BUF
 
     def __init__(self, input: int, output: int) -> None:
         self._input = input
@@ -70,6 +80,11 @@ class FdChannel:
         if self._room is None:
             self._send()
 
+    def close(self) -> None:
+        self._unsent.clear()
+        self._room_found()
+        self.give_up()
+
     async def drained(self) -> None:
         while self._room is not None:
             await asyncio.shield(self._room)
@@ -80,17 +95,21 @@ class FdChannel:
         sent = 0
         try:
             while sent < len(unsent) and _ready(self._output, select.POLLOUT):
-                sent += os.write(self._output, unsent[sent : sent + PIPE_BUF])
-        except BlockingIOError:  # the mode was changed by someone who shares the descriptor
+                sent += os.write(self._output, unsent[sent : sent + self.piece])
+        except BlockingIOError:  # full; or the mode was changed by someone who shares it
             pass
         except OSError:  # nobody reads any more
-            self._broken = True
+            self.give_up()
             sent = len(unsent)
-            if self._arrival is not None:
-                _set(self._arrival)  # whoever waits there learns that it is over
         unsent.release()
         del self._unsent[:sent]
         self._wait_for_room() if self._unsent else self._room_found()
+
+    def give_up(self) -> None:
+        """Nothing more is read or sent."""
+        self._broken = True
+        if self._arrival is not None:
+            _set(self._arrival)  # whoever waits there learns that it is over
 
     def _wait_for_room(self) -> None:
         if self._room is None:
@@ -103,6 +122,46 @@ class FdChannel:
             asyncio.get_running_loop().remove_writer(self._output)
             _set(self._room)
             self._room = None
+
+
+class SocketChannel(FdChannel):
+    """A ``Channel`` on a connected socket, which is this process's alone.
+
+    A reader who takes nothing while more and more waits for him is cut off: what is kept for him
+    must not grow for ever.
+    """
+
+    piece = SOCKET_PIECE
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        super().__init__(sock.fileno(), sock.fileno())
+        self._socket = sock
+        self._moved = asyncio.get_running_loop().time()
+
+    def write(self, data: bytes) -> None:
+        if self._broken:
+            return
+        now = asyncio.get_running_loop().time()
+        if not self._unsent:
+            self._moved = now
+        elif len(self._unsent) > MAX_UNSENT and now - self._moved > PATIENCE:
+            self.give_up()
+            self._unsent.clear()
+            self._room_found()
+            return
+        super().write(data)
+
+    def _send(self) -> None:
+        before = len(self._unsent)
+        super()._send()
+        if len(self._unsent) < before:
+            self._moved = asyncio.get_running_loop().time()
+
+    def close(self) -> None:
+        """Hangs up; what was not sent is lost."""
+        super().close()
+        self._socket.close()
 
 
 def _ready(descriptor: int, event: int) -> bool:

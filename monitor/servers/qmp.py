@@ -1,4 +1,5 @@
-"""A QMP server on an engine: one ``QmpClient`` a connection, whatever the connection is.
+"""A QMP server on an engine: one ``QmpClient`` a connection, whatever the connection is
+(``doors`` makes those of sockets).
 
 Commands of a client run strictly in order, one at a time; events are sent as they come, between
 and during commands. What a client has sent waits in a short queue while a command runs: when it is
@@ -21,14 +22,17 @@ from monitor.engine.schema.decode import decode
 from monitor.engine.schema.events import OWN as OWN_EVENTS
 from monitor.engine.schema.introspect import QueryQmpSchema, SchemaInfo
 from monitor.engine.schema.monitor import CommandInfo, QueryCommands, Quit
-from monitor.servers.channel import Channel, FdChannel
+from monitor.servers.channel import Channel
 from monitor.wire.qmp import NEGOTIATE, Command, QmpSession, Reply, Version
 from monitor.wire.qmpjson import encode
 
-__all__ = ["Human", "QmpClient", "serve_stdio"]
+__all__ = ["Human", "QmpClient", "QmpServer"]
 
 MAX_WAITING = 8
 """Requests read ahead of the one that runs, as in QEMU."""
+
+LAST_WORDS = 5.0
+"""Seconds that the end waits for clients to take what was sent to them."""
 
 HUMAN = "human-monitor-command"
 
@@ -50,29 +54,81 @@ class HumanMonitorCommand(Options, kw_only=True):
     cpu_index: QInt | UnsetType = UNSET
 
 
-async def serve_stdio(
-    engine: Engine,
-    version: Version,
-    human: Human | None = None,
-    report: Report | None = None,
-    *,
-    input: int = 0,
-    output: int = 1,
-) -> int:
-    """Serves one client on two descriptors until it quits or ends; returns the exit status.
+class QmpServer:
+    """All clients of a process, each with its own negotiation, queue and events.
 
-    Then the engine is shut down: jobs are cancelled (the client still sees their events), data is
-    flushed and images are closed.
+    ``human`` makes a client's ``human-monitor-command``. It is over when a client quits, or one
+    that the process lives for has ended; then the engine is shut down: jobs are cancelled (clients
+    still see their events), data is flushed and images are closed.
     """
-    channel = FdChannel(input, output)
-    client = QmpClient(channel, engine, version, human, report)
-    try:
-        await client.run()
-    finally:
-        await engine.shut_down()
+
+    def __init__(
+        self,
+        engine: Engine,
+        version: Version,
+        human: Callable[[], Human] | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self._engine = engine
+        self._version = version
+        self._human = human
+        self._report = report
+        self._clients: dict[QmpClient, Channel] = {}
+        self._patient: set[Channel] = set()
+        """Those whose reader is waited for to the end."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._over = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def begin(self, channel: Channel, *, last: bool = False) -> None:
+        """Serves a client on ``channel``; when it is the ``last`` its end is everybody's."""
+        human = self._human() if self._human is not None else None
+        client = QmpClient(channel, self._engine, self._version, human, self._report)
+        self._clients[client] = channel
+        if last:
+            self._patient.add(channel)
+        task = asyncio.ensure_future(self._serve(client, last))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def run(self) -> int:
+        """Returns the exit status when it is over."""
+        try:
+            await self._over.wait()
+        finally:
+            await self._engine.shut_down()
+            for client in self._clients:
+                client.close()
+            await self._sent()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            for channel in self._clients.values():
+                channel.close()
+        return 0
+
+    async def _serve(self, client: QmpClient, last: bool) -> None:
+        try:
+            await client.run()
+        except Exception as error:
+            (self._report or _log)(error)
+        if client.quitting or last:
+            self._over.set()
+            return
         client.close()
-        await channel.drained()
-    return 0
+        self._clients.pop(client).close()
+
+    async def _sent(self) -> None:
+        """What was written is on its way; of sockets nobody is waited for who does not read on."""
+        channels = self._clients.values()
+        await asyncio.gather(*(each.drained() for each in channels if each in self._patient))
+        waiting = [asyncio.ensure_future(each.drained()) for each in channels]
+        if waiting:
+            await asyncio.wait(waiting, timeout=LAST_WORDS)
+        for task in waiting:
+            task.cancel()
 
 
 class QmpClient:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from monitor.engine.errors import MonitorError
@@ -27,6 +28,8 @@ from monitor.variables import Scope
 if TYPE_CHECKING:
     from monitor.engine.api import Engine, ExportServer
     from monitor.parser import Invocation
+    from monitor.servers.door import Door
+    from monitor.servers.qmp import QmpServer
     from monitor.shell.checkpoint import Checkpoint
     from monitor.shell.progress import ProgressLines
 
@@ -45,10 +48,12 @@ def converse(options: argparse.Namespace) -> int:
 
 
 def serve_qmp(options: argparse.Namespace) -> int:
-    """QMP on standard input and output."""
+    """QMP on standard input and output, or on sockets, or all of them."""
 
     async def front_end(engine: Engine) -> int:
-        from monitor.servers.qmp import serve_stdio
+        from monitor.servers.channel import FdChannel
+        from monitor.servers.door import STDIO
+        from monitor.servers.qmp import QmpServer
         from monitor.shell.human import HumanLines
         from monitor.shell.log import log_failure
         from monitor.version import QEMU_VERSION, package
@@ -56,10 +61,34 @@ def serve_qmp(options: argparse.Namespace) -> int:
 
         version = Version(*QEMU_VERSION, package())
         ending = Ending(engine)
-        human = HumanLines(engine, lambda: ending.tell(Status.OK))
-        return await ending.or_end_of(serve_stdio(engine, version, human, log_failure))
+
+        def human() -> HumanLines:
+            return HumanLines(engine, lambda: ending.tell(Status.OK))
+
+        server = QmpServer(engine, version, human, log_failure)
+        async with _doors(server, [door for door in options.qmp if door is not STDIO]):
+            if STDIO in options.qmp:
+                server.begin(FdChannel(0, 1), last=True)
+            return await ending.or_end_of(server.run())
 
     return _run(_with_engine(options, front_end))
+
+
+@contextlib.asynccontextmanager
+async def _doors(server: QmpServer, wanted: Sequence[Door]) -> AsyncIterator[None]:
+    """The sockets that clients come by. Raises RequestError."""
+    if not wanted:
+        yield
+        return
+    from monitor.servers.doors import Doors
+
+    doors = Doors(server)
+    try:
+        for door in wanted:
+            await doors.open(door)
+        yield
+    finally:
+        doors.close()
 
 
 def run_scripts(options: argparse.Namespace) -> int:

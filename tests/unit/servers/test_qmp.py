@@ -17,7 +17,7 @@ from monitor.engine.schema.base import Request
 from monitor.engine.schema.job import QueryJobs
 from monitor.engine.schema.monitor import CommandInfo, QueryCommands
 from monitor.servers.channel import FdChannel
-from monitor.servers.qmp import QmpClient, serve_stdio, to_json
+from monitor.servers.qmp import QmpClient, QmpServer, to_json
 from monitor.wire.qmp import Version
 from tests.support.fake_engine import FakeEngine
 
@@ -44,6 +44,9 @@ class MemoryChannel:
             self._lines.put_nowait(json.loads(line))
 
     async def drained(self) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
     def send(self, *requests: dict[str, Any]) -> None:
@@ -283,6 +286,12 @@ def test_results_are_spelt_with_qemus_blanks() -> None:
 # Descriptors
 
 
+async def serve(engine: FakeEngine, input: int, output: int) -> int:
+    server = QmpServer(engine, VERSION)
+    server.begin(FdChannel(input, output), last=True)
+    return await server.run()
+
+
 def served(data: bytes) -> list[Any]:
     """What a whole session on two pipes answers to ``data``; the engine must be shut down."""
     answers: list[bytes] = []
@@ -295,8 +304,7 @@ def served(data: bytes) -> list[Any]:
 
     async def scenario(input: int, output: int) -> None:
         engine = FakeEngine()
-        status = await serve_stdio(engine, VERSION, input=input, output=output)
-        assert status == 0
+        assert await serve(engine, input, output) == 0
         assert engine.was_shut_down
 
     input, write = os.pipe()
@@ -336,9 +344,9 @@ def test_a_file_and_dev_null(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         with requests.open("rb") as input, answers.open("wb") as output:
-            await serve_stdio(FakeEngine(), VERSION, input=input.fileno(), output=output.fileno())
+            await serve(FakeEngine(), input.fileno(), output.fileno())
         with open("/dev/null", "r+b") as null:
-            await serve_stdio(FakeEngine(), VERSION, input=null.fileno(), output=null.fileno())
+            await serve(FakeEngine(), null.fileno(), null.fileno())
 
     run(scenario())
     assert len(answers.read_bytes().splitlines()) == 2
