@@ -134,6 +134,28 @@ def test_another_part_of_the_file_shows(tmp_path: Path) -> None:
     run(work())
 
 
+def test_lazy_refcounts_end_with_the_option(tmp_path: Path) -> None:
+    """Counts that wait are written before nobody waits for them any more."""
+
+    def dirty() -> bool:
+        return bool((tmp_path / "a").read_bytes()[79] & 1)  # the incompatible features' last byte
+
+    async def work() -> None:
+        engine = await images(tmp_path, "a")
+        await reopen(engine, image(tmp_path, "a", lazy_refcounts=True))
+        await engine.execute(
+            IoRequest(device="a", operation="write", offset=CLUSTER, length=CLUSTER, pattern=9)
+        )
+        assert dirty()
+        await reopen(engine, image(tmp_path, "a"))
+        assert not dirty()
+        await fill(engine, "a", 8)
+        await engine.shut_down()
+        assert not dirty()
+
+    run(work())
+
+
 def reopening(folder: Path, case: str) -> list[dict[str, Any]]:
     """Options of which the last are refused, at different stages."""
     fine = image(folder, "a", backing=None, read_only=True, detect_zeroes="on", cache_size=1 << 20)

@@ -90,12 +90,7 @@ class Qcow2Driver(Driver):
         )
         _check_options(context.options, image.geometry)
         image.on_corrupt = self._report
-        image.unmap = context.flags.unmap
-        image.pass_discards = _pass_discards(context.options, context.flags)
-        chosen = context.options.lazy_refcounts
-        recorded = bool(image.header.compatible & q.COMPAT_LAZY_REFCOUNTS)
-        image.lazy = recorded if chosen is UNSET else chosen is True
-        image.discard_snapshots = context.options.pass_discard_snapshot is not False
+        _adopt(image, context.options, context.flags)
         if not context.flags.read_only:
             with image.flush_lock:
                 repair_if_dirty(image)
@@ -126,7 +121,8 @@ class Qcow2Driver(Driver):
         same_flags = before == (flags.read_only, flags.unmap, pass_discards)
         if same_flags and options is self._options:
             return None
-        if flags.read_only and not image.read_only and image.changing:
+        settles = flags.read_only or (image.lazy and not _is_lazy(image, options))
+        if settles and not image.read_only and image.changing:
             writeback.finish(image)
         if not flags.read_only and image.header.incompatible & q.INCOMPAT_CORRUPT:
             raise CorruptForWriting
@@ -136,8 +132,7 @@ class Qcow2Driver(Driver):
             image.tables.limit_cache(caches[0])
             image.refcounts.limit_cache(caches[1])
             image.read_only = flags.read_only
-            image.unmap = flags.unmap
-            image.pass_discards = pass_discards
+            _adopt(image, options, flags)
             image.changing = False  # the next change looks at the header's bits again
 
         return _Reopen(commit)
@@ -272,6 +267,22 @@ class _Reopen:
 
     def abort(self) -> None:
         """Nothing was prepared that anybody sees."""
+
+
+def _adopt(image: Image, options: Any, flags: OpenFlags) -> None:
+    """Makes ``image`` work as its options say, in what may change while it is open."""
+    image.unmap = flags.unmap
+    image.pass_discards = _pass_discards(options, flags)
+    image.discard_snapshots = getattr(options, "pass_discard_snapshot", UNSET) is not False
+    image.lazy = _is_lazy(image, options)
+
+
+def _is_lazy(image: Image, options: Any) -> bool:
+    """The option, or else what the image's header asks for."""
+    chosen = getattr(options, "lazy_refcounts", UNSET)
+    if chosen is UNSET:
+        return bool(image.header.compatible & q.COMPAT_LAZY_REFCOUNTS)
+    return chosen is True
 
 
 def _pass_discards(options: Any, flags: OpenFlags) -> bool:
