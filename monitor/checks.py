@@ -30,11 +30,11 @@ def _drive_add(node: bool, opts: str, **_: Any) -> None:
         decode(AnyBlockdevOptions, parse_keyval(opts), keyval=True)
         return
     from monitor.engine.schema.base import fields_of
-    from monitor.engine.schema.drive import IGNORED, LATER, DriveOptions
+    from monitor.engine.schema.drive import LATER, PLACE, DriveOptions
     from monitor.engine.schema.mistakes import UnacceptedValue
     from monitor.hints import image_keys
 
-    known = {*image_keys(), *IGNORED, *LATER}
+    known = {*image_keys(), *PLACE, *LATER}
     accepted = {member.name: member.choices for member in fields_of(DriveOptions)}
     for name, value in parse_opts(opts).items():
         last = name.rpartition(".")[2]

@@ -10,10 +10,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+from monitor.engine.drive_place import Place, take_place
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.blockdev import AioOptions, DetectZeroes
 from monitor.engine.schema.decode import WrongParameterValue
-from monitor.engine.schema.drive import CACHE_MODES, IGNORED, INTERFACES, LATER, choices
+from monitor.engine.schema.drive import CACHE_MODES, LATER, WITH_ERROR_ACTIONS, choices
 from monitor.engine.schema.keyval import parse_opts
 from monitor.engine.schema.scalars import parse_bool
 
@@ -43,16 +44,6 @@ class InvalidMedia(RequestError):
     value: str
 
 
-class UnsupportedBus(RequestError):
-    template = "unsupported bus type '{value}'"
-    value: str
-
-
-class CannotHotAdd(RequestError):
-    template = "Can't hot-add drive to type {number}"
-    number: int
-
-
 class DriverAndFormat(RequestError):
     template = "Cannot specify both 'driver' and 'format'"
 
@@ -79,6 +70,11 @@ class NotHereYet(RequestError):
     option: str
 
 
+class NoErrorActions(RequestError):
+    template = "{option} is not supported by this bus type"
+    option: str
+
+
 class InvalidErrorAction(RequestError):
     template = "'{value}' invalid {direction} error action"
     value: str
@@ -90,6 +86,7 @@ class DriveSpec:
     """A drive to be made. ``loose`` empty and no ``filename``: an empty drive."""
 
     id: str
+    place: Place
     filename: str | None = None
     read_only: bool = False
     media: str = "disk"
@@ -110,8 +107,9 @@ def _switch(flat: dict[str, Any], option: str) -> bool:
     return value
 
 
-def parse_drive(text: str, taken: Collection[str]) -> DriveSpec:
-    """One option string. ``taken`` are the ids in use. Raises RequestError in QEMU's words."""
+def parse_drive(text: str, taken: Collection[str], places: Collection[Place] = ()) -> DriveSpec:
+    """One option string. ``taken`` are the ids in use, ``places`` the places on buses.
+    Raises RequestError in QEMU's words."""
     from monitor.engine.graph.graph import well_formed
 
     flat = dict(parse_opts(text))
@@ -120,27 +118,19 @@ def parse_drive(text: str, taken: Collection[str]) -> DriveSpec:
         raise InvalidDriveId(identifier)
     if identifier in taken:
         raise DuplicateDrive(identifier)
-    _interface(flat.pop("if", "none"))
-    for ignored in IGNORED:
-        flat.pop(ignored, None)
     _aliases(flat)
+    _cache(flat)
+    media = _media(flat)
+    spec = DriveSpec(identifier or _free_id(taken), take_place(flat, places), media=media)
+    spec.read_only = _switch(flat, "read-only") or media == "cdrom"
+    spec.filename = flat.pop("file", None)
+    _actions(flat, spec.place.interface)
     for option in LATER:
         if _switch(flat, option):
             raise NotHereYet(option)
-    spec = DriveSpec(identifier or _free_id(taken))
-    _media(spec, flat)
-    spec.filename = flat.pop("file", None)
-    _actions(flat)
     _driver(flat)
     _image_options(spec, flat)
     return spec
-
-
-def _interface(name: str) -> None:
-    if name not in INTERFACES:
-        raise UnsupportedBus(name)
-    if name != "none":
-        raise CannotHotAdd(INTERFACES.index(name))
 
 
 def _aliases(flat: dict[str, Any]) -> None:
@@ -157,17 +147,20 @@ def _free_id(taken: Collection[str]) -> str:
     return f"none{number}"
 
 
-def _media(spec: DriveSpec, flat: dict[str, Any]) -> None:
-    media = flat.pop("media", "disk")
+def _media(flat: dict[str, Any]) -> str:
+    media = str(flat.pop("media", "disk"))
     if media not in choices("media"):
         raise InvalidMedia(media)
-    spec.media = media
-    spec.read_only = _switch(flat, "read-only") or media == "cdrom"
+    return media
 
 
-def _actions(flat: dict[str, Any]) -> None:
+def _actions(flat: dict[str, Any], interface: str) -> None:
+    given = {option: flat.pop(option, None) for option in ("werror", "rerror")}
+    for option, value in given.items():
+        if value is not None and interface not in WITH_ERROR_ACTIONS:
+            raise NoErrorActions(option)
     for option, direction in (("werror", "write"), ("rerror", "read")):
-        value = flat.pop(option, None)
+        value = given[option]
         if value is not None and value not in choices(option):
             raise InvalidErrorAction(value, direction)
 
@@ -179,8 +172,8 @@ def _driver(flat: dict[str, Any]) -> None:
         flat["driver"] = flat.pop("format")
 
 
-def _image_options(spec: DriveSpec, flat: dict[str, Any]) -> None:
-    """cache=, discard= and the rest, as a tree; QEMU's defaults for drives filled in."""
+def _cache(flat: dict[str, Any]) -> None:
+    """A mode's name stands for three switches, of which one that is given itself wins."""
     cache = flat.pop("cache", None)
     if cache is not None:
         if cache not in CACHE_MODES:
@@ -189,6 +182,10 @@ def _image_options(spec: DriveSpec, flat: dict[str, Any]) -> None:
         flat.setdefault("cache.direct", "on" if direct else "off")
         flat.setdefault("cache.no-flush", "on" if no_flush else "off")
         flat.setdefault("cache.writeback", "on" if writeback else "off")
+
+
+def _image_options(spec: DriveSpec, flat: dict[str, Any]) -> None:
+    """discard= and the rest, as a tree; QEMU's defaults for drives filled in."""
     flat.setdefault("cache.writeback", "on")
     spec.writeback = _switch(flat, "cache.writeback")
     discard = flat.pop("discard", None)

@@ -9,6 +9,7 @@ import pytest
 from monitor.commands.registry import commands
 from tests.support import tools
 from tests.support.hmp import blkmon, qemu, side_by_side
+from tests.support.qmp_cases import gathered, matches
 
 IMAGES = [
     ["qemu-img", "create", "-q", "-f", "qcow2", "base.qcow2", "8M"],
@@ -93,6 +94,51 @@ SCRIPTS: dict[str, list[str]] = {
         "drive_add 0 if=none,id=x,file=top.qcow2",
         "drive_del nope",
         "info block",
+    ],
+    "drives refused by their places": [
+        "drive_add 0 if=none,id=x,index=1,unit=1",
+        "drive_add 0 if=none,id=x,index=1,bus=1",
+        "drive_add 0 if=none,id=x,index=one",
+        "drive_add 0 if=none,id=x,bus=0,unit=0",
+        "drive_add 0 if=none,id=y,bus=0,unit=0",
+        "drive_add 0 if=none,id=y",
+        "drive_add 0 if=none,id=z,index=1",
+        "drive_add 0 if=none,id=z,index=2",
+        "drive_add 0 if=none,id=z2,bus=1",
+        "drive_add 0 if=ide,id=a,unit=2",
+        "drive_add 0 if=ide,id=a,index=7",
+        "drive_add 0 if=scsi,id=a,unit=7",
+        "drive_add 0 if=floppy,id=a,unit=70",
+        "drive_add 0 if=floppy,id=a,werror=stop",
+        "drive_add 0 if=mtd,id=a,rerror=stop",
+        "drive_add 0 if=virtio,id=a,rerror=enospc",
+        "drive_add 0 if=virtio,id=a,file=nowhere.img",
+        "drive_add 0 if=virtio,id=a,file=a.img,format=raw",
+        "drive_del x",
+        "drive_add 0 if=none,id=n",
+        "info block",
+    ],
+    "drives refused by their options": [
+        f"{RAW},rerror=nope",
+        f"{RAW},aio=nope",
+        f"{RAW},aio=native",
+        f"{RAW},cache=nope,media=nope,if=nope",
+        f"{RAW},media=nope,werror=nope",
+        f"{RAW},readonly=on,read-only=on",
+        f"{RAW},discard=nope",
+        f"{RAW},detect-zeroes=nope",
+        f"{RAW},detect-zeroes=unmap",
+        "info block",
+    ],
+    "nodes in use": [
+        "drive_add 0 if=none,id=d0,file=base.qcow2,node-name=n0",
+        "drive_del n0",
+        "drive_add 0 if=none,id=n0",
+        "drive_add -n 0 driver=raw,node-name=r,file=n0",
+        "drive_del n0",
+        "drive_del d0",
+        "drive_del n0",
+        "info block -n",
     ],
     "nodes": [
         "drive_add -n 0 driver=qcow2,node-name=n0,file.driver=file,file.filename=base.qcow2",
@@ -217,11 +263,20 @@ SCRIPTS: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize("script", SCRIPTS.values(), ids=list(SCRIPTS))
-def test_the_answers_are_qemus(tmp_path: Path, script: list[str]) -> None:
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_answers_are_qemus(tmp_path: Path, name: str) -> None:
+    """Beside that, the refusals for which tests/support/qmp_cases names the script are met."""
     tools.need("qemu-system-x86_64", "qemu-img", "qemu-io")
-    theirs, ours = side_by_side(tmp_path, IMAGES, script)
+    theirs, ours = side_by_side(tmp_path, IMAGES, SCRIPTS[name])
     assert ours == theirs
+    said = [line for _, text in ours for line in text.splitlines()]
+    for text in gathered().texts_of(f"hmp: {name}"):
+        assert any(matches(f"%{text}", line) for line in said), text
+
+
+def test_the_scripts_are_long_enough() -> None:
+    lines = [line for script in SCRIPTS.values() for line in script if not line.startswith("@")]
+    assert len(lines) >= 80
 
 
 def test_help_lists_what_qemus_lists(tmp_path: Path) -> None:

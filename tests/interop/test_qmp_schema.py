@@ -51,6 +51,16 @@ def test_shared_commands_and_events_have_the_same_types(schemas: tuple[Schema, S
     assert not stale
 
 
+def test_the_commands_are_among_the_daemons(schemas: tuple[Schema, Schema], tmp_path: Path) -> None:
+    """query-commands lists what query-qmp-schema describes, a name each, on both sides."""
+    for command, schema in zip((OURS, QSD), schemas, strict=True):
+        (reply,) = converse(command, tmp_path, [{"execute": "query-commands"}]).replies[:1]
+        listed = [entry["name"] for entry in reply["return"]]
+        assert all(set(entry) == {"name"} for entry in reply["return"])
+        assert len(listed) == len(set(listed))
+        assert set(listed) == names(schema, "command")
+
+
 def test_what_is_there_beside_qemus_is_named_as_ours(schemas: tuple[Schema, Schema]) -> None:
     ours, theirs = schemas
     more = names(ours, "command") - names(theirs, "command")

@@ -116,9 +116,11 @@ def _read_reply(process: subprocess.Popen[str], session: Session) -> None:
 
 def _wait(process: subprocess.Popen[str], session: Session, job: str, until: str | None) -> None:
     ends = (until,) if until else ("null", "concluded", "pending", "ready")
-    for event in session.events:
+    for event in reversed(session.events):
         if _is_end(event, job, ends):
             return
+        if _is_end(event, job, ("created",)):
+            break  # an earlier job of that name is meant no more
     while True:
         message = _message(process)
         assert "event" in message, message
@@ -133,8 +135,10 @@ def _is_end(event: dict[str, Any], job: str, ends: tuple[str, ...]) -> bool:
     return event["event"] == "JOB_STATUS_CHANGE" and data["id"] == job and data["status"] in ends
 
 
-HOSTS = ("actual-size", "date-sec", "date-nsec", "vm-clock-sec", "vm-clock-nsec")
-"""Members that the host decides."""
+HOSTS = (
+    "actual-size", "date-sec", "date-nsec", "vm-clock-sec", "vm-clock-nsec", "package", "micro",
+)  # fmt: skip
+"""Members that the host and the build decide."""
 
 
 def comparable(value: Any) -> Any:
@@ -232,4 +236,18 @@ def difference(request: Any, our: Any, their: Any) -> str:
 
 
 def comparable_events(session: Session) -> list[Any]:
-    return [(event["event"], comparable(event["data"])) for event in session.events]
+    """How far a job was when it was cancelled is a matter of time, and so is how often it was
+    paused for a moment while the graph changed."""
+    shown = []
+    for event in session.events:
+        data = dict(event["data"] or {})
+        if event["event"] == "BLOCK_JOB_CANCELLED":
+            del data["offset"]
+        shown.append((event["event"], comparable(data)))
+        if [_status(*each) for each in shown[-2:]] == ["paused", "running"]:
+            del shown[-2:]
+    return shown
+
+
+def _status(event: str, data: Any) -> str | None:
+    return data["status"] if event == "JOB_STATUS_CHANGE" else None

@@ -38,6 +38,8 @@ from monitor.engine.graph.transaction import Transaction
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+    from monitor.engine.drive_place import Place
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -350,8 +352,10 @@ class Graph:
 class Drive(Client):
     """A block backend: a named place that shows a node, or nothing (``-drive``, ``drive_add``)."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, place: Place | None = None) -> None:
         super().__init__(name)
+        self.place = place
+        """Where it sits on a bus; no other drive may sit there."""
         self.removable = False
         self.media = "disk"
         self.writeback = True  # False (cache=writethrough): each write is flushed

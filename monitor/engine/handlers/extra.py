@@ -7,14 +7,16 @@ from msgspec import UNSET
 
 from monitor.engine import images, io, permissions
 from monitor.engine.drive_options import parse_drive
+from monitor.engine.drive_place import Place
 from monitor.engine.embedded import EmbeddedEngine
-from monitor.engine.errors import DeviceNotFound, host_failure
+from monitor.engine.errors import DeviceNotFound, RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.errors import DeviceNameIsNode, DeviceOrNodeNotFound
 from monitor.engine.graph.graph import Drive, Graph
 from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
+from monitor.engine.schema.drive import INTERFACES
 from monitor.engine.schema.extra import (
     CreateImage,
     DriveAdd,
@@ -25,22 +27,30 @@ from monitor.engine.schema.extra import (
 from monitor.engine.schema.keyval import parse_opts
 
 
+class CannotHotAdd(RequestError):
+    template = "Can't hot-add drive to type {number}"
+    number: int
+
+
 @handles(DriveAdd)
 async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
     graph = engine.graph
     async with graph.turn:
-        spec = parse_drive(request.options, graph.drives.keys())
-        drive = Drive(spec.id)
+        places = [drive.place for drive in graph.drives.values() if drive.place is not None]
+        spec = parse_drive(request.options, graph.drives.keys(), places)
+        drive = Drive(spec.id, spec.place)
         drive.media = spec.media
         drive.writeback = spec.writeback
         if spec.empty:
             _refuse_name_of_node(graph, drive.name)
+            _refuse_other_bus(spec.place)
             graph.drives[drive.name] = drive
             graph.clients.add(drive)
             return
         async with Opening(graph) as opening:
             node = await opening.open_loose(spec.loose, spec.filename)
             _refuse_name_of_node(graph, drive.name)  # the image's own node may have it
+            _refuse_other_bus(spec.place)
             node.detect_zeroes = spec.detect_zeroes
             node.wire()
             graph.add_client(drive, node, permissions.CONSISTENT_READ, permissions.ALL)
@@ -50,6 +60,12 @@ async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
 def _refuse_name_of_node(graph: Graph, name: str) -> None:
     if name in graph.nodes:
         raise DeviceNameIsNode(name)
+
+
+def _refuse_other_bus(place: Place) -> None:
+    """QEMU looks last of all whether there is a bus to plug the drive into."""
+    if place.interface != "none":
+        raise CannotHotAdd(INTERFACES.index(place.interface))
 
 
 @handles(DriveDel)

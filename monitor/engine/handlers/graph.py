@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import UNSET, UnsetType
 
 from monitor.engine import images, permissions
+from monitor.engine.drivers.null import MAX_LENGTH
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
@@ -52,6 +53,12 @@ class ImageIsReadOnly(RequestError):
 
 class SizeNotPositive(RequestError):
     template = "Parameter 'size' expects a >0 size"
+
+
+class BeyondMaximum(RequestError):
+    template = "offset({size}) exceeds maximum({maximum})"
+    size: int
+    maximum: int
 
 
 class OverlayNameMissing(RequestError):
@@ -163,6 +170,8 @@ async def block_resize(engine: EmbeddedEngine, request: BlockResize) -> None:
         node = graph.find_either(device, given(request.node_name))
         if request.size < 0:
             raise SizeNotPositive()
+        if request.size > MAX_LENGTH:
+            raise BeyondMaximum(request.size, MAX_LENGTH)
         if node.blocker(Operation.RESIZE) is not None:
             raise DeviceInUse(device or "(null)")
         client = Client()

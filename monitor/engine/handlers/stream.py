@@ -48,13 +48,21 @@ class NoBackingFileLeft(RequestError):
     template = "backing file specified, but streaming the entire chain"
 
 
+class FilterNotCreated(RequestError):
+    template = "Could not create node: {reason}"
+    reason: str
+
+
 @handles(BlockStream)
 async def block_stream(engine: EmbeddedEngine, request: BlockStream) -> None:
     async with engine.graph.turn:
         plan = _plan(engine.graph, request)
         if request.filter_node_name is not UNSET:
             # The job needs no filter node: a name for one is checked, and nothing gets it.
-            engine.graph.name_for(request.filter_node_name)
+            try:
+                engine.graph.name_for(request.filter_node_name)
+            except RequestError as error:
+                raise FilterNotCreated(error.text) from error
         job_id = plan.top.device_name() if request.job_id is UNSET else str(request.job_id)
         try:
             await StreamJob.begin(

@@ -49,8 +49,11 @@ CACHE_MODES: dict[CacheMode, tuple[bool, bool, bool]] = {
 INTERFACES = ("none", "ide", "scsi", "floppy", "pflash", "mtd", "sd", "virtio", "xen")
 """QEMU's buses, in its order: the number of one is printed when it cannot be hot-added."""
 
-IGNORED = ("bus", "unit", "index", "addr")
-"""Taken and without a meaning where there is no bus."""
+PLACE = ("bus", "unit", "index", "addr")
+"""Where the drive is on its bus."""
+
+WITH_ERROR_ACTIONS = ("none", "ide", "scsi", "virtio")
+"""Buses whose drives may be told what a failing request does."""
 
 LATER = ("snapshot", "copy-on-read")
 """Known to QEMU; refused by name when switched on until there is a driver behind them."""

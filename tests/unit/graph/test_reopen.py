@@ -87,6 +87,23 @@ def test_another_backing_image_shows(tmp_path: Path) -> None:
     run(work())
 
 
+def test_backing_options_need_no_file(tmp_path: Path) -> None:
+    """Neither when the header names one."""
+
+    async def work() -> None:
+        engine = EmbeddedEngine()
+        for name, backing in (("a", {}), ("top", {"backing_file": str(tmp_path / "a")})):
+            await engine.execute(
+                CreateImage(filename=str(tmp_path / name), format="qcow2", size=SIZE, **backing)
+            )
+        null = {"driver": "null-co", "node-name": "z"}
+        await ask(engine, "blockdev-add", **image(tmp_path, "top", backing=null))
+        assert engine.graph.nodes["top"].backing is engine.graph.nodes["z"]
+        await engine.shut_down()
+
+    run(work())
+
+
 def test_nothing_to_reopen() -> None:
     async def work() -> None:
         await reopen(EmbeddedEngine())

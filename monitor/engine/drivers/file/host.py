@@ -31,6 +31,8 @@ class DirectIoUnsupported(RequestError):
 
 def open_regular(filename: str, *, writable: bool, direct: bool) -> int:
     """A descriptor of the regular file ``filename``. Raises RequestError in QEMU's words."""
+    if not filename:
+        raise FileNameMissing()
     _look_before(filename, "open")
     fd = _open(filename, filename, writable=writable, direct=direct)
     return _look_after(fd, filename)
@@ -54,8 +56,6 @@ def reopen_regular(fd: int, filename: str, *, writable: bool, direct: bool) -> i
 
 def _look_before(filename: str, action: str) -> None:
     """Refuses names without a meaning, and what must not even be opened."""
-    if not filename:
-        raise FileNameMissing()
     try:
         mode = os.stat(filename).st_mode
     except OSError:
