@@ -11,7 +11,7 @@ NODE_LOOKUP = ("Cannot find device=% nor node-name=%",)
 BUSY = ("Node '%' is busy: %",)
 ROOT_NODE = (*LOOKUP, "Need a root block node")
 BITMAP = (
-    "Cannot find device=% nor node-name=%",
+    "Node '%' not found",
     "Dirty bitmap '%' not found",
 )
 BITMAP_STATE = (
