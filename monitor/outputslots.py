@@ -6,7 +6,7 @@ import re
 
 from monitor.commands.forms import FORMATS
 from monitor.cursor import Cursor
-from monitor.outputs import OPERATORS, OPTION
+from monitor.outputs import BACKGROUND, OPERATORS, OPTION
 from monitor.slots import Place, Slot, Word
 from monitor.syntax import Kind
 
@@ -16,6 +16,8 @@ _VARIABLE = re.compile(r"(?<!\$)(?:\$\$)*\$(?P<brace>\{?)(?P<name>[A-Za-z_]\w*|)
 def in_output(cursor: Cursor) -> Place | None:
     """The place, where the cursor is behind the command's own arguments; None elsewhere."""
     words = [token.text for token in cursor.arguments if token.kind is Kind.WORD]
+    if words[-1:] == [BACKGROUND]:
+        return Place(cursor.text, cursor.start, ())
     for index, token in enumerate(cursor.arguments):
         if token.kind is Kind.WORD and token.text in OPERATORS:
             last = index == len(cursor.arguments) - 1

@@ -327,7 +327,7 @@ class Language:
         )
 
 
-_SHELLS_OWN = re.compile(r"\$|(?<!\S)(?:\||>>?)(?!\S)|(?<!\S)--output(?![^\s=])", re.ASCII)
+_SHELLS_OWN = re.compile(r"\$|(?<!\S)(?:\||>>?|&)(?!\S)|(?<!\S)--output(?![^\s=])", re.ASCII)
 """What QEMU's language does not have: variables, ways for the output (``outputs``)."""
 
 _FIELD = re.compile(r"[A-Za-z_][\w.-]*=", re.ASCII)

@@ -37,12 +37,18 @@ class Foreground:
         self._screen = screen
         self._subject = subject
         self._interrupted = asyncio.Event()
+        self._detaching = False
         self.task: asyncio.Task[None] | None = None
         """The command in front."""
         self.detached: set[asyncio.Task[None]] = set()
 
     def interrupt(self) -> None:
         """Ctrl-C was pressed while a command ran, or was about to."""
+        self._interrupted.set()
+
+    def detach(self) -> None:
+        """The command in front is to go on behind, without a question."""
+        self._detaching = True
         self._interrupted.set()
 
     def calm(self) -> None:
@@ -55,13 +61,14 @@ class Foreground:
         ``command`` handles its own errors. When this wait is cancelled the command goes on,
         detached.
         """
+        self._detaching = False
         task = self.task = asyncio.create_task(command)
         try:
             while not task.done():
                 if not await _comes_before(task, self._interrupted.wait()):
                     break
                 self._interrupted.clear()
-                if await self._choose(task) == "detach":
+                if self._detaching or await self._choose(task) == "detach":
                     return False
             await task
             return True

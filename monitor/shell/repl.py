@@ -281,6 +281,10 @@ class PromptSession(Dialogue, SettingListener):
             self.print(text)
 
     async def run(self, invocation: Invocation) -> None:
+        behind = invocation.output is not None and invocation.output.background
+        in_front = asyncio.current_task() is self._foreground.task
+        if behind and in_front and self.recorder is None:
+            self._foreground.detach()
         try:
             await super().run(invocation)
         finally:

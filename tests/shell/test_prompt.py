@@ -189,6 +189,16 @@ def test_ctrl_c_asks_about_the_job_that_is_waited_for(start: Start, answer: str,
     t.until(lambda t: any(line.startswith(" s0 ") for line in t.lines) is (answer == "d"))
 
 
+def test_a_command_in_the_background(start: Start) -> None:
+    t = start()
+    t.send("fake start s0\rwait s0 &\r")
+    t.until("Detached: the command goes on and reports when it ends")
+    t.until(at_prompt())
+    t.send("fake later s0 1\r")
+    t.until("Job 's0' completed")
+    t.until("Ended: wait s0 &")
+
+
 def test_ctrl_c_then_keep_waiting(start: Start) -> None:
     t = start()
     t.send("fake start s0\rfake later s0 1\rwait s0\r")

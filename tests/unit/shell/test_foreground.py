@@ -73,6 +73,21 @@ def test_without_ctrl_c_nothing_is_asked() -> None:
         assert stage.asked == []
 
 
+def test_a_command_that_detaches_itself() -> None:
+    @play()
+    async def _(stage: Stage) -> None:
+        async def behind() -> None:
+            stage.foreground.detach()
+            await stage.done.wait()
+
+        assert not await stage.foreground.run(behind())
+        assert stage.asked == []
+        assert len(stage.foreground.detached) == 1
+        # The next one is waited for again.
+        stage.done.set()
+        assert await stage.run()
+
+
 def test_detached_command_goes_on() -> None:
     @play("d")
     async def _(stage: Stage) -> None:
