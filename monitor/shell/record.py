@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ class Recorder:
         self._sink = sink
         self._engine = engine
         engine.go_by_steps(True)
+        self._zone = os.environ.get("TZ")
+        _set_zone("UTC")
         self._news = _News(engine)
         self._current: ContextVar[Entry | None] = ContextVar("entry", default=None)
 
@@ -84,6 +87,16 @@ class Recorder:
     def close(self) -> None:
         self._news.close()
         self._engine.go_by_steps(False)
+        _set_zone(self._zone)
+
+
+def _set_zone(zone: str | None) -> None:
+    """The time zone of the process: times of day read alike wherever a transcript is replayed."""
+    if zone is None:
+        os.environ.pop("TZ", None)
+    else:
+        os.environ["TZ"] = zone
+    time.tzset()
 
 
 class _News:

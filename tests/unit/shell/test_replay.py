@@ -139,3 +139,18 @@ def test_a_recording_with_concurrent_jobs_replays_as_it_is(tmp_path: Path) -> No
     for _ in range(2):
         replayed = replay_file(str(recording), whole=True)
         assert not replayed.differs, replayed.diff()
+
+
+def test_times_of_day_are_the_same_everywhere(tmp_path: Path) -> None:
+    story = tmp_path / "s.blkmon"
+    story.write_text(
+        "image a.qcow2 qcow2 1M\ndrive if=none,id=d0,file=a.qcow2,format=qcow2\n\n"
+        "blkmon> savevm s\n"
+        "blkmon> info snapshots\n...\n[..] 2020-01-01 00:00:00 [..]\n"
+    )
+    root = Path(__file__).parents[3]
+    ended = subprocess.run(
+        [sys.executable, "-m", "monitor", "--replay", str(story)],
+        env={"PYTHONPATH": str(root), "TZ": "Asia/Kathmandu"}, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout.decode()
