@@ -6,7 +6,7 @@ client started, is there at once. Only files need more than memory (``shell.file
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,8 @@ class CatalogueCompleter(Completer):
         self._engine = engine
         self._files = Lister()
         self.session: Session | None = None
+        self.active: Callable[[], bool] = lambda: True
+        """Whether a line is being edited. What was asked for just before Enter comes too late."""
 
     def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
         """Names that exist now, as an engine tells them; variables and named commands too."""
@@ -64,6 +66,16 @@ class CatalogueCompleter(Completer):
             known.requests,
         )
 
+    def only_one(self, document: Document) -> Completion | None:
+        """The candidate, where there is one and it takes no look at a disk to know that."""
+        from monitor.completion import Candidate
+
+        event = CompleteEvent(completion_requested=True)
+        found = list(islice(self._suggestions(document, event), 2))
+        if len(found) == 1 and isinstance(found[0], Candidate):
+            return _completion(found[0])
+        return None
+
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
@@ -93,6 +105,8 @@ class CatalogueCompleter(Completer):
         from monitor.completion import suggest
 
         text = document.text_before_cursor
+        if not self.active():
+            return []
         # The menu that comes by itself says nothing before anything is typed; Tab does.
         if event.text_inserted and not text.strip():
             return []

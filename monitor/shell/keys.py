@@ -96,6 +96,16 @@ def line_keys(owner: Screen) -> KeyBindingsBase:
         assert owner.line.complete_state is not None
         owner.line.apply_completion(owner.line.complete_state.completions[0])
 
+    @bindings.add("tab", filter=editing & ~has_completions)
+    def _(event: KeyPressEvent) -> None:
+        """What is typed faster than a menu comes up: the one candidate is taken at once."""
+        only_one_of = getattr(owner.line.completer, "only_one", None)
+        found = only_one_of(owner.line.document) if only_one_of is not None else None
+        if found is not None:
+            owner.line.apply_completion(found)
+        else:
+            owner.line.start_completion(insert_common_part=True)
+
     common = Condition(lambda: owner.settings["tab"] == "common")
 
     @bindings.add("tab", filter=editing & common)

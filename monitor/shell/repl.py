@@ -31,6 +31,7 @@ from monitor.shell.failures import heading, told
 from monitor.shell.foreground import Foreground
 from monitor.shell.history import StateHistory, history_path
 from monitor.shell.jobs import waited_for
+from monitor.shell.keys import Mode
 from monitor.shell.log import config_path, log_failure
 from monitor.shell.pager import height, page, run_in_shell
 from monitor.shell.pipes import ShellCommandFailed
@@ -105,6 +106,7 @@ def make_screen(engine: Engine, history: StateHistory) -> Screen | PlainScreen:
     )
     output.on_gone = screen.lose
     screen.completes_for = completer.serve
+    completer.active = lambda: screen.mode is Mode.EDIT
     return screen
 
 
@@ -314,6 +316,7 @@ class PromptSession(Dialogue, SettingListener):
 
     async def watch(self, text: str, every: float, ended: Callable[[str, int], bool]) -> None:
         stopped = self._stop_watching = asyncio.Event()
+        self._screen.note(f"{text}: every {every:g} s  (Ctrl-C ends it)")
 
         def show(output: str, before: str | None) -> None:
             rows = printable(output).split("\n")[: max(1, self._screen.rows - 3)]

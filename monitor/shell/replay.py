@@ -202,6 +202,7 @@ class _Replay(Dialogue):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
+        self.settings["confirm"] = "off"  # whoever recorded it has said yes
         self._entries: list[Entry] = []
         self.recorder = Recorder(engine, self._entries.append)
 

@@ -154,6 +154,7 @@ class Session(ABC):
         traceback goes to the log and InternalError is raised in its place.
         """
         try:
+            await self._ask_about_losses(invocation)
             if invocation.request is not None:
                 return await self._request(invocation.request)
             assert invocation.command is not None
@@ -165,6 +166,20 @@ class Session(ABC):
 
             raise log_failure(error) from error
         return _answer_of_handler(given)
+
+    async def _ask_about_losses(self, invocation: Invocation) -> None:
+        """Raises NotDone where data would be lost and nobody wants that."""
+        if self.plain or not self.settings.is_on("confirm"):
+            return
+        from monitor.shell.losses import NotDone, loss_of
+
+        loss = await loss_of(invocation, self.engine)
+        if loss is None or await self.ask(f"{loss}. Do it?"):
+            return
+        error = NotDone(loss)
+        if not self.interactive:
+            error.hint = "-y does it, and so does: set confirm off"
+        raise error
 
     async def _request(self, request: Request) -> Answer:
         if isinstance(request, Quit):

@@ -164,9 +164,9 @@ def test_forms_of_output(run: Run) -> None:
     line, *vertical = ended.stdout.splitlines()[1:]
     assert json.loads(line)["device"] == "d0"
     assert any(row.split() == ["device", "d0"] for row in vertical)
-    ended = run(typed=f"{setup}set format json\nquery-block\necho plain\n")
+    ended = run("-y", typed=f"{setup}set format json\nquery-block\necho plain\n")
     assert "plain" in ended.stdout
-    ended = run(typed=f"{setup}info block --output=table\n")
+    ended = run("-y", typed=f"{setup}info block --output=table\n")
     names, rule, row = ended.stdout.splitlines()[1:]
     assert names.split()[0] == "device"
     assert set(rule) == {"─", " "}

@@ -131,7 +131,7 @@ def test_create_does_not_overwrite_an_image_with_its_own_overlay(
 ) -> None:
     assert run(typed=CREATE).returncode == 0
     before = (tmp_path / "a.qcow2").read_bytes()
-    ended = run("-c", f"create -f qcow2 -b {backing} -F qcow2 a.qcow2")
+    ended = run("-y", "-c", f"create -f qcow2 -b {backing} -F qcow2 a.qcow2")
     assert ended.returncode == 1
     assert "Trying to create an image with the same filename as the backing file" in ended.stderr
     assert (tmp_path / "a.qcow2").read_bytes() == before
@@ -170,3 +170,37 @@ def test_a_job_that_a_command_waited_for_is_told_once(run: Run) -> None:
 def test_a_forgiven_wait_forgives_the_job(run: Run) -> None:
     ended = run(typed=f"{FAILING_JOB}-wait c0\n")
     assert ended.returncode == 0
+
+
+LOSING = [
+    (CREATE, "create -f raw a.qcow2 1M", "'a.qcow2' holds 192 KiB and would be overwritten"),
+    (CREATE + OPEN, "block_resize d0 512K", "'d0' has 1 MiB and would keep 512 KiB"),
+    (CREATE + OPEN, "block_resize device=d0 size=512K", "(524288 of 1048576 bytes)"),
+    (
+        CREATE + OPEN + "create -f qcow2 b.qcow2 1M\n",
+        "snapshot_blkdev d0 b.qcow2",
+        "'b.qcow2' holds 192 KiB",
+    ),
+]
+
+
+@pytest.mark.parametrize(("setup", "line", "loss"), LOSING)
+def test_what_loses_data_is_refused_where_nobody_can_be_asked(
+    run: Run, setup: str, line: str, loss: str
+) -> None:
+    ended = run(typed=f"{setup}{line}\n")
+    assert ended.returncode == 1
+    assert "Error: Not done: " in ended.stderr
+    assert loss in ended.stderr
+    assert "-y does it" in ended.stderr
+    assert run("-y", typed=f"{setup}{line}\n").returncode == 0
+
+
+def test_what_loses_nothing_does_not_ask(run: Run) -> None:
+    script = f"""{CREATE}{OPEN}block_resize d0 2M
+create -f qcow2 b.qcow2 2M
+snapshot_blkdev -n d0 b.qcow2 qcow2
+set confirm off
+block_resize d0 1M
+"""
+    assert run(typed=script).returncode == 0

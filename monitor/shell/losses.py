@@ -1,0 +1,103 @@
+"""What a command would lose: the question that is asked before, by effect and not by name.
+
+A command asks when data that is there now would be gone: a file that holds something would be
+overwritten by a new image, a disk would lose its end. What deletes the one thing that it names
+(``delvm``, ``block-dirty-bitmap-remove``) says so itself and does not ask, and what the guest loses
+nothing by does not either. ``-y`` and ``set confirm off`` answer yes; where nobody can be asked the
+command is refused. QMP and ``human-monitor-command`` are never asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from monitor.commands.render import size_text
+from monitor.engine.api import Engine
+from monitor.engine.errors import RequestError
+from monitor.engine.schema.graph import BlockResize
+
+if TYPE_CHECKING:
+    from monitor.parser import Invocation
+
+
+class NotDone(RequestError):
+    """A person said no, or nobody could be asked."""
+
+    template = "Not done: {loss}"
+    loss: str
+
+
+_NEW_FILES = {
+    "create": "file",
+    "snapshot_blkdev": "snapshot_file",
+    "drive_mirror": "target",
+    "drive_backup": "target",
+    "blockdev-snapshot-sync": "snapshot_file",
+    "drive-mirror": "target",
+    "drive-backup": "target",
+    "x-blkmon-create-image": "filename",
+}
+"""Commands and requests that make an image, and what says where."""
+
+_USES_WHAT_IS_THERE = {"reuse": True, "mode": "existing"}
+
+
+async def loss_of(invocation: Invocation, engine: Engine) -> str | None:
+    """What would be lost, as a sentence without its end; None for nothing."""
+    name = invocation.name
+    if name in _NEW_FILES:
+        return await _overwritten(invocation, _NEW_FILES[name])
+    if name == "block_resize":
+        return await _cut_off(invocation, engine)
+    return None
+
+
+def _given(invocation: Invocation, argument: str) -> Any:
+    if invocation.request is not None:
+        return getattr(invocation.request, argument, None)
+    return invocation.arguments.get(argument)
+
+
+async def _overwritten(invocation: Invocation, argument: str) -> str | None:
+    path = _given(invocation, argument)
+    if not isinstance(path, str) or any(
+        _given(invocation, name) == value for name, value in _USES_WHAT_IS_THERE.items()
+    ):
+        return None
+    size = await asyncio.to_thread(_size_of_file, path)
+    return f"'{path}' holds {size_text(size)} and would be overwritten" if size else None
+
+
+def _size_of_file(path: str) -> int:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+async def _cut_off(invocation: Invocation, engine: Engine) -> str | None:
+    size = _given(invocation, "size")
+    names = {_given(invocation, "device"), _given(invocation, "node_name")}
+    for name, now in await _sizes(engine, invocation.request):
+        if name in names and isinstance(size, int) and size < now:
+            return (
+                f"'{name}' has {size_text(now)} and would keep {size_text(size)} ({size} of {now} "
+                "bytes)"
+            )
+    return None
+
+
+async def _sizes(engine: Engine, request: object) -> Iterator[tuple[str, int]]:
+    from monitor.engine.schema.query import QueryBlock, QueryNamedBlockNodes
+
+    drives = await engine.execute(QueryBlock())
+    found = [(drive.device, getattr(drive.inserted, "image", None)) for drive in drives]
+    if isinstance(request, BlockResize):
+        nodes = await engine.execute(QueryNamedBlockNodes(flat=True))
+        found += [(node.node_name, node.image) for node in nodes]
+    return ((name, image.virtual_size) for name, image in found if image is not None)
