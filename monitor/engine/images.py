@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from monitor.engine import permissions
 from monitor.engine.drivers.registry import driver_class, protocol_options
-from monitor.engine.errors import RequestError, host_failure
+from monitor.engine.errors import HostFailure, RequestError, host_failure
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.opening import Opening
 from monitor.engine.schema import imageopts
-from monitor.engine.schema.blockdev import BlockdevCreateOptionsQcow2, BlockdevOptionsFile
+from monitor.engine.schema.blockdev import (
+    BlockdevCreateOptionsFile,
+    BlockdevCreateOptionsQcow2,
+    BlockdevOptionsFile,
+    Preallocation,
+)
 from monitor.engine.schema.decode import UnexpectedParameter, decode
+from monitor.engine.schema.extra import CreateImage
+from monitor.engine.schema.keyval import parse_opts
+from monitor.engine.schema.scalars import parse_bool, parse_size, parse_uint64
+
+SECTOR: Final = 512
+_SUFFIXES: Final = (
+    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+    "and exabytes, respectively."
+)
+_PREALLOCATIONS: Final = get_args(Preallocation)
 
 if TYPE_CHECKING:
     from monitor.engine.drivers.qcow2.create import CreateOptions
@@ -42,6 +59,39 @@ class BackedByItself(RequestError):
     filename: str
 
 
+class NoBackingFormat(RequestError):
+    template = "Backing file specified without backing format"
+
+
+class EmptyBackingName(RequestError):
+    template = "Expected backing file name, got empty string"
+
+
+class SizeGivenTwice(RequestError):
+    template = "The image size must be specified only once"
+
+
+class SizeTooLarge(RequestError):
+    template = "The image size is too large for file format '{format}'{hint_at_clusters}"
+    format: str
+    hint_at_clusters: str
+
+
+class NotANumber(RequestError):
+    template = "Parameter '{option}' expects a non-negative number below 2^64"
+    option: str
+
+
+class NotASwitch(RequestError):
+    template = "Parameter '{option}' expects 'on' or 'off'"
+    option: str
+
+
+class InvalidValue(RequestError):
+    template = "invalid parameter value: {value}"
+    value: str
+
+
 class SizeMissing(RequestError):
     template = "Image creation needs a size parameter"
 
@@ -62,6 +112,11 @@ class NewImage:
     backing_format: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_plain(self) -> bool:
+        """It is its file and nothing else."""
+        return driver_class(self.format).name != "qcow2"
+
 
 def check_creatable(format: str, backing_file: str | None) -> None:
     """Whether images of this format can be made, and with a backing file if there is one."""
@@ -75,24 +130,87 @@ def check_creatable(format: str, backing_file: str | None) -> None:
         raise BackingNotSupported(format)
 
 
+async def requested(graph: Graph, request: CreateImage) -> NewImage:
+    """What ``create`` asks for, as qemu-img reads its command line and in its order. The backing
+    image must open; its size is the image's unless one is given. Raises RequestError."""
+    options = {} if request.options is UNSET else dict(parse_opts(str(request.options)))
+    check_creatable(request.format, None)
+    image = NewImage(request.filename, request.format, 0, options=options)
+    in_options = options.pop("size", None)
+    _check_options(image)
+    size = None if request.size is UNSET else int(request.size)
+    if in_options is not None:
+        if size is not None:
+            raise SizeGivenTwice
+        size = parse_size(in_options)
+        if size is None:
+            raise NotANumber("size").with_hint(_SUFFIXES)
+    backing, fmt = options.pop("backing_file", None), options.pop("backing_fmt", None)
+    backing = backing if request.backing_file is UNSET else str(request.backing_file)
+    fmt = fmt if request.backing_format is UNSET else str(request.backing_format)
+    check_creatable(request.format, backing)
+    if backing is not None:
+        if not backing:
+            raise EmptyBackingName
+        await _refuse_itself(graph, request.filename, backing)
+        below, found = await _look_below(graph, request.filename, backing, fmt)
+        if not fmt:
+            raise NoBackingFormat().with_hint(f"Detected format of {found}.")
+        size = below if size is None else size
+    if size is None:
+        raise SizeMissing
+    if not image.is_plain:
+        size = -(-size // SECTOR) * SECTOR
+    return NewImage(request.filename, request.format, size, backing, fmt, options)
+
+
+def _check_options(image: NewImage) -> None:
+    """Refuses unknown options and values before anything is touched."""
+    for option, value in image.options.items():
+        if option in imageopts.SIZES and parse_size(value) is None:
+            raise NotANumber(option).with_hint(_SUFFIXES)
+        if option == "refcount_bits" and parse_uint64(value) is None:
+            raise NotANumber(option)
+        if option in imageopts.SWITCHES and parse_bool(value) is None:
+            raise NotASwitch(option)
+    _file_options(image)
+    if not image.is_plain:
+        _from_strings(image)
+
+
 async def create(graph: Graph, image: NewImage) -> None:
     """Makes the file and formats it. A file that exists is truncated, unless somebody holds its
-    locks. Raises RequestError; a file half made is left as it is, as qemu-img does."""
+    locks. Raises RequestError; then a plain file is empty, and one of a format is gone, as
+    qemu-img leaves them."""
     check_creatable(image.format, image.backing_file)
-    is_format = driver_class(image.format).name == "qcow2"
     path = protocol_options(image.filename).get("filename", image.filename)
     if image.backing_file is not None:
-        # QEMU compares the names only, and overwrites ./a.qcow2 with an overlay on a.qcow2.
-        same = image.filename == image.backing_file
-        if same or await graph.in_worker(_is_file, path, image.backing_file):
-            raise BackedByItself(image.filename)
-    options = dict(image.options)
-    preallocation = "off" if is_format else str(options.pop("preallocation", "off"))
-    if not is_format and options:
-        raise OptionNotSupported(next(iter(options)))
-    await graph.in_worker(_make_file, path, 0 if is_format else image.size, preallocation)
-    if is_format:
-        await format_file(graph, path, image)
+        await _refuse_itself(graph, image.filename, image.backing_file)
+    wanted = None if image.is_plain else qcow2_options(_from_strings(image))
+    try:
+        await graph.in_worker(make_file, _file_options(image, path))
+        if wanted is not None:
+            await _format_or_remove(graph, path, wanted)
+    except HostFailure as error:
+        if error.errno == errno.EFBIG:
+            hint = "" if image.is_plain else " (try using a larger cluster size)"
+            raise SizeTooLarge(image.format, hint) from error
+        raise
+
+
+async def _format_or_remove(graph: Graph, path: str, wanted: CreateOptions) -> None:
+    try:
+        await _format_file(graph, path, wanted)
+    except BaseException:
+        await graph.in_worker(_remove, path)
+        raise
+
+
+async def _refuse_itself(graph: Graph, filename: str, backing: str) -> None:
+    """QEMU compares the names only, and overwrites ./a.qcow2 with an overlay on a.qcow2."""
+    path = protocol_options(filename).get("filename", filename)
+    if filename == backing or await graph.in_worker(_is_file, path, backing):
+        raise BackedByItself(filename)
 
 
 def _is_file(path: str, backing_file: str) -> bool:
@@ -103,19 +221,49 @@ def _is_file(path: str, backing_file: str) -> bool:
         return False
 
 
-def _make_file(path: str, size: int, preallocation: str) -> None:
-    from monitor.engine.drivers.file.create import create_file
+def make_file(options: BlockdevCreateOptionsFile) -> None:
+    """Creates or empties a host file (in a worker). Raises RequestError."""
+    from monitor.engine.drivers.file.create import DEFAULT_EXTENT_SIZE, create_file
 
-    create_file(path, size, preallocation)
+    hint = options.extent_size_hint
+    create_file(
+        options.filename,
+        options.size,
+        "off" if options.preallocation is UNSET else str(options.preallocation),
+        nocow=options.nocow is True,
+        extent_size=DEFAULT_EXTENT_SIZE if isinstance(hint, UnsetType) else hint,
+    )
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _file_options(image: NewImage, path: str = "") -> BlockdevCreateOptionsFile:
+    """The options of the file that the image is, or that it lies in, as QMP's struct."""
+    size = image.size if image.is_plain else 0
+    tree: dict[str, Any] = {"driver": "file", "filename": path, "size": str(size)}
+    for option, value in image.options.items():
+        if not image.is_plain and not imageopts.is_of_the_file(option):
+            continue
+        if option not in imageopts.image_options(image.format):
+            raise OptionNotSupported(option)
+        if option == "preallocation" and value not in _PREALLOCATIONS:
+            raise InvalidValue(value)
+        tree[imageopts.member_name(option)] = value
+    settled: BlockdevCreateOptionsFile = decode(BlockdevCreateOptionsFile, tree, keyval=True)
+    return settled
 
 
 def _from_strings(image: NewImage) -> BlockdevCreateOptionsQcow2:
     """``-o`` options (``cluster_size=4k,compat=0.10``) as QMP's struct."""
     tree: dict[str, Any] = {"driver": "qcow2", "file": "", "size": str(image.size)}
     for option, value in image.options.items():
-        if option in imageopts.ELSEWHERE:
+        if option == "file":
             raise OptionNotSupported(option)
-        tree[imageopts.member_name(option)] = value
+        if not imageopts.is_of_the_file(option):
+            tree[imageopts.member_name(option)] = value
     if "version" in tree:
         tree["version"] = imageopts.VERSIONS.get(tree["version"], tree["version"])
     if image.backing_file is not None:
@@ -150,11 +298,10 @@ def qcow2_options(wanted: BlockdevCreateOptionsQcow2) -> CreateOptions:
     return CreateOptions(size=wanted.size, **settled)  # type: ignore[arg-type]
 
 
-async def format_file(graph: Graph, path: str, image: NewImage) -> None:
+async def _format_file(graph: Graph, path: str, wanted: CreateOptions) -> None:
     """Writes a qcow2 header and tables into the (empty) file at ``path``."""
     from monitor.engine.drivers.qcow2.create import create_image
 
-    wanted = qcow2_options(_from_strings(image))
     async with Opening(graph) as opening:
         node = await opening.open(BlockdevOptionsFile(filename=path))
         client = Client("")
@@ -170,24 +317,30 @@ async def format_file(graph: Graph, path: str, image: NewImage) -> None:
             await graph.remove_client(client)
 
 
-async def backing_size(graph: Graph, image_name: str, backing: str, fmt: str | None) -> int:
-    """The size of a backing file that an image to be created will name (bytes)."""
+async def _look_below(
+    graph: Graph, image_name: str, backing: str, fmt: str | None
+) -> tuple[int, str]:
+    """Size (bytes) and format of a backing file that an image to be created will name."""
     from monitor.engine.drivers.base import OpenFlags
 
     path = graph.policy.resolve(backing, image_name)
     loose: dict[str, Any] = {"driver": fmt} if fmt else {}
     async with Opening(graph) as opening:
-        node = await opening.open_loose(
-            loose, path, inherit=OpenFlags(read_only=True), follow_backing=False
-        )
-        return node.length()
+        try:
+            node = await opening.open_loose(
+                loose, path, inherit=OpenFlags(read_only=True), follow_backing=False
+            )
+        except RequestError as error:
+            raise error.with_hint(error.hint or "Could not open backing image.") from None
+        return node.length(), node.driver.name
 
 
 __all__ = [
     "BackingNotSupported",
     "NewImage",
     "SizeMissing",
-    "backing_size",
     "check_creatable",
     "create",
+    "make_file",
+    "requested",
 ]

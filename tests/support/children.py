@@ -72,6 +72,9 @@ class MemoryChild:
     def write_compressed(self, buffer: memoryview, offset: int) -> None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
+    def grow(self, size: int, preallocation: str) -> None:
+        self.truncate(size)
+
     def truncate(self, size: int) -> None:
         del self.content[size:]
         self.content.extend(bytes(size - len(self.content)))

@@ -22,6 +22,7 @@ class DriverEdge:
         self.length = driver.length
         self.truncate = driver.truncate
         self.event = driver.event_sink()
+        self.grow = driver.grow
         self.node_name = node_name
 
     @property

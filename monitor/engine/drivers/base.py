@@ -93,6 +93,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import msgspec
 
 from monitor.engine import permissions
+from monitor.engine.errors import RequestError
 
 __all__ = [
     "Child",
@@ -106,6 +107,11 @@ __all__ = [
     "Reopen",
     "Reservation",
 ]
+
+
+class PreallocationUnsupported(RequestError):
+    template = "Unsupported preallocation mode '{mode}'"
+    mode: str
 
 
 class DriverKind(enum.Enum):
@@ -226,6 +232,8 @@ class Child(Protocol):
         ...
 
     def truncate(self, size: int) -> None: ...
+
+    def grow(self, size: int, preallocation: str) -> None: ...
 
     @property
     def alignment(self) -> int: ...
@@ -365,6 +373,14 @@ class Driver(ABC):
     def truncate(self, size: int) -> None:
         """Sets the length to exactly ``size`` bytes; the new part reads as zeroes (also where a
         backing image is longer than the old length). Raises OSError or RequestError."""
+
+    def grow(self, size: int, preallocation: str) -> None:
+        """``truncate`` to a size that is not smaller, with what is added allocated at once: "off",
+        "metadata", "falloc" or "full", as in QEMU. Raises OSError or RequestError, and the length
+        is as it was then. Default: only "off"."""
+        if preallocation != "off":
+            raise PreallocationUnsupported(preallocation)
+        self.truncate(size)
 
     @abstractmethod
     def map(self, offset: int, length: int) -> list[Extent]: ...

@@ -211,11 +211,18 @@ class RawDriver(Driver):
         self.file.flush()
 
     def truncate(self, size: int) -> None:
+        self._check_new(size)
+        self.file.truncate(self._offset + size)
+
+    def grow(self, size: int, preallocation: str) -> None:
+        self._check_new(size)
+        self.file.grow(self._offset + size, preallocation)
+
+    def _check_new(self, size: int) -> None:
         if self._size is not None:
             raise FixedSize()
         if size + self._offset >= 1 << 63:
             raise TooLargeForOffset()
-        self.file.truncate(self._offset + size)
 
     def map(self, offset: int, length: int) -> list[Extent]:
         """The file's runs. What the file leaves to a backing image of *its* own is data here:

@@ -77,6 +77,9 @@ class Edge:
     def truncate(self, size: int) -> None:
         self.child.truncate(size)
 
+    def grow(self, size: int, preallocation: str) -> None:
+        self.child.grow(size, preallocation)
+
     @property
     def alignment(self) -> int:
         return self.child.driver.alignment

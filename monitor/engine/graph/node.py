@@ -239,3 +239,7 @@ class Node:
     def truncate(self, size: int) -> None:
         self.driver.truncate(size)
         self.bitmaps.resize(size)
+
+    def grow(self, size: int, preallocation: str) -> None:
+        self.driver.grow(size, preallocation)
+        self.bitmaps.resize(size)

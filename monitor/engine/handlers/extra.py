@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec import UNSET
 
 from monitor.engine import images, io, permissions
 from monitor.engine.drive_options import parse_drive
@@ -24,7 +23,6 @@ from monitor.engine.schema.extra import (
     IoRequest,
     IoResult,
 )
-from monitor.engine.schema.keyval import parse_opts
 
 
 class CannotHotAdd(RequestError):
@@ -104,20 +102,5 @@ async def io_request(engine: EmbeddedEngine, request: IoRequest) -> IoResult:
 @handles(CreateImage)
 async def create_image(engine: EmbeddedEngine, request: CreateImage) -> None:
     graph = engine.graph
-    backing = None if request.backing_file is UNSET else request.backing_file
-    backing_format = None if request.backing_format is UNSET else request.backing_format
-    options = {} if request.options is UNSET else dict(parse_opts(str(request.options)))
-    backing = options.pop("backing_file", backing)
-    backing_format = options.pop("backing_fmt", backing_format)
     async with graph.turn:
-        images.check_creatable(request.format, backing)
-        if request.size is not UNSET:
-            size = int(request.size)
-        elif backing is not None:
-            size = await images.backing_size(graph, request.filename, backing, backing_format)
-        else:
-            raise images.SizeMissing()
-        new = images.NewImage(
-            request.filename, request.format, size, backing, backing_format, options
-        )
-        await images.create(graph, new)
+        await images.create(graph, await images.requested(graph, request))

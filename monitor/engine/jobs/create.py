@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from msgspec import UNSET
-
 from monitor.engine import permissions
 from monitor.engine.clock import Clock
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.opening import Opening
-from monitor.engine.images import qcow2_options
+from monitor.engine.images import make_file, qcow2_options
 from monitor.engine.jobs.job import Job
 from monitor.engine.jobs.laned import LanedChild
 from monitor.engine.schema.blockdev import (
@@ -43,7 +41,7 @@ class CreateJob(Job):
         self.progress.set_remaining(1)
         try:
             if isinstance(self._options, BlockdevCreateOptionsFile):
-                _create_file(self._options)
+                make_file(self._options)
             else:
                 settled = qcow2_options(self._options)
                 self.ask_loop(self._format(self._options, settled))
@@ -69,13 +67,6 @@ class CreateJob(Job):
         finally:
             async with graph.turn, opening:
                 await graph.remove_client(client)
-
-
-def _create_file(options: BlockdevCreateOptionsFile) -> None:
-    from monitor.engine.drivers.file.create import create_file
-
-    preallocation = "off" if options.preallocation is UNSET else str(options.preallocation)
-    create_file(options.filename, options.size, preallocation, nocow=options.nocow is True)
 
 
 def _create_qcow2(file: LanedChild, settled: CreateOptions) -> None:

@@ -61,6 +61,10 @@ class LanedChild:
         with self._lane:
             self._root.truncate(size)
 
+    def grow(self, size: int, preallocation: str) -> None:
+        with self._lane:
+            self._root.grow(size, preallocation)
+
     @property
     def alignment(self) -> int:
         return self._root.alignment

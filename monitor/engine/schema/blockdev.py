@@ -218,8 +218,8 @@ class BlockdevCreateOptionsFile(BlockdevCreateOptions, tag="file", kw_only=True)
     filename: FileName
     size: Annotated[Size, "bytes"]
     preallocation: Annotated[Preallocation, "what is allocated at once"] | UnsetType = UNSET
-    nocow: bool | UnsetType = UNSET
-    extent_size_hint: Size | UnsetType = UNSET
+    nocow: Annotated[bool, "no copy-on-write of the host's filesystem"] | UnsetType = UNSET
+    extent_size_hint: Annotated[Size, "bytes of an extent on the host"] | UnsetType = UNSET
 
 
 class BlockdevCreateOptionsRaw(BlockdevCreateOptions, tag="raw", kw_only=True):

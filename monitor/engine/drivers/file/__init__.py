@@ -6,4 +6,5 @@ direct.py   O_DIRECT: alignment, bounce buffers, read-modify-write
 space.py    holes: SEEK_DATA and fallocate
 locks.py    QEMU's image locks
 create.py   new files
+extend.py   longer files, with or without storage for what is added
 """

@@ -33,6 +33,7 @@ from monitor.engine.drivers.base import (
 )
 from monitor.engine.drivers.buffers import PIECE, zeroes
 from monitor.engine.drivers.file.direct import DirectIO
+from monitor.engine.drivers.file.extend import extend
 from monitor.engine.drivers.file.host import (
     open_regular,
     read_fully,
@@ -270,6 +271,12 @@ class FileDriver(Driver):
                 resize(self._fd, size)
             finally:
                 self._look_at_length()
+
+    def grow(self, size: int, preallocation: str) -> None:
+        try:
+            extend(self._fd, self._length, size, preallocation, self.write)
+        finally:
+            self._look_at_length()
 
     def map(self, offset: int, length: int) -> list[Extent]:
         # A descriptor with O_DIRECT is of no use to those who do not know its alignment.

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from errno import EFBIG
 from typing import NamedTuple
 
 from monitor.engine.drivers.base import Child
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2.errors import (
     BadOption,
-    ImageTooLarge,
-    PreallocationUnsupported,
+    PreallocationFailed,
     SizeOutOfRange,
 )
 from monitor.engine.drivers.qcow2.header import Extension, Header, feature_name_table
-from monitor.engine.errors import host_failure
+from monitor.engine.errors import HostFailure, host_failure
 
 _ZEROES = bytes(64 << 10)
 _SMALL_CLUSTER = 4096  # up to this, the names of features would crowd the header's cluster
@@ -55,7 +55,8 @@ class _Layout(NamedTuple):
 def create_image(file: Child, options: CreateOptions) -> None:
     """Makes an empty image of ``file``, which exists, is writable and loses what it holds.
 
-    Raises BadOption, ImageTooLarge, PreallocationUnsupported, or HostFailure when a write fails.
+    Raises BadOption, PreallocationFailed, SizeOutOfRange, or HostFailure when a write fails or the
+    clusters are too small for a disk of that size.
     """
     header = _header(options)
     layout = _plan(header)
@@ -63,8 +64,8 @@ def create_image(file: Child, options: CreateOptions) -> None:
         _write(file, header, layout)
     except OSError as error:
         raise host_failure("Could not create qcow2 image", error) from error
-    if options.preallocation == "metadata":
-        _preallocate(file)
+    if options.preallocation != "off":
+        _preallocate(file, options.preallocation)
 
 
 def _header(options: CreateOptions) -> Header:
@@ -108,8 +109,6 @@ def _check(options: CreateOptions) -> None:
         raise BadOption(f"Image size must be a multiple of {q.SECTOR} bytes")
     if not 1 << q.MIN_CLUSTER_BITS <= size <= 1 << q.MAX_CLUSTER_BITS or size & (size - 1):
         raise BadOption("Cluster size must be a power of two between 512 and 2048k")
-    if options.preallocation not in ("off", "metadata"):
-        raise PreallocationUnsupported(options.preallocation)
     if options.backing_file and options.preallocation != "off":
         raise BadOption(
             "Backing file and preallocation can only be used at the same time if extended_l2 is on"
@@ -143,7 +142,7 @@ def _plan(header: Header) -> _Layout:
         raise SizeOutOfRange(header.size, q.MAX_SIZE)
     header.l1_size = geometry.l1_entries(header.size)
     if header.l1_size * 8 > q.MAX_L1_BYTES:
-        raise ImageTooLarge
+        raise HostFailure("Could not resize image: Failed to grow the L1 table", EFBIG)
     l1 = geometry.clusters(header.l1_size * 8)
     layout = _Layout(1, 1, l1)
     while True:
@@ -199,13 +198,18 @@ def _ones(count: int, order: int) -> bytes:
     return bytes([full]) * (count // per_byte) + (bytes([rest]) if rest else b"")
 
 
-def _preallocate(file: Child) -> None:
-    """Gives every guest cluster its host cluster, whose data the file holds as a hole."""
+def _preallocate(file: Child, mode: str) -> None:
+    """Gives every guest cluster its host cluster, as resizing from nothing would."""
+    from monitor.engine.drivers.qcow2 import writeback
     from monitor.engine.drivers.qcow2.image import Image
-    from monitor.engine.drivers.qcow2.preallocate import preallocate_metadata
+    from monitor.engine.drivers.qcow2.preallocate import FileTooSmall, preallocate
 
     image = Image(file, read_only=False)
+    image.begin_changes()
     try:
-        preallocate_metadata(image)
+        preallocate(image, 0, image.geometry.clusters(image.size), mode)
+        writeback.drain(image)
+    except FileTooSmall as error:
+        raise PreallocationFailed(error.text) from error
     except OSError as error:
-        raise host_failure("Could not preallocate metadata", error) from error
+        raise host_failure("Could not resize image", error) from error

@@ -174,6 +174,11 @@ class Qcow2Driver(Driver):
 
         resize.truncate(self._image, size)
 
+    def grow(self, size: int, preallocation: str) -> None:
+        from monitor.engine.drivers.qcow2 import resize
+
+        resize.truncate(self._image, size, preallocation)
+
     def map(self, offset: int, length: int) -> list[Extent]:
         return self._map(self._image, offset, length)
 

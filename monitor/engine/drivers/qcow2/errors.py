@@ -83,21 +83,15 @@ class BadOption(RequestError):
     message: str
 
 
-class ImageTooLarge(RequestError):
-    """The clusters are too small for a disk of that size: the L1 table would pass its limit."""
-
-    template = "Could not resize image: Failed to grow the L1 table: File too large"
-
-
 class SizeOutOfRange(RequestError):
     template = "Could not resize image: offset({size}) exceeds maximum({maximum})"
     size: int
     maximum: int
 
 
-class PreallocationUnsupported(RequestError):
-    template = "Preallocation mode '{mode}' is not supported for format 'qcow2'"
-    mode: str
+class PreallocationFailed(RequestError):
+    template = "Could not resize image: {reason}"
+    reason: str
 
 
 class CannotResize(RequestError):

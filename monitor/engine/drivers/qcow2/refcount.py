@@ -298,6 +298,15 @@ class Refcounts:
                 yield block, low, high
             start += high - low
 
+    def last_used(self) -> int:
+        """The highest cluster that has a reference."""
+        for index in np.flatnonzero(self.table)[::-1].tolist():
+            block = self.block(index)
+            used = np.flatnonzero(block.counters) if block is not None else np.empty(0, np.intp)
+            if len(used):
+                return int(index << self.geometry.block_bits) + int(used[-1])
+        return 0
+
     def search_from(self, cluster: int) -> None:
         """The next allocation looks for free clusters from there on."""
         self._single_hint = self._run_hint = cluster

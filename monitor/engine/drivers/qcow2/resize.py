@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from errno import EFBIG, ENOTSUP
+
+import numpy as np
 
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import mapping, writeback, zeroing
 from monitor.engine.drivers.qcow2.errors import CannotResize
 from monitor.engine.drivers.qcow2.image import Image
+from monitor.engine.drivers.qcow2.preallocate import FileTooSmall, preallocate
 from monitor.engine.drivers.qcow2.writing import write_zero_data
-from monitor.engine.errors import HostFailure, host_failure
+from monitor.engine.errors import HostFailure, RequestError, host_failure
 
 
-def truncate(image: Image, size: int) -> None:
-    """Sets the disk's size; what is added reads as zeroes. Raises RequestError, OSError."""
+def truncate(image: Image, size: int, preallocation: str = "off") -> None:
+    """Sets the disk's size; what is added reads as zeroes, and has host clusters if
+    ``preallocation`` says so. Raises RequestError, OSError."""
     if size % q.SECTOR:
         raise CannotResize(f"The new size must be a multiple of {q.SECTOR}")
     if image.geometry.version < 3 and image.snapshots:
         raise CannotResize("Can't resize a v2 image which has snapshots")
+    if size < image.size and preallocation != "off":
+        raise CannotResize("Preallocation can't be used for shrinking an image")
     if size == image.size:
         return
     if not image.changing:
         image.begin_changes()
     if size > image.size:
-        _grow(image, size)
+        _grow(image, size, preallocation)
     else:
         _shrink(image, size)
 
 
-def _grow(image: Image, size: int) -> None:
+def _grow(image: Image, size: int, preallocation: str) -> None:
     """The new part is made to read as zeroes before the header says that it is there."""
     needed = image.geometry.l1_entries(size)
     if needed * 8 > q.MAX_L1_BYTES:
@@ -44,7 +51,25 @@ def _grow(image: Image, size: int) -> None:
         _clear(image, image.size, size)
     except OSError as error:
         raise host_failure("Failed to zero out new clusters", error) from error
+    if preallocation != "off":
+        _preallocate(image, size, preallocation)
     _write_size(image, size)
+
+
+def _preallocate(image: Image, size: int, mode: str) -> None:
+    first, end = image.geometry.clusters(image.size), image.geometry.clusters(size)
+    try:
+        preallocate(image, first, end, mode)
+    except (OSError, FileTooSmall) as error:
+        with contextlib.suppress(
+            OSError, RequestError
+        ):  # leaked then, until the disk grows over them
+            _forget(image, image.size, end)
+            writeback.drain(image)
+            _cut_tail(image)
+        if isinstance(error, OSError):
+            raise host_failure("Failed to preallocate clusters", error) from error
+        raise
 
 
 def _clear(image: Image, start: int, end: int) -> None:
@@ -83,14 +108,48 @@ def _shrink(image: Image, size: int) -> None:
     """The header first: a crash leaves clusters past the end, which growing clears again."""
     old = image.geometry.clusters(image.size)
     _write_size(image, size)
-    first = image.geometry.clusters(size)
     try:
-        if first < old:
-            image.tell("l1_shrink_free_l2_clusters")
-            zeroing.change(image, first, old - first, zeroing.Rule.FORGET)
-        writeback.flush(image)
+        image.tell("l1_shrink_free_l2_clusters")
+        _forget(image, size, old)
+        writeback.drain(image)
     except OSError as error:
         raise host_failure("Failed to discard cropped clusters", error) from error
+    with contextlib.suppress(OSError, RequestError):  # it is only longer than it need be
+        _cut_tail(image)
+
+
+def _forget(image: Image, size: int, end: int) -> None:
+    """Takes away what lies past ``size`` bytes, up to cluster ``end``, and the tables for it."""
+    first, tables = image.geometry.clusters(size), image.geometry.l1_entries(size)
+    kept = min(end, tables << image.l2_bits)
+    if first < kept:
+        zeroing.change(image, first, kept - first, zeroing.Rule.FORGET)
+    if first < end:
+        _drop_tables(image, tables)
+
+
+def _drop_tables(image: Image, first: int) -> None:
+    """Whole L2 tables from L1 index ``first`` on go, with all that they refer to."""
+    tables = image.tables
+    while (index := tables.next_used(first)) < len(tables.l1):
+        with image.lock:
+            image.check_writable()
+            image.wait_for_claims(index << image.l2_bits, image.in_table + 1)
+            image.drop(tables.gather(index << image.l2_bits, image.in_table + 1))
+            image.drop_clusters(np.array([tables.remove(index)], np.uint64))
+        if image.crowded():
+            writeback.write_back(image)
+        first = index + 1
+
+
+def _cut_tail(image: Image) -> None:
+    """The file ends with its last cluster in use. All is on the disk, nothing is under way."""
+    with image.flush_lock:
+        with image.lock:
+            end = image.refcounts.last_used() + 1 << image.bits
+        if end < image.file.length():
+            image.file.truncate(end)
+            image.refcounts.file_end = end
 
 
 def _write_size(image: Image, size: int) -> None:

@@ -245,6 +245,15 @@ class Tables:
             self._metadata.add(table.offset, 1 << bits)
         return [np.array(old, np.uint64)] if old else []
 
+    def remove(self, index: int) -> int:
+        """Takes an L2 table out of the L1 table; the host cluster that it lies in."""
+        offset = int(self.l1[index]) & q.OFFSET_MASK
+        self.cache.pop(index, None)
+        self.l1[index] = 0
+        self.l1_dirty.add(index)
+        self._metadata.remove(offset)
+        return offset >> self.geometry.cluster_bits
+
     def grow(self, entries: int) -> None:
         """Moves the L1 table to new clusters with room for ``entries``."""
         bits = self.geometry.cluster_bits

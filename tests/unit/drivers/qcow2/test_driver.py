@@ -255,10 +255,6 @@ V3 = "(use version=v3 or greater)"
             "Backing file and preallocation can only be used at the same time if extended_l2 is on",
         ),
         (
-            {"preallocation": "full"},
-            "Preallocation mode 'full' is not supported for format 'qcow2'",
-        ),
-        (
             {"size": 1 << 40, "cluster_size": 512},
             "Could not resize image: Failed to grow the L1 table: File too large",
         ),

@@ -1,0 +1,148 @@
+"""``create`` beside ``qemu-img create``: the same options, refusals and images."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor.engine.clock import ManualClock
+from monitor.engine.embedded import EmbeddedEngine
+from monitor.engine.errors import RequestError
+from monitor.engine.schema.extra import CreateImage
+from tests.support.qcow2 import qemu_check
+from tests.support.tools import need, run
+
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    need("qemu-img")
+
+
+def ours(path: str, fmt: str, options: str, size: str | None) -> str:
+    """Creates an image here; the refusal, "" when there is none."""
+
+    async def main() -> None:
+        engine = EmbeddedEngine(ManualClock())
+        request = CreateImage(filename=path, format=fmt, options=options)
+        if size is not None:
+            request.size = int(size)
+        await engine.execute(request)
+
+    try:
+        asyncio.run(asyncio.wait_for(main(), 30))
+    except RequestError as error:
+        return error.text + (f"\n{error.hint}" if error.hint else "")
+    return ""
+
+
+def theirs(path: str, fmt: str, options: str, size: str | None) -> str:
+    words = ["qemu-img", "create", "-q", "-f", fmt, *(["-o", options] if options else []), path]
+    ended = subprocess.run([*words, *([size] if size else [])], capture_output=True, text=True)
+    return ended.stderr.removeprefix(f"qemu-img: {path}: ").strip()
+
+
+REFUSED = [
+    ("raw", "preallocation=metadata", "1048576"),
+    ("raw", "preallocation=bogus", "1048576"),
+    ("raw", "extent_size_hint=x", "1048576"),
+    ("raw", "extent_size_hint=8G", "1048576"),
+    ("raw", "nocow=maybe", "1048576"),
+    ("raw", "cluster_size=4k", "1048576"),
+    ("raw", "backing_file=base.raw", "1048576"),
+    ("raw", "size=2M", "1048576"),
+    ("raw", "size=x", None),
+    ("raw", "", None),
+    ("qcow2", "size=x", None),
+    ("qcow2", "", None),
+    ("qcow2", "size=8M", "9437184"),
+    ("qcow2", "bogus=on", "1048576"),
+    ("qcow2", "compat=2", "1048576"),
+    ("qcow2", "compression_type=lz", "1048576"),
+    ("qcow2", "preallocation=bogus", "1048576"),
+    ("qcow2", "cluster_size=x", "1048576"),
+    ("qcow2", "cluster_size=3k", "1048576"),
+    ("qcow2", "cluster_size=256", "1048576"),
+    ("qcow2", "cluster_size=4M", "1048576"),
+    ("qcow2", "lazy_refcounts=x", "1048576"),
+    ("qcow2", "refcount_bits=3", "1048576"),
+    ("qcow2", "refcount_bits=128", "1048576"),
+    ("qcow2", "compat=0.10,refcount_bits=8", "1048576"),
+    ("qcow2", "compat=0.10,lazy_refcounts=on", "1048576"),
+    ("qcow2", "compat=0.10,compression_type=zstd", "1048576"),
+    ("qcow2", "backing_fmt=raw", "1048576"),
+    ("qcow2", "backing_file=base.raw", "1048576"),
+    ("qcow2", "backing_file=nowhere.raw,backing_fmt=raw", "1048576"),
+    ("qcow2", "backing_file=base.raw,backing_fmt=raw,preallocation=full", "1048576"),
+    ("qcow2", "backing_file=base.raw,backing_fmt=raw,preallocation=metadata", None),
+    ("qcow2", "backing_file=new,backing_fmt=raw", "1048576"),
+    ("qcow2", "cluster_size=512", str(1 << 40)),
+]
+
+
+@pytest.mark.parametrize(("fmt", "options", "size"), REFUSED)
+def test_refused_in_the_same_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fmt: str, options: str, size: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("base.raw").write_bytes(bytes(MIB))
+    said = ours("new", fmt, options, size)
+    left = Path("new").exists()
+    Path("new").unlink(missing_ok=True)
+    assert said == theirs("new", fmt, options, size)
+    assert said
+    assert left == Path("new").exists()
+
+
+MADE = [
+    ("raw", "", "1048576"),
+    ("raw", "size=3M,nocow=on,extent_size_hint=0", None),
+    ("raw", "preallocation=falloc", "3145728"),
+    ("raw", "preallocation=full,extent_size_hint=64k", "3145728"),
+    ("qcow2", "size=1000", None),
+    ("qcow2", "size=8M,nocow=on,extent_size_hint=1M", None),
+    ("qcow2", "backing_file=base.raw,backing_fmt=raw", None),
+    ("qcow2", "backing_file=base.raw,backing_fmt=raw,size=5M,cluster_size=4k", None),
+    ("qcow2", "compat=v2", "8388608"),
+    ("qcow2", "compat=1.1,lazy_refcounts=on,compression_type=zstd", "8388608"),
+    *(
+        ("qcow2", f"preallocation={mode}{more}", "5242880")
+        for mode in ("off", "metadata", "falloc", "full")
+        for more in ("", ",compat=0.10", ",cluster_size=4k", ",refcount_bits=1")
+    ),
+    *(("qcow2", f"refcount_bits={1 << order}", "8388608") for order in range(7)),
+]
+
+
+def about(path: str, fmt: str) -> dict[str, Any]:
+    info: dict[str, Any] = json.loads(run("qemu-img", "info", "-f", fmt, "--output=json", path))
+    info["length"] = Path(path).stat().st_size
+    return info
+
+
+@pytest.mark.parametrize(("fmt", "options", "size"), MADE)
+def test_made_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fmt: str, options: str, size: str | None
+) -> None:
+    """Length, allocation, and all that qemu-img says of it."""
+    monkeypatch.chdir(tmp_path)
+    Path("base.raw").write_bytes(b"base" * (MIB // 2))
+    assert ours("new", fmt, options, size) == ""
+    mine = about("new", fmt)
+    if fmt == "qcow2":
+        assert qemu_check(Path("new")) == {"leaks": 0, "corruptions": 0}
+    mapped = run("qemu-img", "map", "-f", fmt, "--output=json", "new")
+    Path("new").unlink()
+    assert theirs("new", fmt, options, size) == ""
+    other = about("new", fmt)
+    if "metadata" not in options and "cluster_size=4k" not in options:  # order of their tables
+        assert mapped == run("qemu-img", "map", "-f", fmt, "--output=json", "new")
+    for number in ("length", "actual-size"):
+        assert abs(mine.pop(number) - other.pop(number)) <= 65536
+    assert mine == other
