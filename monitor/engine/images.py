@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from msgspec import UNSET, UnsetType
 
 from monitor.engine import permissions
+from monitor.engine.drivers.base import OpenFlags
 from monitor.engine.drivers.registry import driver_class, protocol_options
 from monitor.engine.errors import HostFailure, RequestError, host_failure
 from monitor.engine.graph.client import Client
@@ -29,6 +30,7 @@ from monitor.engine.schema.keyval import parse_opts
 from monitor.engine.schema.scalars import parse_bool, parse_size, parse_uint64
 
 SECTOR: Final = 512
+_JUST_LOOKING: Final = OpenFlags(read_only=True, force_share=True)
 _SUFFIXES: Final = (
     "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
     "and exabytes, respectively."
@@ -320,15 +322,14 @@ async def _format_file(graph: Graph, path: str, wanted: CreateOptions) -> None:
 async def _look_below(
     graph: Graph, image_name: str, backing: str, fmt: str | None
 ) -> tuple[int, str]:
-    """Size (bytes) and format of a backing file that an image to be created will name."""
-    from monitor.engine.drivers.base import OpenFlags
-
+    """Size (bytes) and format of a backing file that an image to be created will name. It may be
+    in use: nothing but these two is looked at."""
     path = graph.policy.resolve(backing, image_name)
     loose: dict[str, Any] = {"driver": fmt} if fmt else {}
     async with Opening(graph) as opening:
         try:
             node = await opening.open_loose(
-                loose, path, inherit=OpenFlags(read_only=True), follow_backing=False
+                loose, path, inherit=_JUST_LOOKING, follow_backing=False
             )
         except RequestError as error:
             raise error.with_hint(error.hint or "Could not open backing image.") from None

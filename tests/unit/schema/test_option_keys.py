@@ -61,7 +61,7 @@ def test_a_new_image_takes_each_option_that_is_offered(option: str) -> None:
     wanted = qcow2_options(_from_strings(NewImage("a", "qcow2", 1 << 20, options={option: value})))
     assert wanted.size == 1 << 20
     assert f"{option}=" in offered("create -f qcow2 -o ")
-    assert offered(f"create -f qcow2 -o {option}=")
+    assert suggest(f"create -f qcow2 -o {option}=", FakeEngine())
 
 
 def test_the_file_is_no_option() -> None:
@@ -72,5 +72,5 @@ def test_the_file_is_no_option() -> None:
 
 def test_a_raw_image_has_fewer_options() -> None:
     keys = ["extent_size_hint=", "nocow=", "preallocation=", "size="]
-    assert offered("create -f raw -o ") == keys
+    assert sorted(offered("create -f raw -o ")) == keys
     assert offered("create -f raw -o preallocation=f") == ["falloc", "full", "off"]
