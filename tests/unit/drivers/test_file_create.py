@@ -67,7 +67,7 @@ def test_refusals(tmp_path: Path) -> None:
     assert refusal(path) == f"Could not create '{path}': No such file or directory"
     assert refusal(tmp_path) == f"Could not create '{tmp_path}': Is a directory"
     assert refusal("/dev/full") == "'file' driver requires '/dev/full' to be a regular file"
-    assert refusal("") == "The 'file' block driver requires a file name"
+    assert refusal("") == "Could not create '': No such file or directory"
     assert refusal("a\0b") == r"Could not create 'a\x00b': Invalid argument"
     image = tmp_path / "image"
     assert refusal(image, 512, "metadata") == "Unsupported preallocation mode: metadata"
