@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Final
 from monitor.engine.bits import (
     WINDOW,
     add_shifted,
+    any_byte,
     bits_of,
+    bits_of_words,
     empty_bits,
     indexes_in,
     last_bit,
@@ -97,8 +99,6 @@ class DirtyBitmap:
         """Its image is open read-only, so it cannot be changed."""
         self.inconsistent = False
         """It was not stored when its image was last written: fit for removal only."""
-        self.skip_store = False
-        """About to be removed, or handed over elsewhere: not to be stored."""
         self.busy = False
         """A job or an export uses it."""
         self.successor: DirtyBitmap | None = None
@@ -303,21 +303,27 @@ class DirtyBitmap:
             at = stop
 
     def load_words(self, first: int, words: memoryview) -> None:
-        """Makes dirty what is set in ``words`` (bytes, little-endian), from word ``first`` on."""
-        import numpy
-
+        """Makes dirty what is set in ``words`` (bytes, little-endian), from word ``first`` on; what
+        lies beyond the end of the disk is left out."""
         for begin in range(0, len(words), WINDOW >> 3):
-            piece = numpy.frombuffer(words[begin : begin + (WINDOW >> 3)], numpy.uint8)
-            base = (first << 6) + (begin << 3)
-            if (piece == 0xFF).all():
-                with self._lock:
-                    self._add(base, base + (len(piece) << 3))
-            elif piece.any():
-                found = numpy.flatnonzero(numpy.unpackbits(piece, bitorder="little"))
-                indexes = found.astype(numpy.uint64) + numpy.uint64(base)
-                indexes = indexes[indexes < self._bit_count]
-                with self._lock:
-                    self._replace(self._bits | bits_of(type(self._bits), indexes))
+            piece = words[begin : begin + (WINDOW >> 3)]
+            if not any_byte(piece):
+                continue
+            found = bits_of_words(type(self._bits), (first << 6) + (begin << 3), piece)
+            with self._lock:
+                bits = self._own()
+                bits |= found
+        with self._lock:
+            end, last = self._bit_count, last_bit(self._bits)
+            if last >= end:
+                self._own().remove_range(end, last + 1)
+
+    def is_full(self, offset: int, length: int) -> bool:
+        """Whether every bit that the range touches is dirty."""
+        end = min(self._bit_count, -(-(offset + length) >> self._shift))
+        with self._lock:
+            self._fold()
+            return self._bits.contains_range(offset >> self._shift, end)
 
     # -- while a job uses it ------------------------------------------------------------------
 

@@ -39,6 +39,34 @@ def bits_of(kind: type[Any], indexes: Indexes) -> Bits:
     return made
 
 
+_COOKIE = 12346
+"""Of CRoaring's portable format without runs: containers of 65,536 bits each."""
+
+_DENSE = 4096
+"""Bits from which on a container is a plain bit set, in that format."""
+
+
+def bits_of_words(kind: type[Any], first: int, words: memoryview) -> Bits:
+    """The bits that are set in ``words`` (at most a window, least significant first), the first of
+    which has the number ``first``."""
+    import numpy
+    from pyroaring import BitMap
+
+    if kind is BitMap and len(words) == WINDOW >> 3 and not first % WINDOW:
+        count = int.from_bytes(words, "little").bit_count()
+        if count > _DENSE:  # it is what roaring keeps itself: handed over in its own format
+            head = numpy.array([_COOKIE, 1, first // WINDOW | (count - 1) << 16, 16], "<u4")
+            made: Bits = kind.deserialize(head.tobytes() + bytes(words))
+            return made
+    flags = numpy.unpackbits(numpy.frombuffer(words, numpy.uint8), bitorder="little")
+    return bits_of(kind, numpy.flatnonzero(flags).astype(numpy.uint64) + numpy.uint64(first))
+
+
+def any_byte(data: memoryview) -> bool:
+    """Whether any byte is not zero."""
+    return bool(int.from_bytes(data, "little"))
+
+
 def next_bit(bits: Bits, start: int) -> int | None:
     """The first set bit from ``start`` on."""
     try:

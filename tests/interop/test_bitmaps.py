@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.bitmaps import ABORT, bitmap, command, merge, sha256, transaction
-from tests.support.side_by_side import compare
+from monitor.engine.embedded import EmbeddedEngine
+from tests.support import tools
+from tests.support.bitmaps import (
+    ABORT,
+    bitmap,
+    command,
+    leave_in_use,
+    merge,
+    sha256,
+    transaction,
+)
+from tests.support.bitmaps import run as ask
+from tests.support.graphs import run
+from tests.support.qcow2 import qemu_check
+from tests.support.side_by_side import QSD, compare, converse, fill
 
 NAMED = ({"execute": "query-named-block-nodes", "arguments": {"flat": True}},)
 
-IMAGES = [
+IMAGES: list[list[str]] = [
     ["qemu-img", "create", "-q", "-f", "qcow2", "a.qcow2", "1M"],
     ["qemu-img", "create", "-q", "-f", "qcow2", "b.qcow2", "2M"],
     ["qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=2M", "large.qcow2", "64M"],
@@ -20,6 +36,17 @@ IMAGES = [
     ["qemu-io", "-f", "qcow2", "-c", "write 64k 100k", "-c", "write 1M 512", "b.qcow2"],
     ["qemu-img", "create", "-q", "-f", "qcow2", "-b", "b.qcow2", "-F", "qcow2", "top.qcow2", "2M"],
     ["truncate", "-s", "1M", "r.raw"],
+    ["qemu-img", "create", "-q", "-f", "qcow2", "-o", "compat=0.10", "old.qcow2", "1M"],
+    *(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", "b.qcow2", "-F", "qcow2", name, "2M"]
+        for name in ("kept.qcow2", "left.qcow2")
+    ),
+    *(
+        ["qemu-img", "bitmap", "--add", *how, image, name]
+        for image in ("kept.qcow2", "left.qcow2")
+        for name, how in (("b0", ()), ("fine", ("-g", "4k")), ("off", ("--disable",)))
+    ),
+    ["qemu-io", "-f", "qcow2", "-c", "write 0 100k", "-c", "write 1M 512", "kept.qcow2"],
 ]
 
 
@@ -34,6 +61,16 @@ def null(name: str, size: int) -> dict[str, Any]:
 
 N0 = opened("n0", "a.qcow2")
 LONG = "ü" * 511 + "x"  # 1,023 bytes
+
+RW = {"driver": "file", "filename": "kept.qcow2", "node-name": "n0-file"}
+
+
+def reopened(read_only: bool) -> dict[str, Any]:
+    """kept.qcow2 for reading, or for writing too."""
+    node = {"driver": "qcow2", "node-name": "n0", "file": "n0-file", "backing": None}
+    both = [RW | {"read-only": read_only}, node | {"read-only": read_only}]
+    return command("blockdev-reopen", options=both)
+
 
 CASES: dict[str, list[dict[str, Any]]] = {
     "adding": [
@@ -160,6 +197,94 @@ CASES: dict[str, list[dict[str, Any]]] = {
         bitmap("add", "ov"),
         sha256("ov"),
     ],
+    "kept by the image": [
+        opened("n0", "kept.qcow2"),
+        *(sha256("n0", name) for name in ("b0", "fine", "off")),
+        bitmap("disable"),
+        bitmap("enable", name="off"),
+        bitmap("clear", name="fine"),
+        merge("n0", "fine", "b0"),
+        bitmap("add", name="new", persistent=True, granularity=512),
+        bitmap("add", name="new", persistent=True),
+        bitmap("remove", name="off"),
+        command("blockdev-del", node_name="n0"),
+        opened("n0", "kept.qcow2"),
+        *(sha256("n0", name) for name in ("b0", "fine", "new")),
+        command("block_resize", node_name="n0", size=3 << 20),
+        sha256("n0", "fine"),
+        command("blockdev-del", node_name="n0"),
+        opened("n0", "kept.qcow2", read_only=True),
+        sha256("n0", "fine"),
+    ],
+    "what an image cannot keep": [
+        opened("old", "old.qcow2"),
+        N0,
+        bitmap("add", "old", persistent=True),
+        bitmap("add", name=LONG, persistent=True, disabled=True),
+        bitmap("add", name=LONG + "y", persistent=True),
+        bitmap("add", name="", persistent=True),
+        bitmap("add", persistent=True, granularity=3),
+        bitmap("add", persistent=True, granularity=1 << 31),
+        bitmap("add", persistent=True),
+        command("blockdev-del", node_name="n0"),
+        N0,
+        null("huge", 1 << 50),
+        bitmap("add", "huge", granularity=1 << 31),
+    ],
+    "read-only": [
+        opened("n0", "kept.qcow2", read_only=True, backing=None),
+        *(bitmap(verb) for verb in ("remove", "clear", "disable", "enable")),
+        merge("n0", "b0", "off"),
+        bitmap("add", name="free"),
+        merge("n0", "free", "b0"),
+        sha256("n0", "free"),
+        bitmap("add", name="later", persistent=True),
+        transaction(bitmap("clear", name="free"), bitmap("clear")),
+        reopened(read_only=False),
+        bitmap("clear"),
+        bitmap("remove", name="off"),
+        reopened(read_only=True),
+        bitmap("clear"),
+        sha256("n0", "fine"),
+        reopened(read_only=False),
+        bitmap("remove", name="fine"),
+    ],
+    "left by a crash": [
+        opened("n0", "left.qcow2"),
+        *(bitmap(verb) for verb in ("clear", "disable", "enable")),
+        bitmap("add", name="whole"),
+        merge("n0", "whole", "b0"),
+        merge("n0", "b0", "whole"),
+        merge("n0", "b0", "off"),
+        merge("n0", "b0", "no"),
+        bitmap("add"),
+        sha256(),
+        command("block_resize", node_name="n0", size=3 << 20),
+        transaction(bitmap("clear", name="whole"), bitmap("clear")),
+        transaction(bitmap("remove"), bitmap("clear", name="off")),
+        bitmap("remove", name="fine"),
+        command("blockdev-del", node_name="n0"),
+        opened("n0", "left.qcow2"),
+        bitmap("remove", name="off"),
+        bitmap("add", name="off", persistent=True),
+        command("blockdev-del", node_name="n0"),
+        opened("n0", "left.qcow2"),
+    ],
+    "snapshots take the image below read-only": [
+        opened("n0", "kept.qcow2", backing=None),
+        command("blockdev-add", driver="raw", node_name="user", file="n0"),
+        command(
+            "blockdev-snapshot-sync",
+            node_name="n0",
+            snapshot_file="ov.qcow2",
+            snapshot_node_name="ov",
+        ),
+        bitmap("clear"),
+        bitmap("add", "ov", persistent=True),
+        merge("ov", "b0", {"node": "n0", "name": "fine"}),
+        sha256("ov"),
+        command("blockdev-del", node_name="user"),
+    ],
     "transactions": [
         N0,
         opened("n1", "b.qcow2"),
@@ -196,6 +321,99 @@ CASES: dict[str, list[dict[str, Any]]] = {
 in a transaction, and for an empty list to merge: those are ours alone."""
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tools.need("qemu-img", "qemu-io", "qemu-storage-daemon")
+    folder = fill(tmp_path_factory.mktemp("bitmaps") / "images", IMAGES)
+    leave_in_use(folder / "left.qcow2")
+    return folder
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_as_qemu_storage_daemon(tmp_path: Path, case: str) -> None:
-    compare(tmp_path, IMAGES, CASES[case], NAMED)
+def test_as_qemu_storage_daemon(tmp_path: Path, images: Path, case: str) -> None:
+    compare(tmp_path, images, CASES[case], NAMED)
+    for image in sorted((tmp_path / "theirs").glob("*.qcow2")):
+        before = images / image.name
+        if not before.exists() or before.read_bytes() == image.read_bytes():
+            continue
+        ours, theirs = (_facts(tmp_path / side / image.name) for side in ("ours", "theirs"))
+        assert ours == theirs
+        assert ours[1] == (0, 0)
+
+
+def _facts(image: Path) -> tuple[Any, tuple[int, int]]:
+    """What qemu-img says of an image's bitmaps, and of what is wrong."""
+    info = json.loads(tools.run("qemu-img", "info", "-U", "--output=json", image))
+    found = qemu_check(image)
+    return info["format-specific"]["data"].get("bitmaps"), (found["leaks"], found["corruptions"])
+
+
+# -- back and forth --------------------------------------------------------------------------
+
+
+GRANULARITIES = (512, 4096, 65536, 1 << 20)
+
+
+@pytest.mark.parametrize("cluster_size", [512, 4096, 65536])
+def test_back_and_forth(tmp_path: Path, cluster_size: int) -> None:
+    """What is recorded here goes on under qemu-storage-daemon, and what is changed there here."""
+    tools.need("qemu-storage-daemon", "qemu-img")
+    chance = random.Random(cluster_size)
+    path = tmp_path / "a.qcow2"
+    size = (9 << 20) + 512
+    tools.run(
+        "qemu-img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size={cluster_size}",
+        path, str(size),
+    )  # fmt: skip
+    here = run(_recorded(path, size, chance))
+    assert (tmp_path / "a.qcow2").stat().st_size < 40 << 20
+    names = [f"g{granularity}" for granularity in GRANULARITIES]
+    add = opened("n0", str(path))
+    there = converse(QSD, tmp_path, [add, *(sha256("n0", name) for name in names)])
+    assert [reply["return"]["sha256"] for reply in there.replies[1:-1]] == here
+    changed = converse(
+        QSD,
+        tmp_path,
+        [
+            add,
+            bitmap("clear", name="g512"),
+            merge("n0", "g512", "g1048576"),
+            bitmap("disable", name="g4096"),
+            bitmap("remove", name="g65536"),
+            bitmap("add", name="new", persistent=True, granularity=65536),
+            merge("n0", "new", "g4096"),
+            *(sha256("n0", name) for name in ("g512", "g4096", "g1048576", "new")),
+        ],
+    )
+    expected = [reply["return"]["sha256"] for reply in changed.replies[7:-1]]
+    assert run(_read_back(path, ("g512", "g4096", "g1048576", "new"))) == expected
+    assert qemu_check(path) == {"leaks": 0, "corruptions": 0}
+
+
+async def _recorded(path: Path, size: int, chance: random.Random) -> list[str]:
+    """Bitmaps of each granularity, filled a little, in stripes, and wholly; their digests."""
+    engine = EmbeddedEngine()
+    await ask(engine, opened("n0", str(path)))
+    for granularity in GRANULARITIES:
+        wanted = bitmap("add", name=f"g{granularity}", granularity=granularity, persistent=True)
+        await ask(engine, wanted)
+    node = engine.graph.nodes["n0"]
+    for _ in range(20):
+        length = chance.randint(1, 9000)
+        node.write(memoryview(bytes(length)), chance.randint(0, (1 << 20) - length))
+    for at in range(1 << 20, 3 << 20, 8192):
+        node.write_zeroes(at, 512, False, False)
+    node.write_zeroes(4 << 20, size - (4 << 20), False, False)
+    digests = [(await ask(engine, sha256("n0", f"g{g}"))).sha256 for g in GRANULARITIES]
+    await engine.shut_down()
+    return digests
+
+
+async def _read_back(path: Path, names: Sequence[str]) -> list[str]:
+    engine = EmbeddedEngine()
+    await ask(engine, opened("n0", str(path)))
+    digests = [(await ask(engine, sha256("n0", name))).sha256 for name in names]
+    recording = {b.name: b.enabled for b in engine.graph.nodes["n0"].bitmaps}
+    assert recording == {"g512": True, "g4096": False, "g1048576": True, "new": True}
+    await engine.shut_down()
+    return digests

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from monitor.engine.drivers.base import Child, OpenContext, OpenFlags
+from monitor.engine.drivers.base import BitmapList, Child, OpenContext, OpenFlags
 from monitor.engine.drivers.qcow2 import CreateOptions, Qcow2Driver, create_image
 from monitor.engine.schema.blockdev import BlockdevOptionsQcow2
 from tests.support.children import MemoryChild
@@ -19,10 +19,12 @@ def open_qcow2(
     backing: Child | None = None,
     *,
     options: dict[str, Any] | None = None,
+    bitmaps: BitmapList | None = None,
     **flags: bool,
 ) -> Qcow2Driver:
     """The image in ``file`` open with ``flags`` (fields of OpenFlags), discards passed on."""
     driver = Qcow2Driver()
+    driver.bitmaps = bitmaps
     chosen = BlockdevOptionsQcow2(file="file", **(options or {}))
     driver.open(OpenContext(chosen, OpenFlags(**({"unmap": True} | flags)), "node", {"file": file}))
     driver.attach_backing(backing)

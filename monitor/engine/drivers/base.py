@@ -88,12 +88,15 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 
 from monitor.engine import permissions
 from monitor.engine.errors import RequestError
+
+if TYPE_CHECKING:
+    from monitor.engine.bitmap import DirtyBitmap
 
 __all__ = [
     "Child",
@@ -270,6 +273,14 @@ class Reopen(Protocol):
     def abort(self) -> None: ...
 
 
+class BitmapList(Protocol):
+    """The dirty bitmaps of a node, as its driver sees them."""
+
+    def named(self) -> list[DirtyBitmap]: ...
+
+    def add(self, bitmap: DirtyBitmap) -> None: ...
+
+
 class Driver(ABC):
     """One open image. See the module's docstring for what each operation promises."""
 
@@ -417,6 +428,17 @@ class Driver(ABC):
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
     # -- bitmaps -----------------------------------------------------------------------------
+
+    bitmaps: BitmapList | None = None
+    """The node's dirty bitmaps. The driver of an image that keeps some puts those in when it opens
+    it, and stores those that are persistent when it closes it, or when it becomes read-only."""
+
+    def mark_bitmaps(self) -> None:  # noqa: B027  (only of images that keep some)
+        """Before a bitmap that the image keeps changes: says on the disk that those there may be
+        out of date. (A change of the disk itself does so too.) Raises OSError."""
+
+    def remove_bitmap(self, name: str) -> None:  # noqa: B027
+        """The image forgets a bitmap, if it keeps one so called. Raises RequestError, OSError."""
 
     def check_new_bitmap(self, name: str, granularity: int, others: Sequence[str]) -> None:
         """Whether the image can keep one more bitmap beside ``others`` that it keeps or will keep.

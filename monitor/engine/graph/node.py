@@ -67,7 +67,7 @@ class Node:
         self.highest_write = Highest()
         self.threshold: WriteThreshold | None = None
         """What is watching writes for one that ends beyond an offset."""
-        self.bitmaps = Bitmaps()
+        self.bitmaps = driver.bitmaps = Bitmaps()
         self.inherits_from: Node | None = None
         """The parent that opened this node as part of itself; it hands flag changes down."""
         self.overlap: RangeLocks | None = None

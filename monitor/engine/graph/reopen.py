@@ -15,6 +15,7 @@ and so is which of several options a refusal names (the order of its dictionarie
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -178,6 +179,7 @@ class Reopening:
                     await self._prepare(transaction, change)
                 self._refresh(transaction)
                 graph.commit(transaction)
+            await self._mark_bitmaps()
         await graph.close_unused(self._left)
 
     async def _flush(self) -> None:
@@ -188,6 +190,13 @@ class Reopening:
                 await self._graph.in_worker(node.flush)
             except OSError as error:
                 raise FlushFailed() from error
+
+    async def _mark_bitmaps(self) -> None:
+        """As QEMU does at once for nodes that are read-write now. Where it fails it is tried again
+        before the first change, which then fails too."""
+        for node in self._changes:
+            with contextlib.suppress(OSError):
+                await self._graph.in_worker(node.driver.mark_bitmaps)
 
     async def _prepare(self, transaction: Transaction, change: Change) -> None:
         node, options, flags = change.node, change.options, change.flags

@@ -12,7 +12,7 @@ from monitor.engine.bitmap import (
     default_granularity,
 )
 from monitor.engine.embedded import EmbeddedEngine
-from monitor.engine.errors import RequestError
+from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph import edit
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
@@ -129,10 +129,13 @@ def _check_storable(node: Node, name: str, granularity: int) -> None:
 
 @acts(BlockDirtyBitmapRemove)
 async def remove(engine: EmbeddedEngine, request: BlockDirtyBitmapRemove, actions: Actions) -> None:
-    """Until the transaction ends the bitmap is there, but busy."""
+    """Until the transaction ends the bitmap is there, but busy. Its image forgets it at once, as in
+    QEMU; where the transaction fails, the image gets it again when it is closed."""
     graph = engine.graph
     node, bitmap = find_bitmap(graph, request.node, request.name)
     bitmap.check(broken=True)
+    if bitmap.persistent and not actions.dry_run:
+        await _forget(engine.graph, node, request.name)
     bitmap.busy = True
 
     def spare() -> None:
@@ -149,10 +152,27 @@ async def remove(engine: EmbeddedEngine, request: BlockDirtyBitmapRemove, action
     actions.says(f"the bitmap '{bitmap.name}' of node '{node.name}' goes")
 
 
+async def _forget(graph: Graph, node: Node, name: str) -> None:
+    try:
+        await graph.in_worker(node.driver.remove_bitmap, name)
+    except OSError as error:
+        raise host_failure("Failed to update bitmap extension", error) from error
+
+
+async def _begin_change(graph: Graph, node: Node, bitmap: DirtyBitmap) -> None:
+    """The bitmap that the image keeps is about to be out of date."""
+    if bitmap.persistent and not bitmap.readonly:
+        try:
+            await graph.in_worker(node.driver.mark_bitmaps)
+        except OSError as error:
+            raise host_failure("Cannot update bitmap directory", error) from error
+
+
 @acts(BlockDirtyBitmapClear)
 async def clear(engine: EmbeddedEngine, request: BlockDirtyBitmapClear, actions: Actions) -> None:
-    _, bitmap = find_bitmap(engine.graph, request.node, request.name)
+    node, bitmap = find_bitmap(engine.graph, request.node, request.name)
     bitmap.check()
+    await _begin_change(engine.graph, node, bitmap)
     saved = bitmap.save()
     bitmap.clear()
     actions.add(abort=lambda: bitmap.restore(saved))
@@ -161,7 +181,9 @@ async def clear(engine: EmbeddedEngine, request: BlockDirtyBitmapClear, actions:
 
 @acts(BlockDirtyBitmapEnable)
 async def enable(engine: EmbeddedEngine, request: BlockDirtyBitmapEnable, actions: Actions) -> None:
-    _, bitmap = find_bitmap(engine.graph, request.node, request.name)
+    node, bitmap = find_bitmap(engine.graph, request.node, request.name)
+    bitmap.check(readonly=True)
+    await _begin_change(engine.graph, node, bitmap)
     _switch(bitmap, True, actions)
 
 
@@ -169,12 +191,13 @@ async def enable(engine: EmbeddedEngine, request: BlockDirtyBitmapEnable, action
 async def disable(
     engine: EmbeddedEngine, request: BlockDirtyBitmapDisable, actions: Actions
 ) -> None:
-    _, bitmap = find_bitmap(engine.graph, request.node, request.name)
+    node, bitmap = find_bitmap(engine.graph, request.node, request.name)
+    bitmap.check(readonly=True)
+    await _begin_change(engine.graph, node, bitmap)
     _switch(bitmap, False, actions)
 
 
 def _switch(bitmap: DirtyBitmap, enabled: bool, actions: Actions) -> None:
-    bitmap.check(readonly=True)
     before = bitmap.enabled
     bitmap.enabled = enabled
 
@@ -196,11 +219,13 @@ async def merge(engine: EmbeddedEngine, request: BlockDirtyBitmapMerge, actions:
             source = bitmap_of(node, named)
         else:
             _, source = find_bitmap(graph, named.node, named.name)
+        target.check()
         source.check(readonly=True)
         if source.size != target.size:
             raise BitmapsDiffer(target.size, source.size)
         sources.append(source)
     target.check()
+    await _begin_change(graph, node, target)
     saved = target.save()
     for source in sources:
         target.merge(source)

@@ -6,12 +6,13 @@ Importing this module is cheap; numpy and the rest come with the first image tha
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from monitor.engine.drivers.base import (
+    BitmapList,
     Child,
     Driver,
     DriverKind,
@@ -23,10 +24,12 @@ from monitor.engine.drivers.base import (
     Reservation,
 )
 from monitor.engine.drivers.qcow2 import layout as q
-from monitor.engine.drivers.qcow2.errors import BadOption, CorruptForWriting
+from monitor.engine.drivers.qcow2.errors import BadOption, CorruptForWriting, LostBitmaps
+from monitor.engine.errors import RequestError
 from monitor.engine.schema.base import UNSET
 
 if TYPE_CHECKING:
+    from monitor.engine.bitmap import DirtyBitmap
     from monitor.engine.drivers.qcow2.image import Image, OnCorrupt
 
 _DEFAULT_L2_CACHE: Final = 32 << 20
@@ -60,6 +63,7 @@ class Qcow2Driver(Driver):
     kind: ClassVar[DriverKind] = DriverKind.FORMAT
     child_roles: ClassVar[tuple[str, ...]] = ("file",)
     supports_backing: ClassVar[bool] = True
+    stores_bitmaps: ClassVar[bool] = True
     compresses: ClassVar[bool] = True
     can_snapshot: ClassVar[bool] = True
     changeable: ClassVar[frozenset[str]] = CHANGEABLE
@@ -95,6 +99,9 @@ class Qcow2Driver(Driver):
             with image.flush_lock:
                 repair_if_dirty(image)
         self._image = image
+        self._node_name = context.node_name
+        if self.bitmaps is not None and image.bitmap_directory.entries:
+            self._load_bitmaps(self.bitmaps)
         # Looked up once: an import statement costs a microsecond even when there is nothing to do.
         self._read, self._write, self._map = reading.read, writing.write, reading.map_range
         self._options = context.options
@@ -103,11 +110,29 @@ class Qcow2Driver(Driver):
         if self.on_corrupt is not None:
             self.on_corrupt(offset, size, fatal, message)
 
+    def _load_bitmaps(self, into: BitmapList) -> None:
+        from monitor.engine.drivers.qcow2 import keeping
+
+        image = self._image
+        for bitmap in keeping.load(image):
+            bitmap.readonly = image.read_only
+            into.add(bitmap)
+        self.mark_bitmaps()
+
     def close(self) -> None:
         from monitor.engine.drivers.qcow2 import writeback
 
-        if not self._image.read_only and self._image.changing:
-            writeback.finish(self._image)
+        image = self._image
+        try:
+            self._store_bitmaps()
+        except (RequestError, OSError) as error:
+            reason = (
+                error.text if isinstance(error, RequestError) else os.strerror(error.errno or 0)
+            )
+            raise LostBitmaps(self._node_name, reason) from error
+        finally:
+            if not image.read_only and image.changing:
+                writeback.finish(image)
 
     def prepare_reopen(self, flags: OpenFlags, options: Any = None) -> Reopen | None:
         from monitor.engine.drivers.qcow2 import writeback
@@ -121,6 +146,8 @@ class Qcow2Driver(Driver):
         same_flags = before == (flags.read_only, flags.unmap, pass_discards)
         if same_flags and options is self._options:
             return None
+        if flags.read_only and not image.read_only:
+            self._store_bitmaps()
         settles = flags.read_only or (image.lazy and not _is_lazy(image, options))
         if settles and not image.read_only and image.changing:
             writeback.finish(image)
@@ -134,8 +161,13 @@ class Qcow2Driver(Driver):
             image.read_only = flags.read_only
             _adopt(image, options, flags)
             image.changing = False  # the next change looks at the header's bits again
+            for bitmap in self._kept():
+                bitmap.readonly = flags.read_only
 
-        return _Reopen(commit)
+        def abort() -> None:
+            image.changing = False  # the bitmaps may have been stored: the next change marks them
+
+        return _Reopen(commit, abort)
 
     # -- data --------------------------------------------------------------------------------
 
@@ -172,6 +204,10 @@ class Qcow2Driver(Driver):
     def truncate(self, size: int) -> None:
         from monitor.engine.drivers.qcow2 import resize
 
+        if self._image.bitmap_directory.entries and size != self._image.size:
+            from monitor.engine.drivers.qcow2 import keeping
+
+            keeping.check_resize(self._image, self._kept())
         resize.truncate(self._image, size)
 
     def grow(self, size: int, preallocation: str) -> None:
@@ -217,6 +253,36 @@ class Qcow2Driver(Driver):
 
         snapshotting.delete(self._image, self._image.snapshots[number])
 
+    # -- bitmaps -----------------------------------------------------------------------------
+
+    def _kept(self) -> list[DirtyBitmap]:
+        """Those that the image is to keep."""
+        named = self.bitmaps.named() if self.bitmaps is not None else []
+        return [bitmap for bitmap in named if bitmap.persistent]
+
+    def _store_bitmaps(self) -> None:
+        kept = self._kept()
+        if kept:
+            from monitor.engine.drivers.qcow2 import keeping
+
+            keeping.store(self._image, kept)
+
+    def check_new_bitmap(self, name: str, granularity: int, others: Sequence[str]) -> None:
+        from monitor.engine.drivers.qcow2 import keeping
+
+        keeping.check_new(self._image, name, granularity, others)
+
+    def mark_bitmaps(self) -> None:
+        image = self._image
+        if not image.read_only and image.bitmaps_unmarked:
+            image.changing = False
+            image.begin_changes()
+
+    def remove_bitmap(self, name: str) -> None:
+        from monitor.engine.drivers.qcow2 import keeping
+
+        keeping.remove(self._image, name)
+
     # -- facts -------------------------------------------------------------------------------
 
     @property
@@ -251,6 +317,8 @@ class Qcow2Driver(Driver):
         if header.version >= 3:
             data["corrupt"] = bool(header.incompatible & q.INCOMPAT_CORRUPT)
             data["extended-l2"] = False
+        if self._image.bitmap_directory.entries:
+            data["bitmaps"] = [entry.info() for entry in self._image.bitmap_directory.entries]
         return {"type": "qcow2", "data": data}
 
     def image_facts(self) -> dict[str, Any]:
@@ -269,9 +337,7 @@ class _Reopen:
     """A prepared change; what a read-only image must not keep was written already."""
 
     commit: Callable[[], None]
-
-    def abort(self) -> None:
-        """Nothing was prepared that anybody sees."""
+    abort: Callable[[], None]
 
 
 def _adopt(image: Image, options: Any, flags: OpenFlags) -> None:

@@ -67,13 +67,24 @@ class TooLargeToRepair(BadImage):
     )
 
 
-class UnrepairableBitmaps(BadImage):
-    """The dirty bit is set and the image holds bitmaps, whose clusters this driver cannot count."""
+class BadBitmaps(BadImage):
+    """What the image says of its bitmaps makes no sense."""
 
-    template = (
-        "The image was not closed and has persistent bitmaps; "
-        "run 'qemu-img check -r all' on it, or open it read-only"
-    )
+    template = "{message}"
+    message: str
+
+
+class CannotKeepBitmaps(RequestError):
+    """A limit of the format, or a bitmap that stands in the way."""
+
+    template = "{reason}"
+    reason: str
+
+
+class LostBitmaps(RequestError):
+    template = "Lost persistent bitmaps during inactivation of node '{node}': {reason}"
+    node: str
+    reason: str
 
 
 class BadOption(RequestError):

@@ -65,6 +65,15 @@ class Header:
     def extension(self, magic: int) -> bytes | None:
         return next((data for kind, data in self.extensions if kind == magic), None)
 
+    def offset_of(self, magic: int) -> int:
+        """Where the extension begins that has this magic; it must be there."""
+        at = self.header_length
+        for kind, data in self.extensions:
+            if kind == magic:
+                return at
+            at += q.EXTENSION.size + ((len(data) + 7) & ~7)
+        raise KeyError(magic)
+
     def with_backing(self, name: bytes | None, fmt: bytes | None) -> Header:
         """A copy that names ``name`` as its backing file.
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from monitor.engine.drivers.base import Child
 from monitor.engine.drivers.qcow2 import layout as q
+from monitor.engine.drivers.qcow2.bitmaps import Directory, read_directory
 from monitor.engine.drivers.qcow2.compress import decompress
 from monitor.engine.drivers.qcow2.errors import CorruptionError
 from monitor.engine.drivers.qcow2.header import Header, read_header
@@ -76,6 +77,7 @@ class Image:
         self.in_cluster = self.geometry.cluster_size - 1  # masks
         self.in_table = (1 << self.l2_bits) - 1
         self.size = self.header.size // q.SECTOR * q.SECTOR
+        self.bitmap_directory: Directory = read_directory(file, self.header)
         self.snapshots: list[Snapshot]
         self.snapshots, self.snapshot_bytes = read_snapshots(file, self.header)
 
@@ -256,20 +258,27 @@ class Image:
         """The header says that refcounts may be wrong."""
         return bool(self.header.incompatible & q.INCOMPAT_DIRTY)
 
+    @property
+    def bitmaps_unmarked(self) -> bool:
+        """Some bitmaps on the disk are still as they are in memory."""
+        return any(e.usable and not e.in_use for e in self.bitmap_directory.entries)
+
     # -- beginning to write ----------------------------------------------------------------------
 
     def begin_changes(self) -> None:
-        """Before the first change: clear the autoclear bits, look whether the metadata is sound.
+        """Before the first change: clear autoclear bits, look whether the metadata is sound, mark
+        the bitmaps as in use.
 
-        A feature whose autoclear bit is set holds only while every writer keeps it up. This
-        driver keeps none up: its bit goes, durably, before anything else is written, and dirty
-        bitmaps in the image count as inconsistent from then on, as the specification has it.
+        A feature whose autoclear bit is set holds only while every writer keeps it up. Bitmaps are
+        kept up (``keeping``); the bit of any other feature goes, durably, before anything else is
+        written.
         """
         with self.flush_lock:
             if self.changing:
                 return
             self.check_writable()
-            from monitor.engine.drivers.qcow2.repair import repair_if_dirty  # works on images
+            from monitor.engine.drivers.qcow2.keeping import mark_in_use  # these work on images
+            from monitor.engine.drivers.qcow2.repair import repair_if_dirty
 
             with self.lock:
                 found = self.metadata.collision()
@@ -278,8 +287,10 @@ class Image:
                     message = f"Metadata structures overlap ({name} at {offset:#x})"
                     self.corrupt(message, offset, self.geometry.cluster_size)
             repair_if_dirty(self)
-            if self.header.autoclear:
-                self.write_features(incompatible=self.header.incompatible, autoclear=0)
+            kept = q.AUTOCLEAR_BITMAPS if self.bitmap_directory.entries else 0
+            if self.header.autoclear != kept:
+                self.write_features(incompatible=self.header.incompatible, autoclear=kept)
+            mark_in_use(self)
             self.changing = True
 
     def _regions(self) -> list[Region]:
@@ -299,6 +310,15 @@ class Image:
             region("refcount table", self.refcounts.table_offset, len(self.refcounts.table) * 8),
             Region("refcount block", blocks[(blocks != 0) & (blocks & aligned == 0)], cluster),
             region("snapshot table", self.header.snapshots_offset, whole(self.snapshot_bytes)),
+            region(
+                "bitmap directory",
+                self.bitmap_directory.offset,
+                whole(self.bitmap_directory.size),
+            ),
+        ]
+        found += [
+            region("bitmap table", entry.table_offset, whole(entry.table_size * 8))
+            for entry in self.bitmap_directory.entries
         ]
         found += [
             region("inactive L1 table", s.l1_table_offset, whole(s.l1_size * 8))

@@ -86,6 +86,23 @@ SNAPSHOT: Final = struct.Struct(">QIHHIIQII")
 """l1_table_offset, l1_size, id_str_size, name_size, date_sec, date_nsec, vm_clock_nsec,
 vm_state_size, extra_data_size; then extra data, id and name, padded to 8 bytes."""
 
+# -- bitmaps -------------------------------------------------------------------------------------
+
+BITMAPS_EXTENSION: Final = struct.Struct(">IIQQ")
+"""nb_bitmaps, reserved, bitmap_directory_size, bitmap_directory_offset."""
+
+BITMAP: Final = struct.Struct(">QIIBBHI")
+"""bitmap_table_offset, bitmap_table_size (entries), flags, type, granularity_bits, name_size,
+extra_data_size; then extra data and name, padded to 8 bytes."""
+
+BITMAP_IN_USE: Final = 1 << 0  # the disk may have changed since it was stored
+BITMAP_AUTO: Final = 1 << 1  # it records
+BITMAP_EXTRA_COMPATIBLE: Final = 1 << 2  # may be used without knowing its extra data
+BITMAP_FLAGS: Final = BITMAP_IN_USE | BITMAP_AUTO | BITMAP_EXTRA_COMPATIBLE
+BITMAP_DIRTY_TRACKING: Final = 1  # the only type
+BITMAP_ALL_ONES: Final = 1 << 0  # in a table entry without an offset
+BITMAP_RESERVED: Final = 0xFF00_0000_0000_01FE  # bits of a table entry
+
 # -- table entries -------------------------------------------------------------------------------
 
 OFFSET_MASK: Final = 0x00FF_FFFF_FFFF_FE00
@@ -108,6 +125,15 @@ MAX_SNAPSHOT_TABLE_BYTES: Final = 16 << 20  # QEMU: 64 MiB, more than opening ma
 MAX_SNAPSHOT_NAME: Final = 1023
 MAX_BACKING_NAME: Final = 1023
 MAX_BACKING_FORMAT: Final = 15
+MAX_BITMAPS: Final = 65_535
+MAX_BITMAP_DIRECTORY: Final = 1024 * MAX_BITMAPS  # of what is written
+MAX_BITMAP_DIRECTORY_READ: Final = 16 << 20  # QEMU: as above, more than opening may take here
+MAX_BITMAP_BYTES: Final = 512 << 20  # of one bitmap's data, clean parts included
+MAX_BITMAP_DATA: Final = 128 << 20  # bytes of data to read for all bitmaps of an image
+MAX_BITMAP_TABLES: Final = 64 << 20  # bytes of tables to read for all of them
+MAX_BITMAP_NAME: Final = 1023
+MIN_GRANULARITY_BITS: Final = 9
+MAX_GRANULARITY_BITS: Final = 31
 MAX_EXTENSIONS: Final = 4096
 MAX_HOST_OFFSET: Final = 1 << 56  # what an L2 entry can hold
 MAX_INT64: Final = (1 << 63) - 1

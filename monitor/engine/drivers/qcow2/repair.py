@@ -14,9 +14,9 @@ from errno import EIO
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.engine.drivers.qcow2 import keeping, lazy, writeback
 from monitor.engine.drivers.qcow2 import layout as q
-from monitor.engine.drivers.qcow2 import lazy, writeback
-from monitor.engine.drivers.qcow2.errors import TooLargeToRepair, UnrepairableBitmaps
+from monitor.engine.drivers.qcow2.errors import TooLargeToRepair
 from monitor.engine.drivers.qcow2.image import Image
 from monitor.engine.drivers.qcow2.mapping import Entries, host_clusters
 from monitor.engine.drivers.qcow2.refcount import load_table
@@ -30,18 +30,17 @@ _MAX_TABLE_BYTES = 512 << 20
 def repair_if_dirty(image: Image) -> None:
     """Rebuilds the refcounts of an image whose dirty bit is set (flush lock held).
 
-    Raises TooLargeToRepair, UnrepairableBitmaps; HostFailure when the image is damaged beyond its
-    refcounts or cannot be read or written.
+    Raises TooLargeToRepair; HostFailure, BadBitmaps when the image is damaged beyond its refcounts
+    or cannot be read or written.
     """
     if not image.is_dirty:
         return
-    if image.header.autoclear & q.AUTOCLEAR_BITMAPS:
-        raise UnrepairableBitmaps
     if (
         image.geometry.clusters(image.file.length()) > _MAX_CLUSTERS
         or np.count_nonzero(image.tables.l1) > _MAX_TABLES
         or np.count_nonzero(image.refcounts.table) > _MAX_TABLES
         or sum(snapshot.l1_size for snapshot in image.snapshots) * 8 > _MAX_TABLE_BYTES
+        or sum(e.table_size for e in image.bitmap_directory.entries) * 8 > q.MAX_BITMAP_TABLES
     ):
         raise TooLargeToRepair
     try:
@@ -78,6 +77,8 @@ def _count(image: Image) -> NDArray[np.uint32]:
     counts = np.zeros(clusters, np.uint32)
     for offset, size in _plain_regions(image):
         counts = _add(counts, np.arange(offset >> bits, (offset + size + image.in_cluster) >> bits))
+    for part in keeping.all_clusters(image):
+        counts = _add(counts, part)
     for offset, times in tables.items():
         counts = _add(counts, np.array([offset >> bits]), times)
         counts = _add(counts, host_clusters(_read_l2(image, offset), image.geometry), times)
