@@ -178,10 +178,9 @@ class Actions:
     def add_job(self, job: Job) -> None:
         """Takes in a job (its id is checked by now): it begins when all is committed, ends
         together with those of a grouped transaction, and is gone where anything fails."""
-        jobs = self.engine.job_table
-        jobs.add(job, self.group)
+        self.engine.job_table.add(job, self.group)
         self._jobs.append(job)
-        self.add(abort=lambda: jobs.discard(job))
+        self.add(abort=lambda: job.group.withdraw(job))
 
     async def drain(self, *nodes: Node) -> None:
         """Keeps further nodes drained until the transaction has ended."""
@@ -193,7 +192,8 @@ class Actions:
         for commit, _, _ in self._steps:
             await _take(commit)
         for job in self._jobs:
-            job.start()
+            if not job.cancel_requested:  # by a user who was quick: its end is under way
+                job.start()
         await self._clean()
 
     async def abort(self) -> None:

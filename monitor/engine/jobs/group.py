@@ -74,6 +74,13 @@ class JobGroup:
     def finalize_soon(self) -> None:
         self.manager.spawn(self.finalize())
 
+    async def withdraw(self, job: Job) -> None:
+        """A job that has not begun is cancelled and goes at once: its transaction has failed, which
+        holds the turn."""
+        self.aborting = True
+        job.request_cancel(force=True)
+        await self._conclude(job)
+
     # -- the end -----------------------------------------------------------------------------
 
     def _succeed(self, job: Job) -> None:
