@@ -39,7 +39,7 @@ def delete(device: str, **what: str) -> dict[str, Any]:
 
 
 ABORT = act("abort")
-KEPT = act("blockdev-snapshot-internal-sync", device="n0", name="kept")
+KEPT = act("blockdev-snapshot-internal-sync", device="n1", name="kept")
 N0 = add("n0", "base.qcow2")
 N1 = add("n1", "empty.qcow2")
 FILTER = "a job's filter lies on the node, which is no root node then; ours: test_transactions.py"
@@ -50,9 +50,10 @@ CASES: dict[str, Requests] = {
         N1,
         USER,
         transaction(),
-        transaction(KEPT, overlay("n0", "s0"), overlay("n1", "s1")),
+        transaction(KEPT, overlay("n0", "s0")),
         transaction(act("blockdev-snapshot", node="n1", overlay="n1")),
-        delete("s0", name="kept"),
+        delete("n1", name="kept"),
+        transaction(overlay("s0", "s1"), KEPT, overlay("n1", "s2")),
     ],
     "transaction undone": [
         N0,
@@ -69,6 +70,7 @@ CASES: dict[str, Requests] = {
     ],
     "transaction, overlays that are there": [
         N0,
+        N1,
         USER,
         add("ov", "mid.qcow2", backing=None),
         add("r", "a.img", "raw"),
@@ -82,6 +84,7 @@ CASES: dict[str, Requests] = {
     ],
     "transaction mistakes": [
         N0,
+        N1,
         do("transaction"),
         do("transaction", actions={}),
         do("transaction", actions=[1]),
@@ -137,7 +140,7 @@ CASES: dict[str, Requests] = {
         do("blockdev-snapshot-delete-internal-sync", id="1"),
     ],
     "internal snapshots of narrow refcounts": [
-        N0,
+        N1,
         do("blockdev-add", driver="null-co", node_name="null"),
         do("blockdev-add", driver="file", filename="narrow.qcow2", node_name="f"),
         do("blockdev-add", driver="qcow2", file="f", node_name="narrow"),
