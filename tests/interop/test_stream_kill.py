@@ -72,7 +72,8 @@ def kill_at(folder: Path, disk: bytes, seed: int, percent: int | None) -> Killed
     """Runs a child until its progress is ``percent`` (or, None, until it tells of its end)."""
     command = [sys.executable, "-m", "tests.support.stream_child", str(folder), str(seed)]
     killed = Killed(disk)
-    with subprocess.Popen([*command, str(SPEED)], stdout=subprocess.PIPE, text=True) as child:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([*command, str(SPEED)], **pipes, text=True) as child:
         assert child.stdout
         for line in child.stdout:
             killed.hear(line)

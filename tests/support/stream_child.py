@@ -1,6 +1,6 @@
 """A process to be killed: streams a chain while a guest writes and flushes.
 
-    python -m tests.support.stream_child FOLDER SEED SPEED
+    python -m tests.support.stream_child FOLDER SEED SPEED       (ends when its input does)
 
 Says on standard output, a line each, what a parent may rely on:
 
@@ -13,6 +13,7 @@ Says on standard output, a line each, what a parent may rely on:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import sys
@@ -21,6 +22,7 @@ import threading
 from monitor.engine import permissions
 from monitor.engine.api import Event
 from monitor.engine.embedded import EmbeddedEngine
+from monitor.engine.errors import JobNotActive
 from monitor.engine.graph.graph import Drive
 from monitor.engine.schema.blockdev import BlockdevOptionsFile, BlockdevOptionsQcow2
 from monitor.engine.schema.graph import BlockdevAdd
@@ -68,11 +70,12 @@ async def main(folder: str, seed: int, speed: int) -> None:
     guest = threading.Thread(target=write_on_and_on, args=(drive, seed, stop))
     guest.start()
     await engine.execute(BlockStream(job_id="s0", device="top", speed=speed))
-    while not ended.is_set():
-        for job in engine.jobs():
-            say("at", int(job.fraction * 100))
-        await asyncio.wait([asyncio.ensure_future(ended.wait())], timeout=0.005)
-    await asyncio.sleep(0.1)
+    with contextlib.suppress(JobNotActive):
+        while not ended.is_set():
+            snapshot = await engine.step("s0")
+            say("at", int(snapshot.fraction * 100))
+    # The guest goes on writing until the parent kills us, or has gone itself.
+    await asyncio.to_thread(sys.stdin.read)
     stop.set()
     guest.join()
     await engine.shut_down()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from monitor.engine.drivers.file.driver import FileDriver
 from monitor.engine.embedded import EmbeddedEngine
+from monitor.engine.graph.graph import Drive
 from monitor.engine.schema.extra import CreateImage, DriveAdd, IoRequest
 from monitor.engine.schema.graph import BlockdevSnapshotSync
 from monitor.engine.schema.query import QueryBlock
@@ -28,20 +29,54 @@ def digest(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
-def linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guest's data stays in flight for longer than a snapshot takes that does not wait for it."""
-    write = FileDriver.write
+class Held:
+    """Guests' data stays in flight until a drained section has begun, and a little longer than a
+    snapshot takes that does not wait for it."""
 
-    def slow(driver: FileDriver, buffer: memoryview, offset: int) -> None:
-        if len(buffer) == PIECE:
-            time.sleep(0.03)
-        write(driver, buffer, offset)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.in_flight = 0
+        self._go = threading.Event()
+        self._lock = threading.Lock()
+        self._over = False
+        write = FileDriver.write
 
-    monkeypatch.setattr(FileDriver, "write", slow)
+        def held(driver: FileDriver, buffer: memoryview, offset: int) -> None:
+            if len(buffer) != PIECE or not buffer[0] == buffer[-1] != 0:  # the image's own
+                write(driver, buffer, offset)
+                return
+            self._count(1)
+            assert self._go.wait(10), "no section has begun"
+            write(driver, buffer, offset)
+            self._count(-1)
+
+        monkeypatch.setattr(FileDriver, "write", held)
+        monkeypatch.setattr(Drive, "gate_closed", lambda drive: self._section_begins())
+        monkeypatch.setattr(Drive, "gate_opened", lambda drive: self._section_ends())
+
+    def _count(self, more: int) -> None:
+        with self._lock:
+            self.in_flight += more
+
+    def _section_begins(self, hops: int = 50) -> None:
+        """Lets go a few turns of the loop later, when a section that waits has begun to."""
+        loop = asyncio.get_running_loop()
+        if hops:
+            loop.call_soon(self._section_begins, hops - 1)
+        else:
+            self._go.set()
+
+    def _section_ends(self) -> None:
+        if not self._over:
+            self._go.clear()
+
+    def over(self) -> None:
+        """No more sections: what is written goes through."""
+        self._over = True
+        self._go.set()
 
 
 def test_snapshots_while_guests_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    linger(monkeypatch)
+    held = Held(monkeypatch)
 
     async def main() -> None:
         engine = EmbeddedEngine()
@@ -69,11 +104,14 @@ def test_snapshots_while_guests_write(tmp_path: Path, monkeypatch: pytest.Monkey
         left: dict[Path, bytes] = {}
         for below, image in itertools.pairwise(images):
             written = len(model)
+            while held.in_flight < GUESTS and not any(g.done() for g in guests):
+                await asyncio.sleep(0)
             await engine.execute(BlockdevSnapshotSync(device="d0", snapshot_file=str(image)))
             left[below] = digest(below)
             while len(model) == written < GUESTS * PIECES and not any(g.done() for g in guests):
                 await asyncio.sleep(0)
         over.set()
+        held.over()
         await asyncio.gather(*guests)
         await engine.shut_down()
         assert {path: digest(path) for path in left} == left

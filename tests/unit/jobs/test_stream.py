@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -654,7 +655,8 @@ def test_drained_sections_while_it_streams() -> None:
         while not job.run_is_over:
             async with bench.graph.drained(mid):
                 drained.set()
-                await asyncio.sleep(0.001)
+                for _ in range(10):  # the threads may run, and must do nothing
+                    await asyncio.to_thread(os.sched_yield)
                 drained.clear()
             await asyncio.sleep(0)
         await job.settled()
