@@ -1,8 +1,9 @@
-"""``block_stream`` and the verbs for block jobs."""
+"""``block_stream``, ``drive_backup`` and the verbs for block jobs."""
 
 from __future__ import annotations
 
 from monitor.commands.registry import Session, command
+from monitor.engine.schema.backup import DriveBackup
 from monitor.engine.schema.base import UNSET
 from monitor.engine.schema.job import (
     BlockJobCancel,
@@ -36,6 +37,53 @@ async def block_stream(session: Session, device: str, speed: int | None, base: s
             base=UNSET if base is None else base,
             speed=UNSET if speed is None else speed,
             on_error="report",
+        )
+    )
+
+
+@command(
+    "drive_backup",
+    "reuse:-n,full:-f,compress:-c,device:B,target:s/file,format:s/format?",
+    help="initiates a point-in-time"
+    "\n\t\t\tcopy for a device. The device's contents are"
+    "\n\t\t\tcopied to the new image file, excluding data that"
+    "\n\t\t\tis written after the command is started."
+    "\n\t\t\tThe -n flag requests QEMU to reuse the image found"
+    "\n\t\t\tin new-image-file, instead of recreating it from scratch."
+    "\n\t\t\tThe -f flag requests QEMU to copy the whole disk,"
+    "\n\t\t\tso that the result does not need a backing file."
+    "\n\t\t\tThe -c flag requests QEMU to compress backup data"
+    "\n\t\t\t(if the target format supports it).\n\t\t\t",
+    params="[-n] [-f] [-c] device target [format]",
+    details="Starts a job named as the device. Without -f a device with a backing file gets an\n"
+    "image on that same backing file, with the device's own clusters.",
+    example="drive_backup -f d0 /backups/d0.qcow2",
+    arguments_help={
+        "reuse": "write into the image that is there",
+        "full": "copy all, not only what the top image holds",
+        "compress": "compress what is written",
+        "device": "what is copied",
+        "target": "the image file",
+        "format": "its format (default: the device's)",
+    },
+)
+async def drive_backup(
+    session: Session,
+    reuse: bool,
+    full: bool,
+    compress: bool,
+    device: str,
+    target: str,
+    format: str | None,
+) -> None:
+    await session.engine.execute(
+        DriveBackup(
+            device=device,
+            target=target,
+            format=UNSET if format is None else format,
+            sync="full" if full else "top",
+            mode="existing" if reuse else "absolute-paths",
+            compress=compress,
         )
     )
 

@@ -113,6 +113,8 @@ class NewImage:
     backing_file: str | None = None
     backing_format: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    follow_backing: bool = False
+    """The backing file, which is found from where the image is, must be there."""
 
     @property
     def is_plain(self) -> bool:
@@ -188,6 +190,8 @@ async def create(graph: Graph, image: NewImage) -> None:
     path = protocol_options(image.filename).get("filename", image.filename)
     if image.backing_file is not None:
         await _refuse_itself(graph, image.filename, image.backing_file)
+        if image.follow_backing:
+            await _look_below(graph, image.filename, image.backing_file, image.backing_format)
     wanted = None if image.is_plain else qcow2_options(_from_strings(image))
     try:
         await graph.in_worker(make_file, _file_options(image, path))

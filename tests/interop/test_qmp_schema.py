@@ -18,7 +18,6 @@ EXPECTED = {
     "blockdev-create options (qcow2): no member 'encrypt'": "there is no encryption",
     "blockdev-add (qcow2): no member 'data-file'": "external data files are refused",
     "block-export-add type: no value '*'": "only NBD is served",
-    "transaction actions[] type: no value '*'": "actions that are not there yet",
     "query-blockstats ->[] driver-specific driver: no value '*'": "only two drivers count",
     "query-block ->[] inserted image format-specific type: no value 'vmdk'": "no such driver",
     "query-block ->[] inserted image format-specific type: no value 'luks'": "no such driver",

@@ -222,7 +222,12 @@ def compare(
     for (request, our), their in zip(ours.exchanges, theirs.replies, strict=False):
         assert comparable(our) == comparable(their), difference(request, our, their)
     assert len(ours.replies) == len(theirs.replies)
-    assert comparable_events(ours) == comparable_events(theirs)
+    our_events, their_events = comparable_events(ours), comparable_events(theirs)
+    assert our_events == their_events, "\n".join(
+        difflib.unified_diff(
+            [str(e) for e in their_events], [str(e) for e in our_events], "theirs", "ours", n=2
+        )
+    )
     return ours
 
 

@@ -98,6 +98,9 @@ from monitor.engine.errors import RequestError
 if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
 
+if TYPE_CHECKING:
+    from monitor.engine.bitmap import DirtyBitmap
+
 __all__ = [
     "Child",
     "Driver",
@@ -238,6 +241,10 @@ class Child(Protocol):
 
     def grow(self, size: int, preallocation: str) -> None: ...
 
+    def cluster_size(self) -> int | None:
+        """The unit of allocation in bytes, its own or its file's; None when there is none."""
+        ...
+
     @property
     def alignment(self) -> int: ...
 
@@ -263,6 +270,8 @@ class OpenContext(msgspec.Struct):
     flags: OpenFlags
     node_name: str
     children: Mapping[str, Child]
+    bitmap: DirtyBitmap | None = None
+    """The dirty bitmap that the options name."""
 
 
 class Reopen(Protocol):
@@ -307,6 +316,10 @@ class Driver(ABC):
     """The image can keep dirty bitmaps."""
     is_protocol: ClassVar[bool] = False
     """A file name may call the driver by a prefix; an image in it is called by its name."""
+    minds_parents: ClassVar[bool] = False
+    """What it takes and shares of its children depends on whether anybody is above it."""
+    has_parents = False
+    """Kept up to date by the graph, for those who mind."""
     opens_at_once: ClassVar[bool] = False
     """``open`` and ``close`` never wait for a disk, so they need no worker."""
 
@@ -330,6 +343,11 @@ class Driver(ABC):
     def event_sink(self) -> Callable[[str], None] | None:
         """What the parents' ``Child.event`` is bound to, once this driver is open."""
         return None
+
+    def own_bitmaps(self) -> Sequence[tuple[str, DirtyBitmap]]:
+        """Bitmaps of its own that queries show: of the child in a role, or of the node itself
+        ("")."""
+        return ()
 
     # -- life --------------------------------------------------------------------------------
 

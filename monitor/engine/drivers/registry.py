@@ -17,6 +17,7 @@ PROBE_BYTES: Final = 512
 
 _CLASSES: Final = {
     "blkdebug": ("monitor.engine.drivers.blkdebug", "BlkdebugDriver"),
+    "copy-before-write": ("monitor.engine.drivers.copy_before_write", "CopyBeforeWriteDriver"),
     "file": ("monitor.engine.drivers.file.driver", "FileDriver"),
     "null-aio": ("monitor.engine.drivers.null", "NullAioDriver"),
     "null-co": ("monitor.engine.drivers.null", "NullCoDriver"),

@@ -80,6 +80,9 @@ class Edge:
     def grow(self, size: int, preallocation: str) -> None:
         self.child.grow(size, preallocation)
 
+    def cluster_size(self) -> int | None:
+        return self.child.cluster_size()
+
     @property
     def alignment(self) -> int:
         return self.child.driver.alignment

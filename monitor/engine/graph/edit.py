@@ -172,12 +172,13 @@ def refresh(transaction: Transaction, nodes: Iterable[Node]) -> None:
 def _pass_down(transaction: Transaction, node: Node) -> list[Edge]:
     """Gives the node's edges what its driver needs now; those that changed."""
     taken, shared = node.wanted()
+    node.driver.has_parents = bool(node.parents)
     changed = []
     for role, edge in node.children.items():
         wanted = node.driver.child_permissions(role, taken, shared, not node.read_only)
         if edge.child.flags.force_share:
             wanted = wanted[0], permissions.ALL
-        if wanted != (edge.taken, edge.shared):
+        if wanted != (edge.taken, edge.shared) or edge.child.driver.minds_parents:
             set_permissions(transaction, edge, *wanted)
             changed.append(edge)
     return changed

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
@@ -59,6 +59,14 @@ def well_formed(name: str) -> bool:
     )
 
 
+class _Section(NamedTuple):
+    """A drained section: the clients whose gates it has closed."""
+
+    nodes: set[Node]
+    clients: set[Client]
+    wake: Callable[[], None]
+
+
 class Graph:
     """Nodes by name, clients, and the turn to change them.
 
@@ -76,6 +84,7 @@ class Graph:
         self.policy = policy or OpenPolicy()
         self.turn = asyncio.Lock()
         """Held by whoever changes the graph; first come, first served."""
+        self._sections: list[_Section] = []
         self._generated = 0
         self._lane_workers: ThreadPoolExecutor | None = None
 
@@ -178,17 +187,28 @@ class Graph:
             except RuntimeError:  # the loop has ended; nobody waits any more
                 return
 
-        clients = self.clients_of(nodes)
-        for client in clients:
+        section = _Section(set(nodes), self.clients_of(nodes), wake)
+        self._sections.append(section)
+        for client in section.clients:
             client.close_gate(wake)
         try:
-            while not all(client.quiet for client in clients):
+            while not all(client.quiet for client in section.clients):
                 await looked.wait()
                 looked.clear()
             yield
         finally:
-            for client in clients:
+            self._sections.remove(section)
+            for client in section.clients:
                 client.open_gate(wake)
+
+    def admit(self, client: Client) -> None:
+        """Takes in a client that has its edges, and makes no requests yet. It keeps to the sections
+        that its nodes are in."""
+        self.clients.add(client)
+        for section in self._sections:
+            if client not in section.clients and client in self.clients_of(section.nodes):
+                section.clients.add(client)
+                client.close_gate(section.wake)
 
     # -- changing ----------------------------------------------------------------------------
 
@@ -306,6 +326,7 @@ class Graph:
             except (RequestError, OSError) as error:
                 problems.append(error)
             children = [edge.child for edge in node.children.values()]
+            await self._take_bitmaps_back(node)
             with Transaction() as transaction:
                 for edge in list(node.children.values()):
                     edit.detach(transaction, edge)
@@ -315,6 +336,24 @@ class Graph:
         for problem in problems:
             self.emit("X_BLKMON_CLOSE_FAILED", {"error": str(problem)})
         return problems
+
+    async def lend_bitmaps(self, node: Node) -> None:
+        """Puts the bitmaps of the node's driver where queries show them, until the node closes."""
+        for role, bitmap in node.driver.own_bitmaps():
+            holder = node.children[role].child if role else node
+            node.lent.append((holder, bitmap))
+            async with self.drained(holder):
+                with Transaction() as transaction:
+                    edit.attach_bitmap(transaction, holder, bitmap)
+                    self.commit(transaction)
+
+    async def _take_bitmaps_back(self, node: Node) -> None:
+        for holder, bitmap in node.lent:
+            async with self.drained(holder):
+                with Transaction() as transaction:
+                    edit.detach_bitmap(transaction, holder, bitmap)
+                    self.commit(transaction)
+        node.lent.clear()
 
     async def reopen_read_only(self, transaction: Transaction, node: Node, read_only: bool) -> None:
         """Prepares the node (and the file below it, as QEMU does for children that the node opened

@@ -124,6 +124,7 @@ _STRUCTS: dict[str, type[blockdev.BlockdevOptions]] = {
     str(struct.__struct_config__.tag): struct
     for struct in (
         blockdev.BlockdevOptionsBlkdebug,
+        blockdev.BlockdevOptionsCopyBeforeWrite,
         blockdev.BlockdevOptionsFile,
         blockdev.BlockdevOptionsNullAio,
         blockdev.BlockdevOptionsNullCo,

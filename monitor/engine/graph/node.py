@@ -23,6 +23,7 @@ from monitor.engine.graph.stages import Highest, detect_zeroes, no_reservation, 
 from monitor.engine.units import human_size
 
 if TYPE_CHECKING:
+    from monitor.engine.bitmap import DirtyBitmap
     from monitor.engine.graph.threshold import WriteThreshold
     from monitor.engine.schema.blockdev import BlockdevOptions, DetectZeroes
 
@@ -72,6 +73,8 @@ class Node:
         """The parent that opened this node as part of itself; it hands flag changes down."""
         self.overlap: RangeLocks | None = None
         """While a job fills holes of this node: what its requests exclude each other by."""
+        self.lent: list[tuple[Node, DirtyBitmap]] = []
+        """Its driver's own bitmaps, and the nodes whose queries show them."""
         self.auto_backing = ""
         """The file that the header names as backing image, as it would be opened; '' for none."""
         self.probed = False

@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, UnsetType
 
@@ -19,6 +19,7 @@ from monitor.engine.drivers import registry
 from monitor.engine.drivers.base import Driver, DriverKind, OpenContext, OpenFlags
 from monitor.engine.errors import HostFailure, Refused, RequestError
 from monitor.engine.graph import edit
+from monitor.engine.graph.bitmaps import find_bitmap
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.policy import (
@@ -30,6 +31,9 @@ from monitor.engine.graph.policy import (
 )
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.schema.blockdev import BlockdevOptions, CacheOptions, DetectZeroes
+
+if TYPE_CHECKING:
+    from monitor.engine.bitmap import DirtyBitmap
 
 PROBE_BYTES = 2048
 
@@ -113,7 +117,8 @@ class Opening:
         graph.insert(node)
         self._opened.append(node)
         self._attach_children(node, children, options, given)
-        context = OpenContext(options, flags, node.name, node.children)
+        bitmap = self._named_bitmap(options)
+        context = OpenContext(options, flags, node.name, node.children, bitmap)
         driver.on_corrupt = graph.corruption_reporter(node)
         driver.on_suspend = graph.suspension_reporter()
         if driver.opens_at_once:
@@ -127,7 +132,14 @@ class Opening:
             if children:
                 edit.refresh(transaction, [node])  # the open driver may know better what it needs
             graph.commit(transaction)
+        await graph.lend_bitmaps(node)
         return node
+
+    def _named_bitmap(self, options: BlockdevOptions) -> DirtyBitmap | None:
+        named = getattr(options, "bitmap", UNSET)
+        if named is UNSET:
+            return None
+        return find_bitmap(self._graph, named.node, named.name)[1]
 
     def _attach_children(
         self,

@@ -14,6 +14,7 @@ from monitor.engine.bitmap import (
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph import edit
+from monitor.engine.graph.bitmaps import bitmap_of, find_bitmap
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.transaction import Transaction as Edits
@@ -60,34 +61,6 @@ class CannotStoreBitmap(RequestError):
     name: str
     node: str
     reason: str
-
-
-class NodeOfBitmapNotFound(RequestError):
-    template = "Node '{name}' not found"
-    name: str
-
-
-class BitmapNotFound(RequestError):
-    template = "Dirty bitmap '{name}' not found"
-    name: str
-    node: str
-
-
-def find_bitmap(graph: Graph, node_name: str, name: str) -> tuple[Node, DirtyBitmap]:
-    """A bitmap and its node, by a device's or a node's name. Raises NodeOfBitmapNotFound,
-    BitmapNotFound; whether it may be used is for ``DirtyBitmap.check``."""
-    try:
-        node = graph.find(node_name)
-    except RequestError as error:
-        raise NodeOfBitmapNotFound(node_name) from error
-    return node, bitmap_of(node, name)
-
-
-def bitmap_of(node: Node, name: str) -> DirtyBitmap:
-    bitmap = node.bitmaps.get(name)
-    if bitmap is None:
-        raise BitmapNotFound(name, node.name)
-    return bitmap
 
 
 @acts(BlockDirtyBitmapAdd)

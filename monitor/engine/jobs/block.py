@@ -66,6 +66,10 @@ class BlockJob(Job):
             self._blocked.append((node, blocker))
 
     def released(self) -> None:
+        self.unblock()
+
+    def unblock(self) -> None:
+        """The job has no say any more in what is done to its nodes."""
         for node, blocker in self._blocked:
             node.blockers.remove(blocker)
         self._blocked.clear()

@@ -29,6 +29,8 @@ CHUNK: Final = 1 << 20
 """Bytes that are copied in one piece: what a drained section may have to wait for."""
 ZERO_CHUNK: Final = 64 << 20
 """Bytes of zeroes in one piece; they move no data."""
+MOST_WRITERS: Final = DIRECT_WRITERS
+"""Threads that a job has at most."""
 MEMORY: Final = 64 << 20
 """Bytes of buffers that a job may have."""
 
@@ -126,7 +128,7 @@ class Carrier:
         error = piece.error
         if error is None:
             if piece.copy:
-                self._job.limit.spend(piece.length)
+                self._job.limit.spend(piece.length if piece.moved is None else piece.moved)
             self._plan.done(piece)
         elif not isinstance(error, OSError):
             raise error

@@ -35,6 +35,8 @@ class Piece:
     """Nobody could look what it holds when it was planned."""
     side: Side = field(default="read", init=False)
     """Which side the work is at, hence where an error came from."""
+    moved: int | None = field(default=None, init=False)
+    """Bytes that were copied, where not all of the range had to be."""
     error: Exception | None = field(default=None, init=False)
     finished: bool = field(default=False, init=False)
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.buffers import is_zero
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.graph.allocation import Run, merged, runs_of, runs_through
 from monitor.engine.graph.node import Node
-from monitor.engine.graph.stages import is_zero
 
 _WINDOW: Final = 64 << 20
 _WINDOW_CLUSTERS: Final = 4096

@@ -256,6 +256,7 @@ class Job(Client):
         self._state.move(Status.RUNNING)
         self._thread = JobThread(f"job {self.name or self.type}")
         self._thread.submit(self._run_in_thread).add_done_callback(self._run_ended)
+        self._parked(self._pausing.number)  # where it begins within a drained section
 
     def cancel(self, *, force: bool) -> None:
         """Ends the job, wherever it is. Soft on a job that can end well by itself."""

@@ -65,6 +65,9 @@ class LanedChild:
         with self._lane:
             self._root.grow(size, preallocation)
 
+    def cluster_size(self) -> int | None:
+        return self._root.cluster_size()
+
     @property
     def alignment(self) -> int:
         return self._root.alignment

@@ -18,8 +18,10 @@ from monitor.engine.schema.base import (
     Options,
     QInt,
     Size,
+    UInt32,
     UInt64,
 )
+from monitor.engine.schema.bitmap import BlockDirtyBitmap
 from monitor.engine.schema.blkdebug import (
     BlkdebugInjectErrorOptions,
     BlkdebugSetStateOptions,
@@ -123,6 +125,19 @@ class BlockdevOptionsBlkdebug(BlockdevOptions, tag="blkdebug", kw_only=True):
     unshare_child_perms: list[BlockPermission] | UnsetType = UNSET
 
 
+OnCbwError = Literal["break-guest-write", "break-snapshot"]
+
+
+class BlockdevOptionsCopyBeforeWrite(BlockdevOptions, tag="copy-before-write", kw_only=True):
+    """A filter: old data is copied to a target before it is overwritten."""
+
+    file: BlockdevRef
+    target: Annotated[BlockdevRef, "where the old data goes"]
+    bitmap: Annotated[BlockDirtyBitmap, "copy only what is dirty in it"] | UnsetType = UNSET
+    on_cbw_error: Annotated[OnCbwError, "what breaks when copying fails"] | UnsetType = UNSET
+    cbw_timeout: Annotated[UInt32, "seconds a copy may take, 0 for no limit"] | UnsetType = UNSET
+
+
 class BlockdevOptionsFile(BlockdevOptions, tag="file", kw_only=True):
     """A file of the host."""
 
@@ -198,6 +213,7 @@ class BlockdevOptionsQcow2(BlockdevOptions, tag="qcow2", kw_only=True):
 
 AnyBlockdevOptions = (
     BlockdevOptionsBlkdebug
+    | BlockdevOptionsCopyBeforeWrite
     | BlockdevOptionsFile
     | BlockdevOptionsNullAio
     | BlockdevOptionsNullCo
@@ -226,6 +242,12 @@ class BlockdevCreateOptionsRaw(BlockdevCreateOptions, tag="raw", kw_only=True):
     """Not there: a raw image is created as a file."""
 
 
+class BlockdevCreateOptionsCopyBeforeWrite(
+    BlockdevCreateOptions, tag="copy-before-write", kw_only=True
+):
+    """Not there: a filter has no image."""
+
+
 class BlockdevCreateOptionsNullAio(BlockdevCreateOptions, tag="null-aio", kw_only=True):
     """Not there: such a disk needs nothing created."""
 
@@ -252,6 +274,7 @@ class BlockdevCreateOptionsQcow2(BlockdevCreateOptions, tag="qcow2", kw_only=Tru
 
 AnyCreateOptions = (
     BlockdevCreateOptionsBlkdebug
+    | BlockdevCreateOptionsCopyBeforeWrite
     | BlockdevCreateOptionsFile
     | BlockdevCreateOptionsNullAio
     | BlockdevCreateOptionsNullCo

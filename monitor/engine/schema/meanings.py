@@ -9,6 +9,7 @@ MEANINGS: dict[str, dict[str, str]] = {
     "": {"on": "yes", "off": "no", "auto": "whichever fits", "none": "none at all"},
     "driver": {
         "blkdebug": "requests that fail or wait when told to",
+        "copy-before-write": "a filter that keeps old data",
         "file": "a file of the host",
         "null-aio": "a disk that forgets what is written",
         "null-co": "a disk that forgets what is written",
@@ -42,6 +43,29 @@ MEANINGS: dict[str, dict[str, str]] = {
         "enospc": "stop when the disk is full, else report",
         "stop": "pause the job",
         "auto": "as report",
+    },
+    "on-target-error": {
+        "report": "the job fails",
+        "ignore": "go on, and try again later",
+        "enospc": "stop when the disk is full, else report",
+        "stop": "pause the job",
+        "auto": "as enospc",
+    },
+    "sync": {
+        "top": "what the top image holds",
+        "full": "the whole disk",
+        "none": "only what is about to change",
+        "incremental": "what is dirty in a bitmap, which is clean afterwards",
+        "bitmap": "what is dirty in a bitmap",
+    },
+    "bitmap-mode": {
+        "on-success": "holds what was written since; as it was after a failure",
+        "never": "as it was, and what was written since",
+        "always": "holds what was written since, and what was not copied",
+    },
+    "on-cbw-error": {
+        "break-guest-write": "the guest's write fails",
+        "break-snapshot": "the old contents are lost",
     },
     "werror": {
         "report": "tell the guest",
@@ -105,6 +129,7 @@ MEANINGS: dict[str, dict[str, str]] = {
 SAME_AS = {
     "format": "driver",
     "backing-fmt": "driver",
+    "on-source-error": "on-target-error",
     "read-only": "",
     "template": "overlap-check",
 }

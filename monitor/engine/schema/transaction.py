@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, UnsetType
 
+from monitor.engine.schema.backup import BlockdevBackup, DriveBackup
 from monitor.engine.schema.base import Options, Request, Result
 from monitor.engine.schema.bitmap import (
     BlockDirtyBitmapAdd,
@@ -76,6 +77,14 @@ class BlockdevSnapshotSyncAction(TransactionAction, tag="blockdev-snapshot-sync"
     data: BlockdevSnapshotSync
 
 
+class BlockdevBackupAction(TransactionAction, tag="blockdev-backup", kw_only=True):
+    data: BlockdevBackup
+
+
+class DriveBackupAction(TransactionAction, tag="drive-backup", kw_only=True):
+    data: DriveBackup
+
+
 AnyTransactionAction = (
     AbortAction
     | BitmapAddAction
@@ -84,9 +93,11 @@ AnyTransactionAction = (
     | BitmapEnableAction
     | BitmapMergeAction
     | BitmapRemoveAction
+    | BlockdevBackupAction
     | BlockdevSnapshotAction
     | BlockdevSnapshotInternalSyncAction
     | BlockdevSnapshotSyncAction
+    | DriveBackupAction
 )
 
 
@@ -140,9 +151,11 @@ __all__ = [
     "BitmapEnableAction",
     "BitmapMergeAction",
     "BitmapRemoveAction",
+    "BlockdevBackupAction",
     "BlockdevSnapshotAction",
     "BlockdevSnapshotInternalSyncAction",
     "BlockdevSnapshotSyncAction",
+    "DriveBackupAction",
     "RehearseTransaction",
     "Transaction",
     "TransactionAction",

@@ -1,0 +1,197 @@
+"""Keeping the old contents of a disk: each part is copied to a target once, before it changes.
+
+    source   |aaaa|bbbb|cccc|dddd|     a guest is about to write into b; a job walks from the left
+    todo     |....|####|####|####|     a is copied; the guest copies b itself, the job goes on at c
+    target   |aaaa|    |    |    |
+
+Whoever comes first copies a part, alone on its range: the others wait for the copy and find nothing
+left to do. A part is taken off the list after it was written, so that what is off the list needs no
+range: the usual write, whose part was copied long ago, costs one look.
+
+Waiting happens in a lane, for another request in a lane; ranges are taken in order of arrival, so
+nobody waits for somebody who waits for him.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+from monitor.engine.bitmap import DirtyBitmap
+from monitor.engine.drivers.base import Child, Extent, ExtentKind
+from monitor.engine.drivers.buffers import is_zero
+from monitor.engine.drivers.ranges import RangeLocks
+
+UNIT: Final = 64 << 10
+"""The least that is copied, in bytes; more where the target's clusters are larger."""
+_CHUNK: Final = 1 << 20
+"""Bytes that a guest's thread copies in one step."""
+_BUFFERS: Final = 16
+"""Guests' threads that copy at once; further ones wait for one of them."""
+_NOT_BETWEEN_FILES: Final = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY}
+)
+
+Side = Literal["read", "write"]
+
+
+class BlockCopy:
+    """Copies what is in ``todo`` from ``source`` to ``target``, edges of one node that are looked
+    up at each call. ``unit`` is a power of two in bytes; all of ``size`` bytes is to do at first.
+
+    ``moved`` is called, from any thread, with the bytes that were taken off the list.
+    """
+
+    def __init__(self, source: Child, target: Child, size: int, unit: int) -> None:
+        self.source = source
+        self.target = target
+        self.size = size
+        self.unit = unit
+        self.todo = DirtyBitmap(size, unit)
+        self.todo.enabled = False
+        self.todo.set(0, size)
+        self.moved: Callable[[int], None] = lambda count: None
+        self.compress = False
+        self.between_files = True
+        """Copies may be left to the host where both ends lie plainly in its files."""
+        self._ranges = RangeLocks()
+        self._buffers = _Buffers(max(unit, _CHUNK))
+
+    def aligned(self, offset: int, length: int) -> tuple[int, int]:
+        """Begin and end of the range in whole units."""
+        end = offset + length + self.unit - 1
+        return offset & -self.unit, min(self.size, end & -self.unit)
+
+    def before_write(self, offset: int, length: int) -> None:
+        """A guest is about to change the range: afterwards nothing of it is to do. Raises OSError,
+        and then the guest must not go on."""
+        start, end = self.aligned(offset, length)
+        if length and self.todo.next_dirty(start, end) is not None:
+            with self._buffers.borrowed() as buffer:
+                self.copy(start, end - start, buffer, lambda side: None)
+
+    def copy(self, offset: int, length: int, buffer: memoryview, at: Callable[[Side], None]) -> int:
+        """Copies what is to do in a range of whole units; the bytes that were. ``at`` is told
+        which side an error will come from. The buffer holds a unit at least. Raises OSError."""
+        copied = 0
+        step = len(buffer) & -self.unit
+        with self._ranges.hold(offset, offset + length, exclusive=True):
+            for start, count in self._left(offset, length):
+                for begin in range(start, start + count, step):
+                    part = min(step, start + count - begin)
+                    self._copy(begin, buffer[:part], at)
+                    self._finished(begin, part)
+                    copied += part
+        return copied
+
+    def zero(self, offset: int, length: int, blank: Callable[[int, int], bool]) -> None:
+        """The same for a range whose old contents are known to be zeroes. ``blank`` says of a part
+        whether the target reads as zeroes there anyway. Raises OSError, of the target."""
+        with self._ranges.hold(offset, offset + length, exclusive=True):
+            for start, count in self._left(offset, length):
+                if not blank(start, count):
+                    self.target.write_zeroes(start, count, True, False)
+                self._finished(start, count)
+
+    def skip(self, offset: int, length: int) -> None:
+        """The range need not be copied after all."""
+        self.todo.reset(offset, length)
+
+    def _left(self, offset: int, length: int) -> list[tuple[int, int]]:
+        return list(self.todo.areas(offset, offset + length))
+
+    def _finished(self, offset: int, length: int) -> None:
+        self.todo.reset(offset, length)
+        self.moved(length)
+
+    # -- one part, held ----------------------------------------------------------------------
+
+    def _copy(self, offset: int, view: memoryview, at: Callable[[Side], None]) -> None:
+        at("read")
+        done = self._copy_between_files(offset, len(view)) if self._may_go_past() else 0
+        if done == len(view):
+            return
+        with view[done:] as rest:
+            self.source.read(rest, offset + done)
+            at("write")
+            if is_zero(rest):
+                self.target.write_zeroes(offset + done, len(rest), True, False)
+            elif self.compress:
+                self.target.write_compressed(rest, offset + done)
+            else:
+                self.target.write(rest, offset + done)
+
+    def _may_go_past(self) -> bool:
+        return self.between_files and not self.compress
+
+    def _copy_between_files(self, offset: int, length: int) -> int:
+        """How much of the beginning the host has copied. What it could not is left to reads and
+        writes, which tell the failing side apart."""
+        end, position = offset + length, offset
+        with self.source.hold():
+            while position < end:
+                run = self.source.map(position, end - position)[0]
+                if run.kind is not ExtentKind.DATA or run.host < 0 or run.compressed:
+                    break
+                copied = self._copy_run(run, position)
+                if not copied:
+                    break
+                position += copied
+        return position - offset
+
+    def _copy_run(self, run: Extent, offset: int) -> int:
+        reserved = self.target.map_for_write(offset, run.length)
+        if reserved is None:
+            return 0
+        try:
+            position = run.host_offset
+            for place in reserved.runs:
+                _copy_range(run.host, position, place)
+                position += place.length
+        except OSError as error:
+            reserved.abort()
+            if error.errno in _NOT_BETWEEN_FILES:
+                self.between_files = False
+            return 0
+        except BaseException:
+            reserved.abort()
+            raise
+        reserved.commit()
+        return reserved.length
+
+
+def _copy_range(host: int, offset: int, place: Extent) -> None:
+    done = 0
+    while done < place.length:
+        count = os.copy_file_range(
+            host, place.host, place.length - done, offset + done, place.host_offset + done
+        )
+        if not count:  # the source's file ends before its disk does
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        done += count
+
+
+class _Buffers:
+    """A few buffers that many threads take turns with; page-aligned, made when first needed."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free = threading.Semaphore(_BUFFERS)
+        self._idle: list[memoryview] = []
+
+    @contextmanager
+    def borrowed(self) -> Iterator[memoryview]:
+        with self._free:
+            try:
+                buffer = self._idle.pop()
+            except IndexError:
+                buffer = memoryview(mmap.mmap(-1, self._size))
+            try:
+                yield buffer
+            finally:
+                self._idle.append(buffer)

@@ -1,0 +1,40 @@
+"""Dirty bitmaps by the names that requests give them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from monitor.engine.errors import RequestError
+
+if TYPE_CHECKING:
+    from monitor.engine.bitmap import DirtyBitmap
+    from monitor.engine.graph.graph import Graph
+    from monitor.engine.graph.node import Node
+
+
+class NodeOfBitmapNotFound(RequestError):
+    template = "Node '{name}' not found"
+    name: str
+
+
+class BitmapNotFound(RequestError):
+    template = "Dirty bitmap '{name}' not found"
+    name: str
+    node: str
+
+
+def find_bitmap(graph: Graph, node_name: str, name: str) -> tuple[Node, DirtyBitmap]:
+    """A bitmap and its node, by a device's or a node's name. Raises NodeOfBitmapNotFound,
+    BitmapNotFound; whether it may be used is for ``DirtyBitmap.check``."""
+    try:
+        node = graph.find(node_name)
+    except RequestError as error:
+        raise NodeOfBitmapNotFound(node_name) from error
+    return node, bitmap_of(node, name)
+
+
+def bitmap_of(node: Node, name: str) -> DirtyBitmap:
+    bitmap = node.bitmaps.get(name)
+    if bitmap is None:
+        raise BitmapNotFound(name, node.name)
+    return bitmap

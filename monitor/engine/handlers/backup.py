@@ -1,0 +1,285 @@
+"""drive-backup and blockdev-backup: targets, checks in QEMU's order, and the job."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from monitor.engine import images
+from monitor.engine.bitmap import DirtyBitmap
+from monitor.engine.embedded import EmbeddedEngine
+from monitor.engine.errors import Refused, RequestError
+from monitor.engine.graph import edit
+from monitor.engine.graph.blockers import Operation
+from monitor.engine.graph.node import Node
+from monitor.engine.graph.opening import Opening
+from monitor.engine.jobs.backup import BackupJob, BackupPlan
+from monitor.engine.jobs.carrying import MOST_WRITERS
+from monitor.engine.jobs.stream import unfiltered
+from monitor.engine.schema.backup import BackupCommon, BackupPerf, BlockdevBackup, DriveBackup
+from monitor.engine.schema.blockdev import BlockdevOptionsCopyBeforeWrite
+from monitor.engine.transaction import Actions, acts
+
+_INT_MAX = (1 << 31) - 1
+
+
+class BitmapNeeded(RequestError):
+    template = "must provide a valid bitmap name for '{sync}' sync mode"
+    sync: str
+
+
+class BitmapModeFixed(RequestError):
+    template = "Bitmap sync mode must be 'on-success' when using sync mode 'incremental'"
+
+
+class NoSuchBitmap(RequestError):
+    template = "Bitmap '{name}' could not be found"
+    name: str
+
+
+class BitmapModeNeeded(RequestError):
+    template = "Bitmap sync mode must be given when providing a bitmap"
+
+
+class BitmapMeaningless(RequestError):
+    template = "sync mode '{sync}' does not produce meaningful bitmap outputs"
+    sync: str
+
+
+class BitmapUnused(RequestError):
+    template = (
+        "Bitmap sync mode 'never' has no meaningful effect when combined with sync mode '{sync}'"
+    )
+    sync: str
+
+
+class ModeWithoutBitmap(RequestError):
+    template = "Cannot specify bitmap sync mode without a bitmap"
+
+
+class SameNode(RequestError):
+    template = "Source and target cannot be the same"
+
+
+class NotCompressible(RequestError):
+    template = "Compression is not supported for this drive {device}"
+    device: str
+
+
+class TooManyWorkers(RequestError):
+    template = "max-workers must be between 1 and 2147483647"
+
+
+class NegativeChunk(RequestError):
+    template = "max-chunk must be zero (which means no limit) or positive"
+
+
+class ChunkBelowCluster(RequestError):
+    template = "Required max-chunk ({chunk}) is less than backup cluster size ({unit})"
+    chunk: int
+    unit: int
+
+
+class SizesDiffer(RequestError):
+    template = "Source and target image have different sizes"
+
+
+@acts(BlockdevBackup, groups=True)
+async def blockdev_backup(
+    engine: EmbeddedEngine, request: BlockdevBackup, actions: Actions
+) -> None:
+    source = engine.graph.find(request.device)
+    target = engine.graph.find(request.target)
+    await _begin(engine, request, actions, source, target)
+
+
+@acts(DriveBackup, groups=True)
+async def drive_backup(engine: EmbeddedEngine, request: DriveBackup, actions: Actions) -> None:
+    """A file that was created stays when the transaction fails, as QEMU leaves it."""
+    graph = engine.graph
+    source = graph.find(request.device)
+    graph.refuse_if_busy(source, Operation.BACKUP_SOURCE)
+    below = _shown_below(source, request)
+    if request.sync == "top" and below is None:
+        request = msgspec.structs.replace(request, sync="full")
+    existing = request.mode == "existing"
+    loose = {"discard": "unmap", "detect-zeroes": "unmap"}
+    if request.format is not UNSET or not existing:
+        loose["driver"] = request.format if request.format is not UNSET else source.driver.name
+    filename = request.target
+    if not existing:
+        filename = actions.new_file(filename)
+        await images.create(graph, _image(filename, loose["driver"], source, below))
+    opening = Opening(graph)
+    actions.add(clean=opening.close)
+    flags = msgspec.structs.replace(source.flags_for_overlay(), read_only=False)
+    target = await opening.open_loose(
+        loose, filename, inherit=flags, follow_backing=request.sync != "none"
+    )
+    if request.sync == "none":
+        opening.attach_backing(target, source)
+    await _begin(engine, request, actions, source, target)
+
+
+def _shown_below(source: Node, request: DriveBackup) -> Node | None:
+    """The image that shows through where a new target holds nothing."""
+    if request.sync == "none":
+        return source
+    if request.sync == "top":
+        image = unfiltered(source)
+        return None if image is None else image.backing
+    return None
+
+
+def _image(filename: str, format: str, source: Node, below: Node | None) -> images.NewImage:
+    while below is not None and below.implicit:
+        below = below.below()
+    if below is None:
+        return images.NewImage(filename, format, source.length())
+    return images.NewImage(
+        filename,
+        format,
+        source.length(),
+        below.filename,
+        below.driver.name,
+        follow_backing=below is not source,
+    )
+
+
+# -- what both have ------------------------------------------------------------------------
+
+
+async def _begin(
+    engine: EmbeddedEngine, request: BackupCommon, actions: Actions, source: Node, target: Node
+) -> None:
+    """Checks, puts the filter in place and makes the job, which starts with the commit."""
+    graph = engine.graph
+    bitmap = _check_bitmap(request, source)
+    if request.sync == "incremental":
+        request = msgspec.structs.replace(request, sync="bitmap", bitmap_mode="on-success")
+    perf = request.x_perf if request.x_perf is not UNSET else BackupPerf()
+    _check_nodes(engine, request, source, target, perf)
+    if bitmap is not None:
+        if request.bitmap_mode != "never":
+            bitmap.check()
+        _give_successor(actions, bitmap)
+    if source.length() != target.length():
+        raise SizesDiffer()
+    await actions.drain(source, target)
+    node = await _put_filter(engine, request, actions, source, target)
+    plan = BackupPlan(
+        source,
+        target,
+        node,
+        request.sync,
+        bitmap,
+        request.bitmap_mode if request.bitmap_mode is not UNSET else "on-success",
+        compress=request.compress is True,
+        between_files=perf.use_copy_range is not False,
+        workers=MOST_WRITERS if perf.max_workers is UNSET else perf.max_workers,
+        chunk=0 if perf.max_chunk is UNSET else perf.max_chunk,
+    )
+    job = _make_job(engine, request, plan, node, actions)
+    edits = actions.edits()
+    job.take_hold(edits)
+    graph.rewire(edits)
+    job.block(node, target)
+    graph.admit(job)
+    actions.says(f"a backup of '{source.user_name()}' to '{target.name}' begins")
+
+
+def _check_bitmap(request: BackupCommon, source: Node) -> DirtyBitmap | None:
+    """The bitmap that the request names. Raises the first mistake that QEMU finds."""
+    name, mode, sync = request.bitmap, request.bitmap_mode, request.sync
+    if name is UNSET and sync in ("bitmap", "incremental"):
+        raise BitmapNeeded(sync)
+    if sync == "incremental" and mode not in (UNSET, "on-success"):
+        raise BitmapModeFixed()
+    if name is UNSET:
+        if mode is not UNSET:
+            raise ModeWithoutBitmap()
+        return None
+    bitmap = source.bitmaps.get(name)
+    if bitmap is None:
+        raise NoSuchBitmap(name)
+    if mode is UNSET and sync != "incremental":
+        raise BitmapModeNeeded()
+    bitmap.check(readonly=True)
+    if sync == "none":
+        raise BitmapMeaningless(sync)
+    if mode == "never" and sync not in ("bitmap", "incremental"):
+        raise BitmapUnused(sync)
+    return bitmap
+
+
+def _check_nodes(
+    engine: EmbeddedEngine, request: BackupCommon, source: Node, target: Node, perf: BackupPerf
+) -> None:
+    if source is target:
+        raise SameNode()
+    if request.compress is True and not target.driver.compresses:
+        raise NotCompressible(target.device_name())
+    engine.graph.refuse_if_busy(source, Operation.BACKUP_SOURCE)
+    engine.graph.refuse_if_busy(target, Operation.BACKUP_TARGET)
+    if perf.max_workers is not UNSET and not 1 <= perf.max_workers <= _INT_MAX:
+        raise TooManyWorkers()
+    if perf.max_chunk is not UNSET and perf.max_chunk < 0:
+        raise NegativeChunk()
+
+
+def _give_successor(actions: Actions, bitmap: DirtyBitmap) -> None:
+    bitmap.create_successor()
+
+    def take_back() -> None:
+        if bitmap.successor is not None:
+            bitmap.reclaim()
+
+    actions.add(abort=take_back)
+
+
+async def _put_filter(
+    engine: EmbeddedEngine, request: BackupCommon, actions: Actions, source: Node, target: Node
+) -> Node:
+    """The filter, above the source for everybody. Both are drained."""
+    graph = engine.graph
+    options = BlockdevOptionsCopyBeforeWrite(
+        node_name=request.filter_node_name, file=source.name, target=target.name
+    )
+    opening = Opening(graph)
+    actions.add(clean=opening.close)
+    try:
+        node = await opening.open(options)
+    except RequestError as error:
+        raise Refused(f"Could not create node: {error.text}") from error
+    edits = actions.edits()
+    edit.replace(edits, source, node)
+    edit.refresh(edits, [node, source])
+    graph.rewire(edits)
+    return node
+
+
+def _make_job(
+    engine: EmbeddedEngine, request: BackupCommon, plan: BackupPlan, node: Node, actions: Actions
+) -> BackupJob:
+    unit = node.driver.copying.unit  # type: ignore[attr-defined]
+    if plan.chunk and plan.chunk < unit:
+        raise ChunkBelowCluster(plan.chunk, unit)
+    job_id = node.device_name() if request.job_id is UNSET else request.job_id
+    engine.job_table.check_id(job_id)
+    job = BackupJob(
+        job_id,
+        plan,
+        engine.graph,
+        engine.job_table.clock,
+        on_source_error=_policy(request.on_source_error),
+        on_target_error=_policy(request.on_target_error),
+        auto_finalize=request.auto_finalize is not False,
+        auto_dismiss=request.auto_dismiss is not False,
+    )
+    actions.add_job(job)
+    job.set_speed(0 if request.speed is UNSET else request.speed)
+    return job
+
+
+def _policy(given: str | UnsetType) -> str:
+    return "report" if given is UNSET else str(given)
