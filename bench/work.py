@@ -142,3 +142,27 @@ def sequential_write(command: tuple[str, ...], folder: Path) -> float:
 def random_read(command: tuple[str, ...], folder: Path) -> float:
     offsets = [(i * 7919 % 262144) * 4 for i in range(5000)]
     return _qemu_io(command, folder, [f"read {offset}k 4k" for offset in offsets])
+
+
+def _bitmap_adds(command: tuple[str, ...], folder: Path, count: int) -> float:
+    run("qemu-img", "create", "-q", "-f", "qcow2", "d.qcow2", "1G", folder=folder)
+    adds = [
+        {"type": "block-dirty-bitmap-add", "data": {"node": "n0", "name": f"b{i}"}}
+        for i in range(count)
+    ]
+    with Session(command, folder) as session:
+        session.do("blockdev-add", node_name="n0", **qcow2("d.qcow2"))
+        session.do("block-dirty-bitmap-add", node="n0", name="first")
+        began = time.perf_counter()
+        session.do("transaction", actions=adds)
+        return time.perf_counter() - began
+
+
+@row("a transaction of 100 bitmap-adds")
+def hundred_adds(command: tuple[str, ...], folder: Path) -> float:
+    return _bitmap_adds(command, folder, 100)
+
+
+@row("a transaction of 1,000 bitmap-adds")
+def thousand_adds(command: tuple[str, ...], folder: Path) -> float:
+    return _bitmap_adds(command, folder, 1000)

@@ -67,7 +67,7 @@ class ShadowCounts:
         counts = np.zeros(len(clusters), np.uint64)
         bits = np.uint64(self._image.geometry.block_bits)
         indexes = clusters >> bits
-        for index in np.unique(indexes).tolist():
+        for index in _distinct(indexes):
             counters = self._counters(index)
             if counters is not None:
                 mine = indexes == index
@@ -84,13 +84,17 @@ class ShadowCounts:
 
     def _groups(self, clusters: Entries) -> Iterator[tuple[int, NDArray[np.intp], Entries]]:
         """By block: its index, places in it, and how often each is meant."""
-        unique, times = np.unique(clusters, return_counts=True)
+        if (clusters[1:] > clusters[:-1]).all():  # a run, as most tables hold
+            unique, times = clusters, np.ones(len(clusters), np.uint64)
+        else:
+            unique, counts = np.unique(clusters, return_counts=True)
+            times = counts.astype(np.uint64)
         indexes = unique >> np.uint64(self._image.geometry.block_bits)
         places = (unique & np.uint64(self._refcounts.block_entries - 1)).astype(np.intp)
         starts = [0, *(np.flatnonzero(indexes[1:] != indexes[:-1]) + 1).tolist()]
         for low, high in zip(starts, [*starts[1:], len(unique)], strict=True):
             if low < high:
-                yield int(indexes[low]), places[low:high], times[low:high].astype(np.uint64)
+                yield int(indexes[low]), places[low:high], times[low:high]
 
     def _counters(self, index: int) -> Counters | None:
         """The new counters of a block, or those of one that stays; None where there is none."""
@@ -123,10 +127,18 @@ class ShadowCounts:
         self._written.add(index)
 
 
+def _distinct(indexes: Entries) -> list[int]:
+    """Each index once. Those of a table mostly are one or two."""
+    if not len(indexes):
+        return []
+    low, high = int(indexes.min()), int(indexes.max())
+    return [low] if low == high else [int(index) for index in np.unique(indexes)]
+
+
 def blocks_of(image: Image, references: Iterable[Entries]) -> set[int]:
     """The indexes of the blocks that hold the counts of these clusters, and exist."""
     found: set[int] = set()
     bits = np.uint64(image.geometry.block_bits)
     for clusters in references:
-        found.update(np.unique(clusters >> bits).tolist())
+        found.update(_distinct(clusters >> bits))
     return {index for index in found if image.refcounts.block(index) is not None}
