@@ -60,9 +60,6 @@ class BitmapInconsistent(RequestError):
     template = "Bitmap '{name}' is inconsistent and cannot be used"
     name: str
 
-    def __post_init__(self) -> None:
-        self.hint = "Try block-dirty-bitmap-remove to delete this bitmap from disk"
-
 
 class BitmapsDiffer(RequestError):
     template = "Bitmaps are of different sizes (destination size is {target}, source size is {source}) and can't be merged"  # noqa: E501

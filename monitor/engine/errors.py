@@ -149,6 +149,15 @@ class HostFailure(RequestError):
         self.reason = os.strerror(self.errno)
 
 
+def as_word(name: str) -> str:
+    """A name as it is typed at the prompt, for lines that a hint shows."""
+    if name and all(char.isalnum() or char in "-._" for char in name) and name[0] != "-":
+        return name
+    import json
+
+    return json.dumps(name, ensure_ascii=False)
+
+
 def host_failure(context: str, error: OSError) -> HostFailure:
     """``error`` as a request failure with QEMU's ``context: strerror`` text (raise it ``from``)."""
     import errno

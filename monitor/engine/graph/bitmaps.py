@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from monitor.engine.errors import RequestError
+from monitor.engine.errors import RequestError, as_word
 
 if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
@@ -25,7 +25,7 @@ class BitmapNotFound(RequestError):
 
 def find_bitmap(graph: Graph, node_name: str, name: str) -> tuple[Node, DirtyBitmap]:
     """A bitmap and its node, by a device's or a node's name. Raises NodeOfBitmapNotFound,
-    BitmapNotFound; whether it may be used is for ``DirtyBitmap.check``."""
+    BitmapNotFound; whether it may be used is for ``check``."""
     try:
         node = graph.find(node_name)
     except RequestError as error:
@@ -38,3 +38,14 @@ def bitmap_of(node: Node, name: str) -> DirtyBitmap:
     if bitmap is None:
         raise BitmapNotFound(name, node.name)
     return bitmap
+
+
+def check(node: Node, bitmap: DirtyBitmap, *, readonly: bool = False, broken: bool = False) -> None:
+    """``DirtyBitmap.check``, with the line that mends what can be mended."""
+    from monitor.engine.bitmap import BitmapInconsistent
+
+    try:
+        bitmap.check(readonly=readonly, broken=broken)
+    except BitmapInconsistent as error:
+        line = f"block-dirty-bitmap-remove node={as_word(node.name)} name={as_word(error.name)}"
+        raise error.with_hint(f"it can only be removed: {line}") from None

@@ -14,7 +14,7 @@ from monitor.engine.bitmap import (
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph import edit
-from monitor.engine.graph.bitmaps import bitmap_of, find_bitmap
+from monitor.engine.graph.bitmaps import bitmap_of, check, find_bitmap
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.transaction import Transaction as Edits
@@ -106,7 +106,7 @@ async def remove(engine: EmbeddedEngine, request: BlockDirtyBitmapRemove, action
     QEMU; where the transaction fails, the image gets it again when it is closed."""
     graph = engine.graph
     node, bitmap = find_bitmap(graph, request.node, request.name)
-    bitmap.check(broken=True)
+    check(node, bitmap, broken=True)
     if bitmap.persistent and not actions.dry_run:
         await _forget(engine.graph, node, request.name)
     bitmap.busy = True
@@ -144,7 +144,7 @@ async def _begin_change(graph: Graph, node: Node, bitmap: DirtyBitmap) -> None:
 @acts(BlockDirtyBitmapClear)
 async def clear(engine: EmbeddedEngine, request: BlockDirtyBitmapClear, actions: Actions) -> None:
     node, bitmap = find_bitmap(engine.graph, request.node, request.name)
-    bitmap.check()
+    check(node, bitmap)
     await _begin_change(engine.graph, node, bitmap)
     saved = bitmap.save()
     bitmap.clear()
@@ -155,7 +155,7 @@ async def clear(engine: EmbeddedEngine, request: BlockDirtyBitmapClear, actions:
 @acts(BlockDirtyBitmapEnable)
 async def enable(engine: EmbeddedEngine, request: BlockDirtyBitmapEnable, actions: Actions) -> None:
     node, bitmap = find_bitmap(engine.graph, request.node, request.name)
-    bitmap.check(readonly=True)
+    check(node, bitmap, readonly=True)
     await _begin_change(engine.graph, node, bitmap)
     _switch(bitmap, True, actions)
 
@@ -165,7 +165,7 @@ async def disable(
     engine: EmbeddedEngine, request: BlockDirtyBitmapDisable, actions: Actions
 ) -> None:
     node, bitmap = find_bitmap(engine.graph, request.node, request.name)
-    bitmap.check(readonly=True)
+    check(node, bitmap, readonly=True)
     await _begin_change(engine.graph, node, bitmap)
     _switch(bitmap, False, actions)
 
@@ -189,15 +189,15 @@ async def merge(engine: EmbeddedEngine, request: BlockDirtyBitmapMerge, actions:
     sources = []
     for named in request.bitmaps:
         if isinstance(named, str):
-            source = bitmap_of(node, named)
+            where, source = node, bitmap_of(node, named)
         else:
-            _, source = find_bitmap(graph, named.node, named.name)
-        target.check()
-        source.check(readonly=True)
+            where, source = find_bitmap(graph, named.node, named.name)
+        check(node, target)
+        check(where, source, readonly=True)
         if source.size != target.size:
             raise BitmapsDiffer(target.size, source.size)
         sources.append(source)
-    target.check()
+    check(node, target)
     await _begin_change(graph, node, target)
     saved = target.save()
     for source in sources:
