@@ -35,10 +35,10 @@ def test_the_list_leaves_out_what_info_shows() -> None:
 @pytest.mark.parametrize("line", ["info", "help info"])
 def test_info_alone_lists_its_topics(line: str) -> None:
     lines = typed(line)[0].splitlines()
-    assert lines[0] == (
+    assert (
         "info block [-n] [-v] [device] -- show info of one block device or all block devices "
         "(-n: show named nodes; -v: show details)"
-    )
+    ) in lines
     assert "info version  -- show the version of QEMU" in lines
     assert all(line.startswith("info ") for line in lines)
 
