@@ -121,7 +121,14 @@ def test_every_request_and_command_is_offered_by_name(name: str) -> None:
 
 def test_every_command_is_offered_by_name() -> None:
     words = {word.text for slot in slots("") for word in slot.words}
-    below = {f"info {word.text}" for slot in slots("info ") for word in slot.words}
+    prefixes = {name.split()[0] for name in commands() if " " in name}
+    assert prefixes == whole_language().prefixes == {"bitmap", "info"}
+    below = {
+        f"{prefix} {word.text}"
+        for prefix in prefixes
+        for slot in slots(f"{prefix} ")
+        for word in slot.words
+    }
     assert set(commands()) <= words | below
 
 
