@@ -27,6 +27,14 @@ QUIT = {"execute": "quit"}
 _GENERATED = re.compile(r"#block\d+")
 
 
+class Ended(AssertionError):
+    """A side went away in the middle."""
+
+
+class TheyDied(AssertionError):
+    """qemu-storage-daemon went away in the middle: there is nothing to compare with."""
+
+
 @dataclass
 class Session:
     """What one side said: replies in order, events in order for each job or node."""
@@ -44,7 +52,8 @@ class Session:
 def converse(command: tuple[str, ...], folder: Path, requests: list[dict[str, Any]]) -> Session:
     """Sends each request after the reply to the one before, then waits for running jobs.
 
-    A request ``{"wait": JOB}`` is ours: reads on until the job is concluded, gone or pending.
+    A request ``{"wait": JOB}`` is ours: reads on until the job is concluded, gone or pending;
+    with ``unless-refused`` only where the request before it was not.
     """
     session = Session()
     process = subprocess.Popen(
@@ -65,7 +74,8 @@ def converse(command: tuple[str, ...], folder: Path, requests: list[dict[str, An
         session.requests = [request for request in [*requests, QUIT] if "wait" not in request]
         for request in requests:
             if "wait" in request:
-                _wait(process, session, request["wait"], request.get("until"))
+                if not (request.get("unless-refused") and "error" in session.replies[-1]):
+                    _wait(process, session, request["wait"], request.get("until"))
                 continue
             _send(process, request)
             _read_reply(process, session)
@@ -92,7 +102,7 @@ def _message(process: subprocess.Popen[str]) -> dict[str, Any]:
         line = process.stdout.readline()
         if not line:
             assert process.stderr
-            raise AssertionError(f"the session ended: {process.stderr.read()}")
+            raise Ended(f"the session ended: {process.stderr.read()}")
         if line.startswith("{"):  # qemu-storage-daemon prints "Formatting …" between
             message: dict[str, Any] = json.loads(line)
             return message
@@ -217,7 +227,10 @@ def compare(
     sessions = []
     for side, command in (("theirs", QSD), ("ours", OURS)):
         folder = fill(tmp_path / side, images)
-        sessions.append(converse(command, folder, watched))
+        try:
+            sessions.append(converse(command, folder, watched))
+        except Ended as error:
+            raise TheyDied(str(error)) if side == "theirs" else error from error
     theirs, ours = sessions
     for (request, our), their in zip(ours.exchanges, theirs.replies, strict=False):
         assert comparable(our) == comparable(their), difference(request, our, their)

@@ -99,9 +99,6 @@ class Opening:
         graph = self._graph
         driver: Driver = registry.driver_class(str(options.__struct_config__.tag))()
         flags = flags_of(options, inherit)
-        if flags.force_share and not flags.read_only:
-            raise ForceShareNotReadOnly()
-        detect = check_detect_zeroes(options, flags)
         children: dict[str, Node] = {}
         for role in driver.child_roles:
             reference = getattr(options, role)
@@ -111,6 +108,10 @@ class Opening:
                 children[role] = graph.find(reference)
             else:
                 children[role] = await self.open(reference, inherit=for_file(flags))
+        # What the file's own opening finds comes first, as in QEMU.
+        if flags.force_share and not flags.read_only:
+            raise ForceShareNotReadOnly()
+        detect = check_detect_zeroes(options, flags)
         name = options.node_name if isinstance(options.node_name, str) else None
         node = Node(graph.name_for(name), driver, options, flags, detect)
         node.pins = 1

@@ -112,6 +112,8 @@ class Change:
     flags: OpenFlags
     keeps: bool
     """The node keeps its options, and only inherits others."""
+    earlier: BlockdevOptions | None = None
+    """Options of another driver that the same request gave the node before."""
 
     @property
     def is_other_driver(self) -> bool:
@@ -151,7 +153,8 @@ class Reopening:
             options = before.options if before else node.options
         elif before is not None:
             options = _joined(options, before.options)
-        return Change(node, options, flags_of(options, inherited), keeps)
+        earlier = before.options if before and type(before.options) is not type(options) else None
+        return Change(node, options, flags_of(options, inherited), keeps, earlier)
 
     def _parts(self, change: Change) -> Iterable[tuple[Node, BlockdevOptions | None, OpenFlags]]:
         """The node's own children that change with it, with the options that each gets."""
@@ -283,6 +286,16 @@ def _flat(options: BlockdevOptions, roles: Sequence[str] = ()) -> dict[str, Any]
     """The options that were given by their dotted names, without those of the children."""
     flat: dict[str, Any] = {"driver": options.__struct_config__.tag}
     _flatten(flat, "", options, roles)
+    return flat
+
+
+def _given(change: Change, roles: Sequence[str] = ()) -> dict[str, Any]:
+    earlier = _flat(change.earlier, roles) if change.earlier is not None else {}
+    return _ordered(earlier | _flat(change.options, roles))
+
+
+def _ordered(flat: dict[str, Any]) -> dict[str, Any]:
+    """In the order in which QEMU looks at them."""
     return {name: flat[name] for name in member_order(flat)}
 
 
@@ -321,8 +334,8 @@ def _roles(node: Node) -> Sequence[str]:
 def _refuse_reset(change: Change) -> None:
     """An option that the node was opened with stays, unless it can have its default again."""
     node = change.node
-    given = _flat(change.options)
-    for name in _flat(node.options, _roles(node)):
+    given = _given(change)
+    for name in _ordered(_flat(node.options, _roles(node))):
         resettable = name == "node-name" or name in CHANGEABLE or name in node.driver.changeable
         if name not in given and not resettable:
             raise CannotReset(name)
@@ -343,7 +356,7 @@ def _refuse_change(change: Change) -> None:
     node = change.node
     before = _flat(node.options, _roles(node))
     done = {role for role in _roles(node) if _is_settled(change, role)}
-    for name, value in _flat(change.options, tuple(done)).items():
+    for name, value in _given(change, tuple(done)).items():
         if name in CHANGEABLE or name in node.driver.changeable:
             continue
         # QEMU compares force-share as a word with what it keeps as a boolean: never the same.

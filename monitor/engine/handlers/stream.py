@@ -80,10 +80,10 @@ async def block_stream(engine: EmbeddedEngine, request: BlockStream) -> None:
 
 def _plan(graph: Graph, request: BlockStream) -> StreamPlan:
     """What to stream, or the first mistake that QEMU would find."""
-    top = graph.find(request.device)
     _exclude("base", request.base, "base-node", request.base_node)
     _exclude("base", request.base, "bottom", request.bottom)
     _exclude("bottom", request.bottom, "base-node", request.base_node)
+    top = graph.find(request.device)
     base = bottom = None
     if request.base is not UNSET:
         base = _find_backing_image(top, request.base)

@@ -1,0 +1,144 @@
+"""Random conversations: whatever is asked, in whatever order, ours answers as the daemon does.
+
+Requests are drawn over a few names and images, so that they meet each other: most make sense, some
+do not. After each, the graph, the nodes and the jobs are compared too. A failure is shrunk to the
+shortest conversation that shows it; put that into tests/support/qmp_cases.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from tests.support import tools
+from tests.support.qmp_cases.words import IMAGES, Requests, add, do, file, wait
+from tests.support.side_by_side import TheyDied, compare
+
+NODES = ("n0", "n0", "n0", "n1", "n1", "n2", "no")
+QCOW2 = ("base.qcow2", "mid.qcow2", "top.qcow2", "empty.qcow2")
+FILES = (*QCOW2, "a.img", "gone.img")
+SIZES = (0, 512, 65536, 1 << 20, 16 << 20, 1000, -1, (1 << 63) - 1)
+
+nodes = st.sampled_from(NODES)
+switch = st.booleans()
+
+
+def some(**options: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Any of the options, or none, by their names in QMP."""
+    spelt = {name.replace("_", "-"): value for name, value in options.items()}
+    return st.fixed_dictionaries({}, optional=spelt)
+
+
+MODES = some(
+    read_only=switch,
+    auto_read_only=switch,
+    discard=st.sampled_from(("ignore", "unmap")),
+    detect_zeroes=st.sampled_from(("off", "on", "unmap")),
+    cache=st.fixed_dictionaries({"no-flush": switch}),
+)
+
+protocols = st.one_of(
+    nodes,
+    st.builds(file, st.sampled_from(FILES)),
+    st.builds(lambda more: {"driver": "null-co", **more}, some(size=st.sampled_from(SIZES[:4]))),
+)
+backings = st.one_of(st.none(), nodes)
+
+
+@st.composite
+def options(draw: st.DrawFn) -> dict[str, Any]:
+    """Options of one node."""
+    driver = draw(st.sampled_from(("qcow2", "qcow2", "qcow2", "raw", "null-co", "file")))
+    drawn: dict[str, Any] = {"driver": driver, "node-name": draw(nodes), **draw(MODES)}
+    if driver == "file":
+        return {**drawn, "filename": draw(st.sampled_from(FILES))}
+    if driver == "null-co":
+        return {**drawn, **draw(some(size=st.sampled_from(SIZES[:4]), read_zeroes=switch))}
+    drawn["file"] = draw(protocols)
+    if driver == "raw":
+        return {**drawn, **draw(some(offset=st.sampled_from(SIZES[:4])))}
+    return {**drawn, **draw(some(backing=backings))}
+
+
+def request(command: str, **arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Requests]:
+    return st.builds(lambda **drawn: [do(command, **drawn)], **arguments)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> Requests:
+    """A stream, and its end."""
+    more = draw(some(base_node=nodes, base=st.sampled_from(QCOW2)))
+    begin = do("block-stream", job_id="j", device=draw(nodes), **more)
+    return [begin, wait("j", "null") | {"unless-refused": True}]
+
+
+SOUND = (
+    add("n0", "top.qcow2"),
+    add("n0", "empty.qcow2"),
+    add("n1", "base.qcow2", read_only=True),
+    add("n1", "a.img", "raw"),
+    add("n2", "mid.qcow2", backing="n1"),
+    add("n2", "mid.qcow2"),
+    do("blockdev-add", driver="raw", node_name="n2", file="n0"),
+    do("blockdev-add", driver="null-co", node_name="n1", size=1 << 20),
+)
+"""What conversations begin with, so that there is something to talk about."""
+
+REQUESTS = st.one_of(
+    st.builds(lambda given: [{"execute": "blockdev-add", "arguments": given}], options()),
+    st.builds(lambda given: [{"execute": "blockdev-add", "arguments": given}], options()),
+    request("blockdev-reopen", options=st.lists(options(), min_size=1, max_size=2)),
+    request("blockdev-del", node_name=nodes),
+    request("block_resize", node_name=nodes, size=st.sampled_from(SIZES)),
+    request("blockdev-snapshot", node=nodes, overlay=nodes),
+    request(
+        "blockdev-snapshot-sync",
+        node_name=nodes,
+        snapshot_node_name=nodes,
+        snapshot_file=st.sampled_from(("s0.qcow2", "s1.qcow2")),
+    ),
+    request(
+        "change-backing-file",
+        device=nodes,
+        image_node_name=nodes,
+        backing_file=st.sampled_from(("base.qcow2", "a.img", "")),
+    ),
+    request(
+        "block-set-write-threshold", node_name=nodes, write_threshold=st.sampled_from((0, 4096))
+    ),
+    request("x-blockdev-change", parent=nodes, node=nodes),
+    request("x-blockdev-change", parent=nodes, child=st.sampled_from(("file", "backing"))),
+    streams(),
+)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tools.need("qemu-storage-daemon", "qemu-img", "qemu-io")
+    folder = tmp_path_factory.mktemp("images")
+    for make in IMAGES:
+        subprocess.run(make, cwd=folder, check=True, capture_output=True, timeout=20)
+    return folder
+
+
+@settings(
+    derandomize=True,
+    max_examples=15,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(
+    begin=st.lists(st.sampled_from(SOUND), min_size=1, max_size=3, unique_by=str),
+    drawn=st.lists(REQUESTS, min_size=2, max_size=9),
+)
+def test_whatever_is_asked(images: Path, begin: Requests, drawn: list[Requests]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            compare(Path(folder), images, [*begin, *(step for steps in drawn for step in steps)])
+        except TheyDied:
+            assume(False)
