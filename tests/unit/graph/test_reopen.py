@@ -92,7 +92,8 @@ def test_backing_options_need_no_file(tmp_path: Path) -> None:
 
     async def work() -> None:
         engine = EmbeddedEngine()
-        for name, backing in (("a", {}), ("top", {"backing_file": str(tmp_path / "a")})):
+        link = {"backing_file": str(tmp_path / "a"), "backing_format": "qcow2"}
+        for name, backing in (("a", {}), ("top", link)):
             await engine.execute(
                 CreateImage(filename=str(tmp_path / name), format="qcow2", size=SIZE, **backing)
             )
