@@ -40,7 +40,8 @@ async def echo(session: Session, text: str | None) -> None:
     params="filename|stop",
     hmp=False,
     details="What is typed and printed from the next command on is written to the file, which\n"
-    "`blkmon --replay` runs again and compares. `record stop` ends that.",
+    "`blkmon --replay` runs again and compares. `record stop` ends that. Meanwhile jobs go on\n"
+    "in `wait` and `step` only, so that they have done the same when it is replayed.",
     example="record story.transcript\nrecord stop",
 )
 async def record(session: Session, file: str) -> None:

@@ -39,9 +39,12 @@ async def add_disks(engine: Engine, disks: Sequence[tuple[str, str]]) -> None:
             raise DiskRefused(option, value, error.text) from error
 
 
-def setup_lines(disks: Sequence[tuple[str, str]]) -> list[str]:
-    """The same disks as lines of a transcript's head."""
-    return [f"{option.lstrip('-')} {value}" for option, value in disks]
+async def setup_lines(engine: Engine, disks: Sequence[tuple[str, str]]) -> list[str]:
+    """The same disks, which are open, as lines of a transcript's head, with their images."""
+    from monitor.shell.imagelines import image_lines
+
+    lines = [f"{option.lstrip('-')} {value}" for option, value in disks]
+    return [*await image_lines(engine), *lines] if lines else []
 
 
 def _request(option: str, value: str) -> Request:

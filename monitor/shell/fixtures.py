@@ -12,6 +12,7 @@ Images are made by an engine of their own, so that the transcript's engine start
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -106,6 +107,8 @@ def _add_fixture(
     fixtures: Fixtures, path: str, number: int, line: str
 ) -> ImageFixture | TextFixture | None:
     word, _, rest = line.strip().partition(" ")
+    if word in ("image", "file") and not _stays_inside((shlex.split(rest) or [""])[0]):
+        raise TranscriptError(path, number, "a fixture stays in the folder of the replay")
     if word == "image":
         fixtures.images.append(ImageFixture(number, shlex.split(rest)))
         return fixtures.images[-1]
@@ -117,6 +120,11 @@ def _add_fixture(
         return None
     reason = f"'{word}' is no fixture: expected image, file, drive, blockdev, or a prompt"
     raise TranscriptError(path, number, reason)
+
+
+def _stays_inside(name: str) -> bool:
+    """Whether a file's name leads nowhere else: a replay must not write over anybody's images."""
+    return not os.path.isabs(name) and ".." not in name.split("/")
 
 
 def write_files(path: str, files: Sequence[TextFixture]) -> None:

@@ -75,7 +75,7 @@ async def run_prompt(engine: Engine, options: PromptOptions) -> int:
         prompt = PromptSession(engine, screen, restore_terminal, history)
         history.failed = prompt.history_failed
         if options.record is not None:
-            prompt.record(options.record, setup_lines(options.disks))
+            prompt.record(options.record, await setup_lines(engine, options.disks))
         with (
             contextlib.closing(prompt),
             guard.signals_owned(screen.interrupt, prompt.told_to_end),

@@ -126,7 +126,7 @@ async def _script(
     settings = ScriptOptions(options.keep_going, options.json, options.yes, dict(options.variables))
     session = ScriptSession(engine, settings)
     if options.record:
-        session.record(options.record, setup_lines(options.disks))
+        session.record(options.record, await setup_lines(engine, options.disks))
 
     async def run() -> int:
         if sources:

@@ -127,18 +127,78 @@ qemu-io one "read -P 7 0 4M"
 def test_a_recording_with_concurrent_jobs_replays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "script").write_text(SCRIPT)
     recording = tmp_path / "r.blkmon"
-    command = [sys.executable, "-m", "monitor", "--record", str(recording), "script"]
-    root = Path(__file__).parents[3]
-    ended = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, timeout=60
-    )
-    assert ended.returncode == 0, ended.stderr.decode()
+    status, said = monitor(tmp_path, "--record", str(recording), "script")
+    assert status == 0, said
     text = recording.read_text()
     assert "Job 'one' has not ended after 1 s" in text
     assert "[TIME]" not in text
     for _ in range(2):
         replayed = replay_file(str(recording), whole=True)
         assert not replayed.differs, replayed.diff()
+
+
+def monitor(folder: Path, *arguments: str, **environment: str) -> tuple[int, str]:
+    root = Path(__file__).parents[3]
+    ended = subprocess.run(
+        [sys.executable, "-m", "monitor", *arguments],
+        cwd=folder, env={"PYTHONPATH": str(root), **environment}, timeout=60,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+DISKS = """\
+create -f qcow2 -o cluster_size=4k,compat=0.10 base.qcow2 4M
+create -f qcow2 -b base.qcow2 -F qcow2 "top image.qcow2"
+create -f raw noise.img 1M
+drive_add 0 if=none,id=b,file=base.qcow2,format=qcow2
+qemu-io b "write -P 7 0 1M"
+drive_del b
+drive_add 0 "if=none,id=t,file=top image.qcow2,format=qcow2"
+qemu-io t "write -P 8 512 1024"
+qemu-io t "write -z 512k 64k"
+"""
+USE = """\
+info block
+qemu-io d0 "read -P 8 512 1024"
+qemu-io d0 "read -P 7 64k 448k"
+qemu-io d0 "read -P 0 512k 64k"
+qemu-io d0 "map"
+block_stream d0
+wait
+info graph
+"""
+
+
+def test_a_recording_brings_the_images_of_its_disks(tmp_path: Path) -> None:
+    (tmp_path / "make").write_text(DISKS)
+    (tmp_path / "use").write_text(USE)
+    status, said = monitor(tmp_path, "make")
+    assert status == 0, said
+    top = tmp_path / "top image.qcow2"
+    disk = f"if=none,id=d0,file={top},format=qcow2"
+    status, said = monitor(tmp_path, "--drive", disk, "--record", "r.blkmon", "use")
+    assert status == 0, said
+    text = (tmp_path / "r.blkmon").read_text()
+    assert text.startswith("image base.qcow2 qcow2 4194304 compat=0.10 cluster_size=4096\n")
+    assert "image 'top image.qcow2' qcow2 4194304 backing=base.qcow2 backing-format=qcow2\n" in text
+    assert "    write -P 0x08 512 1024\n" in text
+    top.unlink()
+    assert monitor(tmp_path, "--replay", "r.blkmon") == (0, "r.blkmon: matches\n")
+
+
+def test_a_recording_says_what_it_cannot_keep(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "noise.img").write_bytes(bytes(range(256)) * 4096)
+    (tmp_path / "far.img").write_bytes(bytes(512))
+    disks = ["--drive", "if=none,id=n,file=noise.img,format=raw"]
+    disks += ["--drive", "if=none,id=f,file=../far.img,format=raw"]
+    status, said = monitor(tmp_path / "here", *disks, "--record", "r.blkmon", "-c", "echo x")
+    assert status == 0, said
+    head = (tmp_path / "here" / "r.blkmon").read_text().splitlines()[:5]
+    assert "image noise.img raw 1048576" in head
+    assert "# What noise.img holds is not kept: it is too much to tell." in head
+    assert "# ../far.img lies elsewhere, and is not kept." in head
 
 
 def test_times_of_day_are_the_same_everywhere(tmp_path: Path) -> None:
@@ -148,9 +208,5 @@ def test_times_of_day_are_the_same_everywhere(tmp_path: Path) -> None:
         "blkmon> savevm s\n"
         "blkmon> info snapshots\n...\n[..] 2020-01-01 00:00:00 [..]\n"
     )
-    root = Path(__file__).parents[3]
-    ended = subprocess.run(
-        [sys.executable, "-m", "monitor", "--replay", str(story)],
-        env={"PYTHONPATH": str(root), "TZ": "Asia/Kathmandu"}, capture_output=True, timeout=60,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stdout.decode()
+    status, said = monitor(tmp_path, "--replay", str(story), TZ="Asia/Kathmandu")
+    assert status == 0, said

@@ -74,7 +74,11 @@ def test_fixtures() -> None:
     assert file.lines == ["# a comment", "echo 'x'", "  y"]
 
 
-@pytest.mark.parametrize("line", ["imag a raw 1M", "    write 0 1k", "Something"])
+@pytest.mark.parametrize(
+    "line",
+    ["imag a raw 1M", "    write 0 1k", "Something", "image /tmp/a raw 1M", "file ../a",
+     "image b/../../a raw 1M"],
+)  # fmt: skip
 def test_what_is_no_fixture(line: str) -> None:
     with pytest.raises(TranscriptError, match="s:1: Error: "):
         parse_fixtures(parse_transcript(f"{line}\nblkmon> quit\n", "s"))
