@@ -31,7 +31,7 @@ async def _as_said(session: Session, request: Request) -> None:
     details="There is no PCI here, so the slot is ignored (write 0). The format is guessed where\n"
     "format= is missing. With -n the options are those of blockdev-add, and make a node.",
     example="drive_add 0 if=none,id=d0,file=disk.qcow2,format=qcow2\n"
-    "drive_add -n 0 driver=qcow2,node-name=n0,file.driver=file,file.filename=disk.qcow2",
+    "drive_add -n 0 driver=qcow2,node-name=n0,file.driver=file,file.filename=other.qcow2",
     arguments_help={
         "node": "make a node, not a drive",
         "pci_addr": "ignored",

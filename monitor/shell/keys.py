@@ -9,6 +9,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.auto_suggest import Suggestion
 from prompt_toolkit.completion import get_common_complete_suffix
 from prompt_toolkit.filters import Condition, has_completions, is_searching
 from prompt_toolkit.key_binding import (
@@ -132,9 +133,12 @@ def line_keys(owner: Screen) -> KeyBindingsBase:
     def _(event: KeyPressEvent) -> None:
         """The next word of the suggestion."""
         assert owner.line.suggestion is not None
-        found = re.match(r"\s*\S+\s*", owner.line.suggestion.text)
+        suggested = owner.line.suggestion.text
+        found = re.match(r"\s*\S+\s*", suggested)
         if found is not None:
             owner.line.insert_text(found[0])
+            # The next press may come before a suggestion is looked for anew.
+            owner.line.suggestion = Suggestion(suggested[found.end() :])
 
     @bindings.add("up", filter=editing & has_completions & nothing_chosen)
     def _(event: KeyPressEvent) -> None:

@@ -67,8 +67,8 @@ def test_right_takes_a_word_of_the_suggestion(start: Start) -> None:
     terminal.until(lambda t: t.text.count("echo one two") == 2)
     terminal.send("\x1b[C\x1b[C\x15")  # two words, then the line is cut
     terminal.until(at_prompt())
-    terminal.send("\x19|\r")  # and put back
-    terminal.until(lambda t: "one |" in t.lines)
+    terminal.send("\x19!\r")  # and put back
+    terminal.until(lambda t: "one !" in t.lines)
 
 
 def test_events_by_name(start: Start) -> None:
