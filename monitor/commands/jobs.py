@@ -57,7 +57,7 @@ async def block_stream(session: Session, device: str, speed: int | None, base: s
     params="[-n] [-f] [-c] device target [format]",
     details="Starts a job named as the device. Without -f a device with a backing file gets an\n"
     "image on that same backing file, with the device's own clusters.",
-    example="drive_backup -f d0 /backups/d0.qcow2",
+    example="drive_backup -f d0 backup.qcow2",
     arguments_help={
         "reuse": "write into the image that is there",
         "full": "copy all, not only what the top image holds",
