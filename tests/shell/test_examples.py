@@ -1,7 +1,8 @@
 """Every example that ``help`` shows for a command runs: each on its own, with what it needs made.
 
 A new command's example needs nothing here when drive d0 (an overlay ``disk.qcow2`` on
-``base.qcow2``), node n0 and the files named below are enough for it.
+``base.qcow2``), node n0 (``other.qcow2``) and its bitmap b0 are enough for it; else ``BEFORE`` says
+what is. New files of an example lie in the current folder.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ drive_del b0
 create -f qcow2 -b base.qcow2 -F qcow2 disk.qcow2
 create -f qcow2 other.qcow2 10M
 """
-DRIVE = "drive_add 0 if=none,id=d0,file=disk.qcow2,format=qcow2\n"
+DRIVE = """\
+drive_add 0 if=none,id=d0,file=disk.qcow2,format=qcow2
+blockdev-add driver=qcow2 node-name=n0 file.driver=file file.filename=other.qcow2
+block-dirty-bitmap-add node=n0 name=b0
+"""
 JOB = DRIVE + "block_stream d0 1\n"
 NBD = DRIVE + "nbd_server_start unix:before.sock\n"
 SNAPSHOT = DRIVE + "savevm before\n"
