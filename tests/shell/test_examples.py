@@ -35,7 +35,7 @@ block-dirty-bitmap-add node=n0 name=b0
 """
 JOB = DRIVE + "block_stream d0 1\n"
 NBD = DRIVE + "nbd_server_start unix:before.sock\n"
-SNAPSHOT = DRIVE + "savevm before\n"
+SNAPSHOT = DRIVE.splitlines()[0] + "\nsavevm before\n"  # an image with bitmaps goes not back
 
 BEFORE: dict[str, str] = {
     "drive_add": "",
