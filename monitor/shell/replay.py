@@ -133,16 +133,16 @@ async def play(
     transcript: Transcript, fixtures: Fixtures, here: str, *, whole: bool = False
 ) -> Replayed:
     """Plays a transcript's blocks in the current folder ``here``."""
-    from monitor.engine.embedded import EmbeddedEngine
+    from monitor.shell.engines import embedded_engine
 
     write_files(transcript.path, fixtures.files)
     if fixtures.images:
-        maker = EmbeddedEngine()
+        maker = embedded_engine()
         try:
             await make_images(transcript.path, fixtures.images, maker)
         finally:
             await maker.shut_down()
-    engine = EmbeddedEngine()
+    engine = embedded_engine()
     try:
         engine.go_by_steps(True)
         await _add_disks(transcript.path, fixtures.disks, here, engine)

@@ -26,7 +26,7 @@ from monitor.shell.texts import read_script
 from monitor.variables import Scope
 
 if TYPE_CHECKING:
-    from monitor.engine.api import Engine, ExportServer
+    from monitor.engine.api import Engine
     from monitor.parser import Invocation
     from monitor.servers.door import Door
     from monitor.servers.qmp import QmpServer
@@ -217,11 +217,10 @@ async def _with_engine(
     options: argparse.Namespace, front_end: Callable[[Engine], Awaitable[int]]
 ) -> int:
     """A fresh engine with the disks of the command line, for as long as ``front_end`` runs."""
-    from monitor.engine.embedded import EmbeddedEngine
+    from monitor.shell.engines import embedded_engine
 
     asyncio.get_running_loop().set_exception_handler(_unawaited)
-    engine = EmbeddedEngine()
-    engine.serve_exports("nbd", _nbd_server)
+    engine = embedded_engine()
     progress = _progress(engine, options)
     try:
         await add_disks(engine, options.disks)
@@ -241,12 +240,6 @@ def _progress(engine: Engine, options: argparse.Namespace) -> ProgressLines | No
     from monitor.shell.progress import ProgressLines
 
     return ProgressLines(engine, options.progress, as_json=options.json)
-
-
-def _nbd_server() -> ExportServer:
-    from monitor.servers.nbd.server import NbdServer
-
-    return NbdServer()
 
 
 def _unawaited(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,0 +1,19 @@
+"""The engine of this process, with the servers that its exports need."""
+
+from __future__ import annotations
+
+from monitor.engine.api import ExportServer
+from monitor.engine.embedded import EmbeddedEngine
+
+
+def embedded_engine() -> EmbeddedEngine:
+    """A new one. On the control loop."""
+    engine = EmbeddedEngine()
+    engine.serve_exports("nbd", _nbd_server)
+    return engine
+
+
+def _nbd_server() -> ExportServer:
+    from monitor.servers.nbd.server import NbdServer
+
+    return NbdServer()
