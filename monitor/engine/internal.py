@@ -21,6 +21,15 @@ Info = dict[str, Any]
 """A snapshot in QMP's shape (``SnapshotInfo``)."""
 
 
+MAX_NAME = 255
+"""Bytes of a name that are kept, as in QEMU."""
+
+
+def cut_name(name: str) -> str:
+    """As much of a snapshot's name as is kept."""
+    return name.encode("utf-8", "surrogateescape")[:MAX_NAME].decode("utf-8", "ignore")
+
+
 def root_node(graph: Graph, name: str) -> Node:
     """The node called so, which must be no other node's child."""
     node = graph.find(name)

@@ -22,6 +22,8 @@ from monitor.engine.schema.snapshot import (
 from tests.support import tools
 from tests.support.hmp import side_by_side
 from tests.support.qcow2 import qemu_check
+from tests.support.side_by_side import OURS, Session, comparable, converse
+from tests.support.side_by_side import fill as fill_folder
 
 IMAGES = [
     ["qemu-img", "create", "-q", "-f", "qcow2", "a.qcow2", "1M"],
@@ -205,3 +207,76 @@ def test_a_snapshot_through_a_raw_node_above(tmp_path: Path) -> None:
         await engine.shut_down()
 
     asyncio.run(main())
+
+
+NODE = {"driver": "qcow2", "node-name": "n", "file": {"driver": "file", "filename": "a.qcow2"}}
+READ_ONLY = NODE | {"node-name": "ro", "read-only": True, "file": {"driver": "file"}}
+READ_ONLY["file"] = {"driver": "file", "filename": "b.qcow2"}
+
+
+def job(verb: str, job_id: str, tag: str, *devices: str, vmstate: str = "n") -> list[Any]:
+    """A snapshot job to its end, and what is said of it."""
+    arguments: dict[str, Any] = {"job-id": job_id, "tag": tag, "devices": list(devices)}
+    if verb != "delete":
+        arguments["vmstate"] = vmstate
+    return [
+        {"execute": f"snapshot-{verb}", "arguments": arguments},
+        {"wait": job_id, "until": "concluded"},
+        {"execute": "query-jobs"},
+        {"execute": "job-dismiss", "arguments": {"id": job_id}},
+    ]
+
+
+JOBS = [
+    {"execute": "blockdev-add", "arguments": NODE},
+    {"execute": "blockdev-add", "arguments": READ_ONLY},
+    *job("save", "j0", "t", "n"),
+    *job("save", "j1", "t", "n"),
+    *job("save", "j2", "u", "n", "zz"),
+    *job("save", "j3", "u", "n", "ro"),
+    *job("save", "j4", "u", "n", vmstate="zz"),
+    *job("save", "j5", "u"),
+    *job("load", "j6", "v", "n"),
+    *job("load", "j7", "t", "n"),
+    *job("delete", "j8", "v", "n"),
+    *job("delete", "j9", "t", "n"),
+    *job("load", "k0", "t", "n"),
+    *job("load", "k1", "t"),
+    *job("delete", "k2", "t"),
+    *job("delete", "k3", "t", "zz"),
+    {"execute": "snapshot-save", "arguments": {"job-id": "0j", "tag": "t", "vmstate": "n",
+                                               "devices": ["n"]}},
+    {"execute": "snapshot-save", "arguments": {"job-id": "j", "tag": "t", "devices": ["n"]}},
+    {"execute": "snapshot-delete", "arguments": {"job-id": "j", "tag": "t", "devices": [1]}},
+    {"execute": "query-named-block-nodes", "arguments": {"flat": True}},
+]  # fmt: skip
+
+SYSTEM = ("qemu-system-x86_64", "-M", "none", "-display", "none", "-nodefaults", "-S", "-qmp",
+          "stdio")  # fmt: skip
+
+
+def test_the_jobs_are_qemus(tmp_path: Path) -> None:
+    tools.need("qemu-system-x86_64", "qemu-img")
+    sessions = [
+        converse(command, fill_folder(tmp_path / side, IMAGES), JOBS)
+        for side, command in (("theirs", SYSTEM), ("ours", OURS))
+    ]
+    theirs, ours = (
+        [without_machine(reply) for reply in comparable_replies(session)] for session in sessions
+    )
+    assert ours == theirs
+    ends = [
+        [e for e in session.events if e["event"] == "JOB_STATUS_CHANGE"] for session in sessions
+    ]
+    assert ends[0] == ends[1]
+
+
+def comparable_replies(session: Session) -> list[Any]:
+    return [comparable(reply) for reply in session.replies]
+
+
+def without_machine(value: Any) -> Any:
+    """Without the size of the machine's state."""
+    if isinstance(value, dict):
+        return {k: without_machine(v) for k, v in value.items() if k != "vm-state-size"}
+    return [without_machine(v) for v in value] if isinstance(value, list) else value

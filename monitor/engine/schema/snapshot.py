@@ -6,7 +6,14 @@ from typing import Annotated
 
 from msgspec import UNSET, UnsetType
 
-from monitor.engine.schema.base import DeviceName, NewName, Request, Result, SnapshotName
+from monitor.engine.schema.base import (
+    DeviceName,
+    NewName,
+    NodeName,
+    Request,
+    Result,
+    SnapshotName,
+)
 from monitor.engine.schema.image import SnapshotInfo
 
 
@@ -51,6 +58,41 @@ class DeleteDisks(Request, kw_only=True, tag="x-blkmon-delvm"):
     name: SnapshotName
 
 
+class SnapshotSave(Request, kw_only=True, tag="snapshot-save"):
+    """Keep several disks as they are now, under one name, in the background.
+
+    There is no machine, so no state of one is kept with them.
+    """
+
+    job_id: Annotated[NewName, "the job"]
+    tag: Annotated[NewName, "the snapshots' name"]
+    vmstate: Annotated[NodeName, "where a machine's state would go: one of the devices"]
+    devices: Annotated[list[NodeName], "the disks"]
+
+    example = 'snapshot-save job-id=s0 tag=before vmstate=n0 devices=["n0","n1"]'
+
+
+class SnapshotLoad(Request, kw_only=True, tag="snapshot-load"):
+    """Make several disks what they were under a name, in the background."""
+
+    job_id: Annotated[NewName, "the job"]
+    tag: Annotated[SnapshotName, "the snapshots' name"]
+    vmstate: Annotated[NodeName, "where a machine's state would be: one of the devices"]
+    devices: Annotated[list[NodeName], "the disks"]
+
+    example = 'snapshot-load job-id=s0 tag=before vmstate=n0 devices=["n0","n1"]'
+
+
+class SnapshotDelete(Request, kw_only=True, tag="snapshot-delete"):
+    """Delete the snapshots of a name from several disks, in the background."""
+
+    job_id: Annotated[NewName, "the job"]
+    tag: Annotated[SnapshotName, "the snapshots' name"]
+    devices: Annotated[list[NodeName], "the disks"]
+
+    example = 'snapshot-delete job-id=s0 tag=before devices=["n0","n1"]'
+
+
 class DiskSnapshots(Result, kw_only=True):
     """The snapshots of one writable disk; ``able``: it can have some."""
 
@@ -73,4 +115,7 @@ __all__ = [
     "LoadDisks",
     "QueryDiskSnapshots",
     "SaveDisks",
+    "SnapshotDelete",
+    "SnapshotLoad",
+    "SnapshotSave",
 ]

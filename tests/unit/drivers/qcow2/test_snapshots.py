@@ -75,16 +75,19 @@ STEPS = st.one_of(
     st.lists(STEPS, min_size=3, max_size=12),
     st.sampled_from([512, 4096, 65536]),
     st.sampled_from([8, 16, 64]),
+    st.booleans(),
 )
 def test_any_history(
     tmp_path_factory: pytest.TempPathFactory,
     steps: list[tuple[str, int]],
     cluster_size: int,
     refcount_bits: int,
+    lazy: bool,
 ) -> None:
     """Whatever is done, the disk and each snapshot read as they must, and no count is wrong."""
     need("qemu-img")
-    disk = History(new_image(SIZE, cluster_size=cluster_size, refcount_bits=refcount_bits))
+    how = {"cluster_size": cluster_size, "refcount_bits": refcount_bits, "lazy_refcounts": lazy}
+    disk = History(new_image(SIZE, **how))
     disk.write(0, random.Random(1).randbytes(SIZE // 2))
     for number, (verb, argument) in enumerate(steps):
         if verb == "take":
