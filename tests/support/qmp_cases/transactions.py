@@ -42,7 +42,7 @@ ABORT = act("abort")
 KEPT = act("blockdev-snapshot-internal-sync", device="n1", name="kept")
 N0 = add("n0", "base.qcow2")
 N1 = add("n1", "empty.qcow2")
-FILTER = "a job's filter lies on the node, which is no root node then; ours: test_transactions.py"
+BUSY = "interop/test_transactions.py::test_a_node_at_work_is_busy"
 
 CASES: dict[str, Requests] = {
     "transaction": [
@@ -150,10 +150,15 @@ CASES: dict[str, Requests] = {
     ],
 }
 
+JOBS = "interop/test_internal_snapshots.py::test_the_jobs_are_qemus"
+
 SUCCEEDS = {
     "transaction": "transaction",
     "blockdev-snapshot-internal-sync": "internal snapshots",
     "blockdev-snapshot-delete-internal-sync": "internal snapshots",
+    "snapshot-save": JOBS,
+    "snapshot-load": JOBS,
+    "snapshot-delete": JOBS,
 }
 
 REFUSALS: dict[str, dict[str, str | Never]] = {
@@ -167,7 +172,7 @@ REFUSALS: dict[str, dict[str, str | Never]] = {
         "Cannot find device=% nor node-name=%": "internal snapshot refusals",
         "Device '%' has no medium": Never("qemu-storage-daemon has no drives"),
         "Need a root block node": "internal snapshot refusals",
-        "Node '%' is busy: %": Never(FILTER),
+        "Node '%' is busy: %": BUSY,
         "Device '%' is read only": "internal snapshot refusals",
         "Block format '%' used by device '%' does not support internal snapshots": (
             "internal snapshot refusals"
@@ -181,7 +186,7 @@ REFUSALS: dict[str, dict[str, str | Never]] = {
         "Device '%' has no medium": Never("qemu-storage-daemon has no drives"),
         "Need a root block node": "internal snapshot refusals",
         "Name or id must be provided": "internal snapshot refusals",
-        "Node '%' is busy: %": Never(FILTER),
+        "Node '%' is busy: %": BUSY,
         "Snapshot with id '%' and name '%' does not exist on device '%'": (
             "internal snapshot refusals"
         ),
