@@ -236,6 +236,7 @@ class Exports:
             raise CannotWriteReadOnly(node.name)
         server.check(options)
         taken = permissions.CONSISTENT_READ | (permissions.WRITE if export.writable else 0)
+        await self._graph.make_ready(node, taken)
         self._graph.add_client(export, node, taken, permissions.ALL & ~permissions.RESIZE)
         self.by_id[export.id] = export
         server.offer(export)

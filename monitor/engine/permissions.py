@@ -18,6 +18,8 @@ WRITE: Final = 1 << 1
 WRITE_UNCHANGED: Final = 1 << 2
 """Writes that leave the visible contents as they are (a stream filling an overlay)."""
 RESIZE: Final = 1 << 3
+WRITERS: Final = WRITE | WRITE_UNCHANGED | RESIZE
+"""What needs an image to be open read-write."""
 ALL: Final = CONSISTENT_READ | WRITE | WRITE_UNCHANGED | RESIZE
 
 NAMES: Final = {

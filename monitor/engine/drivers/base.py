@@ -369,6 +369,15 @@ class Driver(ABC):
         in so far as they are ``changeable``. None: nothing to do. Raises when it is impossible."""
         return None
 
+    def waits_for(self, taken: int) -> bool:
+        """Whether ``check_permissions``, with ``taken`` more taken, would wait for the host now.
+        Then ``make_ready`` comes first."""
+        return False
+
+    def make_ready(self, taken: int) -> None:  # noqa: B027  (most need nothing)
+        """Called in a worker before somebody takes ``taken``: opens what that needs. Raises as
+        ``check_permissions`` does."""
+
     def check_permissions(self, taken: int, shared: int) -> Reopen | None:
         """Asked when the union of what the parents take, or the intersection of what they share,
         changes (only protocol drivers with host locks care). Raises with QEMU's sentence when the

@@ -19,13 +19,14 @@ _CLASSES: Final = {
     "blkdebug": ("monitor.engine.drivers.blkdebug", "BlkdebugDriver"),
     "copy-before-write": ("monitor.engine.drivers.copy_before_write", "CopyBeforeWriteDriver"),
     "file": ("monitor.engine.drivers.file.driver", "FileDriver"),
+    "host_device": ("monitor.engine.drivers.file.device", "HostDeviceDriver"),
     "null-aio": ("monitor.engine.drivers.null", "NullAioDriver"),
     "null-co": ("monitor.engine.drivers.null", "NullCoDriver"),
     "qcow2": ("monitor.engine.drivers.qcow2", "Qcow2Driver"),
     "raw": ("monitor.engine.drivers.raw", "RawDriver"),
 }
 
-_PROTOCOLS: Final = ("blkdebug", "file", "null-aio", "null-co")
+_PROTOCOLS: Final = ("blkdebug", "file", "host_device", "null-aio", "null-co")
 """Drivers that a file name may call by a prefix (``file:a.img``)."""
 
 
@@ -84,6 +85,8 @@ def protocol_options(filename: str) -> dict[str, Any]:
         raise UnknownProtocol(protocol)
     if protocol == "file":
         return {"driver": "file", "filename": f"./{rest}" if has_protocol(rest) else rest}
+    if protocol == "host_device":
+        return {"driver": protocol, "filename": rest}
     if protocol == "blkdebug":
         config, found, image = rest.partition(":")
         if not found:

@@ -16,8 +16,8 @@ FALLOC_FL_KEEP_SIZE: Final = 0x01
 FALLOC_FL_PUNCH_HOLE: Final = 0x02
 FALLOC_FL_ZERO_RANGE: Final = 0x10
 
-UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV})
-"""What ``fallocate`` answers where the filesystem does not know the mode at all."""
+UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, errno.ENOTTY})
+"""What ``fallocate`` and ``ioctl`` answer where the host does not know the request at all."""
 
 
 @functools.cache

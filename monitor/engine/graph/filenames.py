@@ -86,7 +86,7 @@ def _members(node: Node, strong: dict[str, Any], overridden: bool) -> dict[str, 
     """Each option that opens the node again, its value as JSON."""
     members = {"driver": json.dumps(node.driver.name)}
     members |= {name: json.dumps(value) for name, value in strong.items()}
-    if node.driver.name == "file":
+    if node.driver.name in ("file", "host_device"):
         members["filename"] = json.dumps(node.driver.filename)
     for role, edge in node.children.items():
         if role != "backing":

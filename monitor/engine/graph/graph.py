@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
+from monitor.engine import permissions
 from monitor.engine.drivers.base import OpenFlags
 from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
@@ -291,6 +292,28 @@ class Graph:
         assert isinstance(edge, RootEdge)
         return edge
 
+    async def make_ready(self, node: Node, taken: int) -> None:
+        """Before somebody takes ``taken`` of ``node``: what drivers must open for that is opened in
+        a worker, so that the permission check does not wait. The graph may change meanwhile.
+        Raises RequestError."""
+        if not taken & permissions.WRITERS:
+            return
+        stack = [(node, taken)]
+        while stack:
+            node, taken = stack.pop()
+            node.pins += 1
+            try:
+                if node.driver.waits_for(taken):
+                    await self.in_worker(node.driver.make_ready, taken)
+            finally:
+                node.pins -= 1
+            for role, edge in node.children.items():
+                below, _ = node.driver.child_permissions(
+                    role, node.wanted()[0] | taken, permissions.ALL, not node.read_only
+                )
+                if below & permissions.WRITERS & ~edge.taken:
+                    stack.append((edge.child, below))
+
     async def remove_client(self, client: Client) -> None:
         """Takes all its roots away, then closes the nodes that nothing uses any more."""
         nodes = [edge.child for edge in client.roots]
@@ -367,6 +390,10 @@ class Graph:
             await self.reopen_read_only(transaction, below, read_only)
         prepared = await self.in_worker(node.driver.prepare_reopen, flags)
         edit.set_flags(transaction, node, flags, prepared)
+        if below is not None and not read_only:
+            role = node.driver.child_roles[0]
+            taken, _ = node.driver.child_permissions(role, 0, permissions.ALL, True)
+            await self.make_ready(below, taken)
         if below is not None and inline and read_only:
             await self.reopen_read_only(transaction, below, read_only)
 

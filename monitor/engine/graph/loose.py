@@ -8,6 +8,8 @@ comes here.
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 from monitor.engine.drivers import registry
@@ -92,9 +94,12 @@ async def _open_file(
     driver = own.pop("driver", None)
     if filename is None and isinstance(own.get("filename"), str) and driver is None:
         filename = own.pop("filename")
+    implied = driver is None
     if filename is not None:
         own |= _named(filename, driver, own)
         driver = driver or own["driver"]
+        if driver == "file" and own.get("filename") == filename and implied:
+            driver = await _host_driver(opening, filename)
     if driver is None:
         raise Refused('A block device must be specified for "file"')
     own.pop("driver", None)
@@ -103,13 +108,26 @@ async def _open_file(
     return await opening.open(options, inherit=for_file(flags_of(general, inherit)))
 
 
+async def _host_driver(opening: Opening, filename: str) -> str:
+    """A plain name may be a device's: QEMU's ``host_device`` takes it then."""
+
+    def look() -> str:
+        try:
+            mode = os.stat(filename).st_mode
+        except (OSError, ValueError):
+            return "file"  # which says what is wrong
+        return "host_device" if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) else "file"
+
+    return await opening.graph.in_worker(look)
+
+
 def _named(filename: str, driver: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """The options that a file name stands for; an explicit protocol driver reads it as it is.
     Raises FileNamedTwice where ``options`` have a name already."""
     if "filename" in options:
         raise FileNamedTwice()
-    if driver == "file":
-        return {"filename": filename.removeprefix("file:")}
+    if driver in ("file", "host_device"):
+        return {"filename": filename.removeprefix(f"{driver}:")}
     if driver == "blkdebug" and not filename.startswith("blkdebug:"):
         return {"image": registry.protocol_options(filename)}
     named: dict[str, Any] = registry.protocol_options(filename)
@@ -126,6 +144,7 @@ _STRUCTS: dict[str, type[blockdev.BlockdevOptions]] = {
         blockdev.BlockdevOptionsBlkdebug,
         blockdev.BlockdevOptionsCopyBeforeWrite,
         blockdev.BlockdevOptionsFile,
+        blockdev.BlockdevOptionsHostDevice,
         blockdev.BlockdevOptionsNullAio,
         blockdev.BlockdevOptionsNullCo,
         blockdev.BlockdevOptionsQcow2,

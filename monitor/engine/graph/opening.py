@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, UnsetType
 
+from monitor.engine import permissions
 from monitor.engine.drivers import registry
 from monitor.engine.drivers.base import Driver, DriverKind, OpenContext, OpenFlags
 from monitor.engine.errors import HostFailure, Refused, RequestError
@@ -117,6 +118,7 @@ class Opening:
         node.pins = 1
         graph.insert(node)
         self._opened.append(node)
+        await self._make_ready(node, children)
         self._attach_children(node, children, options, given)
         bitmap = self._named_bitmap(options)
         context = OpenContext(options, flags, node.name, node.children, bitmap)
@@ -141,6 +143,14 @@ class Opening:
         if named is UNSET:
             return None
         return find_bitmap(self._graph, named.node, named.name)[1]
+
+    async def _make_ready(self, node: Node, children: Mapping[str, Node]) -> None:
+        """What the node is going to take of its children."""
+        for role, child in children.items():
+            taken, _ = node.driver.child_permissions(
+                role, 0, permissions.ALL, not node.flags.read_only
+            )
+            await self._graph.make_ready(child, taken)
 
     def _attach_children(
         self,

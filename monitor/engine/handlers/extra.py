@@ -89,6 +89,8 @@ async def io_request(engine: EmbeddedEngine, request: IoRequest) -> IoResult:
     drive = graph.drives.get(request.device)
     if drive is not None and not drive.writeback and request.operation in ("write", "zero"):
         request = msgspec.structs.replace(request, fua=True)
+    await graph.make_ready(node, io.permissions_for(request))
+    node, drive = graph.find(request.device), graph.drives.get(request.device)
     client = Client(account=drive.account if drive is not None else None)
     root = graph.add_client(client, node, io.permissions_for(request), permissions.ALL)
     try:

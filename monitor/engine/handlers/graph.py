@@ -175,6 +175,7 @@ async def block_resize(engine: EmbeddedEngine, request: BlockResize) -> None:
         if node.blocker(Operation.RESIZE) is not None:
             raise DeviceInUse(device or "(null)")
         client = Client()
+        await graph.make_ready(node, permissions.RESIZE)
         root = graph.add_client(client, node, permissions.RESIZE, permissions.ALL)
         try:
             if node.read_only:

@@ -59,6 +59,7 @@ class CreateJob(Job):
                     node = graph.find(wanted.file)
                 else:
                     node = await opening.open(wanted.file)
+                await graph.make_ready(node, permissions.WRITE | permissions.RESIZE)
                 root = graph.add_client(
                     client, node, permissions.WRITE | permissions.RESIZE, permissions.ALL
                 )

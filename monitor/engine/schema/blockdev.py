@@ -152,6 +152,20 @@ class BlockdevOptionsFile(BlockdevOptions, tag="file", kw_only=True):
     x_check_cache_dropped: Annotated[bool, Feature("unstable")] | UnsetType = UNSET
 
 
+class BlockdevOptionsHostDevice(BlockdevOptions, tag="host_device", kw_only=True):
+    """A block or character device of the host."""
+
+    features = ("dynamic-auto-read-only",)
+
+    filename: Annotated[FileName, "the device's path"]
+    pr_manager: str | UnsetType = UNSET
+    locking: Annotated[OnOffAuto, "QEMU's image locks"] | UnsetType = UNSET
+    aio: AioOptions | UnsetType = UNSET
+    aio_max_batch: QInt | UnsetType = UNSET
+    drop_cache: bool | UnsetType = UNSET
+    x_check_cache_dropped: Annotated[bool, Feature("unstable")] | UnsetType = UNSET
+
+
 class BlockdevOptionsNullCo(BlockdevOptions, tag="null-co", kw_only=True):
     """A disk that forgets: writes are dropped, reads give nothing of meaning."""
 
@@ -215,6 +229,7 @@ AnyBlockdevOptions = (
     BlockdevOptionsBlkdebug
     | BlockdevOptionsCopyBeforeWrite
     | BlockdevOptionsFile
+    | BlockdevOptionsHostDevice
     | BlockdevOptionsNullAio
     | BlockdevOptionsNullCo
     | BlockdevOptionsQcow2
@@ -248,6 +263,10 @@ class BlockdevCreateOptionsCopyBeforeWrite(
     """Not there: a filter has no image."""
 
 
+class BlockdevCreateOptionsHostDevice(BlockdevCreateOptions, tag="host_device", kw_only=True):
+    """Not there: a device is not created."""
+
+
 class BlockdevCreateOptionsNullAio(BlockdevCreateOptions, tag="null-aio", kw_only=True):
     """Not there: such a disk needs nothing created."""
 
@@ -276,6 +295,7 @@ AnyCreateOptions = (
     BlockdevCreateOptionsBlkdebug
     | BlockdevCreateOptionsCopyBeforeWrite
     | BlockdevCreateOptionsFile
+    | BlockdevCreateOptionsHostDevice
     | BlockdevCreateOptionsNullAio
     | BlockdevCreateOptionsNullCo
     | BlockdevCreateOptionsQcow2

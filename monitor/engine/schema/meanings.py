@@ -11,6 +11,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "blkdebug": "requests that fail or wait when told to",
         "copy-before-write": "a filter that keeps old data",
         "file": "a file of the host",
+        "host_device": "a block device of the host",
         "null-aio": "a disk that forgets what is written",
         "null-co": "a disk that forgets what is written",
         "qcow2": "QEMU's image format",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from monitor.engine.drivers.base import OpenFlags
+from monitor.engine.drivers.file import driver as driver_module
 from monitor.engine.drivers.file.driver import FileDriver
 from monitor.engine.drivers.file.locks import ImageLocks, LockNotGranted, wanted_bytes
 from monitor.engine.errors import HostFailure, RequestError
@@ -193,11 +194,49 @@ def test_auto_read_only_follows_the_writers(image: Path) -> None:
     driver = open_file(image, auto_read_only=True)
     assert descriptors(image) == [os.O_RDONLY]
     use(driver, CONSISTENT_READ | WRITE, ALL & ~WRITE)
-    assert descriptors(image) == [os.O_RDWR]
+    assert sorted(descriptors(image)) == [os.O_RDONLY, os.O_RDWR]  # the way back stays open
     use(driver, CONSISTENT_READ, ALL)
     assert descriptors(image) == [os.O_RDONLY]
     assert locked_bytes(image) == {100}
     driver.close()
+
+
+def test_what_a_writer_needs_is_opened_before_it_comes(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Permissions are checked on the control loop, which must not wait for a disk."""
+    driver = open_file(image, auto_read_only=True)
+    use(driver, CONSISTENT_READ, ALL)
+    assert not driver.waits_for(CONSISTENT_READ)
+    assert driver.waits_for(WRITE)
+    driver.make_ready(WRITE)
+    driver.make_ready(WRITE)
+    assert sorted(descriptors(image)) == [os.O_RDONLY, os.O_RDWR]
+
+    def never(*args: object, **keywords: object) -> int:
+        raise AssertionError("opened while permissions were checked")
+
+    monkeypatch.setattr(driver_module, "reopen_regular", never)
+    for _ in range(3):
+        assert not driver.waits_for(WRITE)
+        use(driver, CONSISTENT_READ | WRITE, ALL & ~WRITE)
+        driver.write(memoryview(b"x"), 0)
+        use(driver, CONSISTENT_READ, ALL)
+        monkeypatch.undo()
+        driver.make_ready(WRITE)
+        monkeypatch.setattr(driver_module, "reopen_regular", never)
+    driver.close()
+    assert descriptors(image) == []
+
+
+def test_what_was_made_ready_in_vain_is_closed(image: Path) -> None:
+    driver = open_file(image, auto_read_only=True)
+    driver.make_ready(WRITE)
+    use(driver, CONSISTENT_READ, ALL)
+    assert descriptors(image) == [os.O_RDONLY]
+    driver.make_ready(WRITE)
+    driver.close()
+    assert descriptors(image) == []
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

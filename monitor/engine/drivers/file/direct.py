@@ -18,11 +18,12 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 from monitor.engine.drivers.buffers import zero
+from monitor.engine.drivers.file.host import file_size
 from monitor.engine.drivers.ranges import END, RangeLocks
 
 BOUNCE_SIZE: Final = 1 << 20
@@ -50,8 +51,9 @@ def probe_alignment(fd: int) -> int:
 class DirectIO:
     """Reads and writes of any offset and length on one O_DIRECT descriptor."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, size_of: Callable[[int], int] = file_size) -> None:
         self._fd = fd
+        self._size_of = size_of
         self.alignment = probe_alignment(fd)
         self._ranges = RangeLocks()
         self._buffers: list[memoryview] = []
@@ -85,9 +87,9 @@ class DirectIO:
                 self._write_bounced(buffer, offset)
             return
         padded = self._up(end)
-        grows = padded != end and padded > os.fstat(self._fd).st_size
+        grows = padded != end and padded > self._size_of(self._fd)
         with self._ranges.hold(self._down(offset), END if grows else padded, exclusive=True):
-            size = os.fstat(self._fd).st_size
+            size = self._size_of(self._fd)
             self._write_bounced(buffer, offset)
             if grows and padded > size:
                 os.ftruncate(self._fd, max(size, end))

@@ -17,10 +17,9 @@ import errno
 import os
 import threading
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final
+from dataclasses import replace
+from typing import Any, ClassVar
 
-from monitor.engine import permissions
 from monitor.engine.drivers.base import (
     Driver,
     DriverKind,
@@ -34,7 +33,9 @@ from monitor.engine.drivers.base import (
 from monitor.engine.drivers.buffers import PIECE, zeroes
 from monitor.engine.drivers.file.direct import DirectIO
 from monitor.engine.drivers.file.extend import extend
+from monitor.engine.drivers.file.handles import Handle, State, wants_writable
 from monitor.engine.drivers.file.host import (
+    file_size,
     open_regular,
     read_fully,
     reopen_regular,
@@ -46,8 +47,6 @@ from monitor.engine.drivers.file.space import Space, host_extents
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.blockdev import BlockdevOptionsFile
 
-_WRITERS: Final = permissions.WRITE | permissions.WRITE_UNCHANGED | permissions.RESIZE
-
 
 class NativeAioNeedsDirect(RequestError):
     template = "aio=native was specified, but it requires cache.direct=on, which was not specified."
@@ -58,36 +57,10 @@ class NoPersistentReservationManager(RequestError):
     name: str
 
 
-class _Handle:
-    """An open descriptor, and how it is open."""
-
-    def __init__(self, fd: int, *, writable: bool, direct: bool) -> None:
-        self.fd = fd
-        self.writable = writable
-        self.direct = DirectIO(fd) if direct else None
-
-    def suits(self, *, writable: bool, direct: bool) -> bool:
-        return self.writable == writable and (self.direct is not None) == direct
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """Everything that a transaction may change."""
-
-    flags: OpenFlags
-    handle: _Handle
-    taken: int = 0
-    shared: int = permissions.ALL
-
-    @property
-    def shared_with_others(self) -> int:
-        return permissions.ALL if self.flags.force_share else self.shared
-
-
 class _Change:
     """A prepared state (``Reopen`` of the contract)."""
 
-    def __init__(self, driver: FileDriver, state: _State) -> None:
+    def __init__(self, driver: FileDriver, state: State) -> None:
         self._driver = driver
         self.state = state
         self.committed: bool | None = None  # None: still prepared
@@ -104,8 +77,10 @@ class FileDriver(Driver):
     kind = DriverKind.PROTOCOL
     changeable: ClassVar[frozenset[str]] = frozenset({"drop-cache", "x-check-cache-dropped"})
     is_protocol = True
+    space: ClassVar[type[Space]] = Space
+    fixed_size: ClassVar[bool] = False
 
-    _state: _State
+    _state: State
     _fd: int
     _direct: DirectIO | None
 
@@ -117,33 +92,43 @@ class FileDriver(Driver):
         if isinstance(options.pr_manager, str):
             raise NoPersistentReservationManager(options.pr_manager)
         self._filename = options.filename
-        writable = _wants_writable(flags, taken=0)
-        fd = open_regular(self._filename, writable=writable, direct=flags.direct)
+        writable = wants_writable(flags, taken=0)
+        fd = self._open_host(self._filename, writable=writable, direct=flags.direct)
         if options.aio == "native" and not flags.direct:
             os.close(fd)
             raise NativeAioNeedsDirect()
         self._locks = None if options.locking == "off" else ImageLocks(fd, self._filename)
-        self._space = Space()
+        self._space = self.space()
         self._flush_errno = 0
         self._was_writable = False
         self._changes: list[_Change] = []
         self._fds = {fd}
+        self._spare: Handle | None = None
+        self._handles_lock = threading.Lock()
         self._length = 0
         self._length_lock = threading.Lock()
-        self._use(_State(flags, _Handle(fd, writable=writable, direct=flags.direct)))
+        self._use(State(flags, Handle(fd, self._size_of, writable=writable, direct=flags.direct)))
         self._look_at_length()
 
-    def _use(self, state: _State) -> None:
+    def _use(self, state: State) -> None:
         self._state = state
         self._fd = state.handle.fd
         self._direct = state.handle.direct
         self._was_writable = self._was_writable or state.handle.writable
         self.alignment = self._direct.alignment if self._direct is not None else 1
 
+    def _open_host(self, filename: str, *, writable: bool, direct: bool) -> int:
+        return open_regular(filename, writable=writable, direct=direct)
+
+    @staticmethod
+    def _size_of(fd: int) -> int:
+        return file_size(fd)
+
     def close(self) -> None:
-        for fd in self._fds:
-            os.close(fd)
-        self._fds.clear()
+        with self._handles_lock:
+            for fd in self._fds:
+                os.close(fd)
+            self._fds.clear()
 
     def prepare_reopen(self, flags: OpenFlags, options: Any = None) -> Reopen | None:
         self._look_at_length()
@@ -154,27 +139,59 @@ class FileDriver(Driver):
 
     # -- preparing and finishing changes -----------------------------------------------------
 
-    def _newest(self) -> _State:
+    def _newest(self) -> State:
         return self._changes[-1].state if self._changes else self._state
 
-    def _prepare(self, wanted: _State) -> Reopen | None:
+    def waits_for(self, taken: int) -> bool:
+        state = self._newest()
+        return self._spare_for(replace(state, taken=state.taken | taken)) is None
+
+    def make_ready(self, taken: int) -> None:
+        """An auto-read-only file that is about to be written to is opened read-write, beside the
+        descriptor in use, which is kept for the way back."""
+        state = self._newest()
+        wanted = replace(state, taken=state.taken | taken)
+        if self._spare_for(wanted) is not None:
+            return
+        opened = self._open_again(wanted)
+        with self._handles_lock:
+            if self._spare is not None or not self._fds:  # somebody was faster, or it is closed
+                os.close(opened.fd)
+                return
+            self._fds.add(opened.fd)
+            self._spare = opened
+
+    def _spare_for(self, wanted: State) -> Handle | None:
+        """The handle that suits ``wanted``, if it is open already."""
+        writable = wants_writable(wanted.flags, wanted.taken)
+        for handle in (wanted.handle, self._spare):
+            if handle is not None and handle.suits(writable=writable, direct=wanted.flags.direct):
+                return handle
+        return None
+
+    def _open_again(self, wanted: State) -> Handle:
+        writable = wants_writable(wanted.flags, wanted.taken)
+        direct = wanted.flags.direct
+        fd = reopen_regular(self._fd, self._filename, writable=writable, direct=direct)
+        return Handle(fd, self._size_of, writable=writable, direct=direct)
+
+    def _prepare(self, wanted: State) -> Reopen | None:
         if wanted == self._newest():
             return None
-        writable = _wants_writable(wanted.flags, wanted.taken)
-        direct = wanted.flags.direct
-        opened = -1
-        if not wanted.handle.suits(writable=writable, direct=direct):
-            opened = reopen_regular(self._fd, self._filename, writable=writable, direct=direct)
-            wanted = replace(wanted, handle=_Handle(opened, writable=writable, direct=direct))
+        handle = self._spare_for(wanted)
+        opened = None
+        if handle is None:
+            handle = opened = self._open_again(wanted)
+        wanted = replace(wanted, handle=handle)
         try:
             if self._locks is not None:
                 self._locks.extend(wanted.taken, wanted.shared_with_others)
         except RequestError:
-            if opened >= 0:
-                os.close(opened)
+            if opened is not None:
+                os.close(opened.fd)
             raise
-        if opened >= 0:
-            self._fds.add(opened)
+        if opened is not None:
+            self._fds.add(opened.fd)
         change = _Change(self, wanted)
         self._changes.append(change)
         return change
@@ -185,8 +202,19 @@ class FileDriver(Driver):
             return
         kept = [other.state for other in self._changes if other.committed]
         self._changes.clear()
+        before = self._state.handle
         self._use(kept[-1] if kept else self._state)
+        with self._handles_lock:
+            self._close_others(before)
+
+    def _close_others(self, before: Handle) -> None:
+        """What is not in use any more. The read-only descriptor of a file that is open read-write
+        only while somebody writes stays, since the way back must not wait for the host."""
         needed = {self._fd}
+        spares = [h for h in (before, self._spare) if h is not None and self._is_way_back(h)]
+        self._spare = spares[0] if spares else None
+        if self._spare is not None:
+            needed.add(self._spare.fd)
         if self._locks is not None:
             self._locks.narrow(self._state.taken, self._state.shared_with_others)
             if self._locks.fd != self._fd and not self._locks.move(self._fd):
@@ -194,6 +222,15 @@ class FileDriver(Driver):
         for fd in self._fds - needed:
             os.close(fd)
         self._fds = needed
+
+    def _is_way_back(self, handle: Handle) -> bool:
+        flags, now = self._state.flags, self._state.handle
+        return (
+            flags.auto_read_only
+            and not handle.writable
+            and now.writable
+            and handle.suits(writable=False, direct=flags.direct)
+        )
 
     # -- data --------------------------------------------------------------------------------
 
@@ -204,7 +241,7 @@ class FileDriver(Driver):
         """After whatever may have changed it. The last of several to look sees the last change."""
         with self._length_lock:
             status = os.fstat(self._fd)
-            self._length = status.st_size
+            self._length = self._size_of(self._fd)
         return status
 
     def read(self, buffer: memoryview, offset: int) -> None:
@@ -285,7 +322,7 @@ class FileDriver(Driver):
 
     def map_for_write(self, offset: int, length: int) -> Reservation | None:
         """The range as it is; nothing need be allocated for it to be written."""
-        if self._direct is not None:
+        if self._direct is not None or (self.fixed_size and offset + length > self._length):
             return None
         runs = [Extent(ExtentKind.DATA, length, self._fd, offset)] if length else []
         return Reservation(runs, self._written_past, self._written_past)
@@ -308,10 +345,3 @@ class FileDriver(Driver):
 
     def allocated_bytes(self) -> int:
         return self._look_at_length().st_blocks * 512
-
-
-def _wants_writable(flags: OpenFlags, taken: int) -> bool:
-    """An auto-read-only file is open read-write only while somebody writes."""
-    if flags.read_only:
-        return False
-    return not flags.auto_read_only or bool(taken & _WRITERS)

@@ -16,7 +16,8 @@ from monitor.engine.errors import HostFailure, RequestError, host_failure
 
 
 class FileNameMissing(RequestError):
-    template = "The 'file' block driver requires a file name"
+    template = "The '{driver}' block driver requires a file name"
+    driver: str
 
 
 class NotRegularFile(RequestError):
@@ -32,9 +33,9 @@ class DirectIoUnsupported(RequestError):
 def open_regular(filename: str, *, writable: bool, direct: bool) -> int:
     """A descriptor of the regular file ``filename``. Raises RequestError in QEMU's words."""
     if not filename:
-        raise FileNameMissing()
+        raise FileNameMissing("file")
     _look_before(filename, "open")
-    fd = _open(filename, filename, writable=writable, direct=direct)
+    fd = open_host(filename, filename, writable=writable, direct=direct)
     return _look_after(fd, filename)
 
 
@@ -51,17 +52,25 @@ def create_regular(filename: str, mode: int) -> int:
 
 def reopen_regular(fd: int, filename: str, *, writable: bool, direct: bool) -> int:
     """Another descriptor of the file behind ``fd``, which may have been renamed meanwhile."""
-    return _open(f"/proc/self/fd/{fd}", filename, writable=writable, direct=direct)
+    return open_host(f"/proc/self/fd/{fd}", filename, writable=writable, direct=direct)
+
+
+def look_at_name(filename: str, action: str) -> int | None:
+    """The mode of what the name leads to; None where it is absent, or opening will say what is
+    wrong. Refuses names without a meaning."""
+    try:
+        return os.stat(filename).st_mode
+    except OSError:
+        return None
+    except ValueError as error:  # a NUL, or what the host's encoding cannot say
+        raise HostFailure(f"Could not {action} {filename!a}", errno.EINVAL) from error
 
 
 def _look_before(filename: str, action: str) -> None:
-    """Refuses names without a meaning, and what must not even be opened."""
-    try:
-        mode = os.stat(filename).st_mode
-    except OSError:
-        return  # it is absent, or open() says what is wrong
-    except ValueError as error:  # a NUL, or what the host's encoding cannot say
-        raise HostFailure(f"Could not {action} {filename!a}", errno.EINVAL) from error
+    """Refuses what must not even be opened."""
+    mode = look_at_name(filename, action)
+    if mode is None:
+        return
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         raise NotRegularFile(filename)
 
@@ -73,7 +82,8 @@ def _look_after(fd: int, filename: str) -> int:
     return fd
 
 
-def _open(path: str, shown: str, *, writable: bool, direct: bool) -> int:
+def open_host(path: str, shown: str, *, writable: bool, direct: bool) -> int:
+    """A descriptor of whatever ``path`` leads to; messages call it ``shown``."""
     # O_NONBLOCK: should the name have become a FIFO since it was looked at, open() must not wait.
     flags = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     flags |= os.O_RDWR if writable else os.O_RDONLY
@@ -91,6 +101,11 @@ def _opens(path: str, flags: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def file_size(fd: int) -> int:
+    """Bytes of a regular file."""
+    return os.fstat(fd).st_size
 
 
 def resize(fd: int, size: int) -> None:

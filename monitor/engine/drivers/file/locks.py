@@ -83,13 +83,14 @@ class ImageLocks:
     def move(self, fd: int) -> bool:
         """Holds the same locks on ``fd`` instead; False (and no change) where the host refuses.
 
-        They are not tested: the old descriptor holds them too, until the caller closes it.
+        They are not tested: the old descriptor holds them until the new one does.
         """
         try:
             _acquire(fd, self.held)
         except HostFailure:
             _release(fd, self.held)
             return False
+        _release(self.fd, self.held)  # it may stay open
         self.fd = fd
         return True
 

@@ -80,11 +80,14 @@ class Space:
         """Gives storage back where the filesystem can. Counted, whichever way it ends."""
         given_back = False
         try:
-            given_back = self._try(syscalls.punch_hole, fd, offset, length)
+            given_back = self._give_back(fd, offset, length)
         finally:
             with self._lock:
                 self._discards["discard-nb-ok" if given_back else "discard-nb-failed"] += 1
                 self._discards["discard-bytes-ok"] += length if given_back else 0
+
+    def _give_back(self, fd: int, offset: int, length: int) -> bool:
+        return self._try(syscalls.punch_hole, fd, offset, length)
 
     def stats(self) -> dict[str, int]:
         """QMP's ``BlockStatsSpecificFile``."""
