@@ -1,4 +1,4 @@
-"""The engine of this process, with the servers that its exports need."""
+"""The engine of this process, with the servers that its exports need: the only place that knows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From options to a front end on an engine: the only place that knows which engine it is."""
+"""From options to a front end on an engine."""
 
 from __future__ import annotations
 
