@@ -1,4 +1,4 @@
-"""The engine of this process, with the servers that its exports need: the only place that knows it."""
+"""The engine of this process, with the servers of its exports: the only place that knows which."""
 
 from __future__ import annotations
 
