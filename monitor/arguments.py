@@ -45,6 +45,7 @@ _HMP_MISSING = {
     "i": "unexpected end of expression",
     "b": "Expected 'on' or 'off'",
     "T": "{name}: string expected",
+    "X": "{name}: string expected",
     "e": "{name}: string expected",
 }
 
