@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from monitor.commands.registry import Command, parse_pattern
+from monitor.engine.drivers.registry import driver_names
 from monitor.engine.schema.graph import BlockdevAdd, BlockResize
 from monitor.parser import (
     Assembler,
@@ -221,8 +222,8 @@ MISTAKES = [
     (")", "')' closes nothing: expected a command or the end of the command", 1, 1, None),
     ("transaction(\nquit", "this group is never closed: expected ')'", 12, 1, None),
     ("quit ; ; quit", "a command is missing", 8, 1, None),
-    ("blockdev-add driver=qcow", "'qcow' is no value for 'driver': expected one of: blkdebug, "
-     "file, null-aio, null-co, qcow2, raw", 21, 4, "did you mean 'qcow2'?"),
+    ("blockdev-add driver=qcow", "'qcow' is no value for 'driver': expected one of: "
+     + ", ".join(driver_names()), 21, 4, "did you mean 'qcow2'?"),
     ("blockdev-add driver=raw file.driver=file file.filenme=a",
      "unknown option 'file.filenme'", 47, 7, "did you mean 'filename'?"),
     ("blockdev-add driver=qcow2 nod-name=x", "unknown option 'nod-name'", 27, 8,
