@@ -72,6 +72,15 @@ actions = st.one_of(
 )
 """Such as mostly succeed, and sometimes not."""
 
+job = doing(
+    "blockdev-backup",
+    job_id=st.just("j"),
+    device=st.sampled_from(NODES),
+    target=st.sampled_from(OVERLAYS),
+    sync=st.just("full"),
+)
+"""Comes last, as what is done singly after it would find it running or not."""
+
 
 async def begin(folder: Path) -> EmbeddedEngine:
     """Two used nodes with data and bitmaps, and two overlays that nobody uses yet."""
@@ -139,10 +148,13 @@ async def state(engine: EmbeddedEngine) -> dict[str, Any]:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(actions, min_size=1, max_size=6))
-def test_all_or_nothing(tmp_path_factory: pytest.TempPathFactory, chosen: list[Action]) -> None:
+@given(st.lists(actions, min_size=1, max_size=6), st.lists(job, max_size=1))
+def test_all_or_nothing(
+    tmp_path_factory: pytest.TempPathFactory, others: list[Action], jobs: list[Action]
+) -> None:
     async def main() -> None:
         folder, other = (tmp_path_factory.mktemp(name) for name in ("together", "singly"))
+        chosen = [*others, *jobs]
         engine, reference = await begin(folder), await begin(other)
         before = await state(engine)
         assert str(before).replace(str(folder), "") == str(await state(reference)).replace(
@@ -162,6 +174,9 @@ def test_all_or_nothing(tmp_path_factory: pytest.TempPathFactory, chosen: list[A
                 break
         for action in chosen[:good]:
             await single(reference, other, action)
+        for each in (engine, reference):
+            if each.jobs():
+                await each.job_ended("j")
         if text is None:
             assert await state(engine) == await state(reference)
         elif not any(kind == "block-dirty-bitmap-remove" for kind, _ in chosen[:good]):

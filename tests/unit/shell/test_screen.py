@@ -151,6 +151,18 @@ async def test_open_bracket_continues_the_line(b: Bench) -> None:
 
 
 @on_bench
+async def test_ctrl_c_drops_an_open_transaction(b: Bench) -> None:
+    """All of its lines, flags included; the next line is a new command."""
+    reading = asyncio.create_task(b.screen.read())
+    b.type("transaction --dry-run(\r abort\rqu")
+    await b.until(lambda: b.screen.line.text.endswith("qu"))
+    b.type(CTRL_C)
+    await b.shows("blkmon> transaction --dry-run(", " TRANS>  abort", " TRANS>  qu^C", "blkmon>")
+    b.type("info\r")
+    assert await reading == "info"
+
+
+@on_bench
 async def test_ctrl_c_clears_the_line(b: Bench) -> None:
     reading = asyncio.create_task(b.screen.read())
     b.type("half a li")
