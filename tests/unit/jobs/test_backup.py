@@ -587,6 +587,26 @@ def test_a_full_backup_begins_a_chain() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("granularity", [UNIT // 2, UNIT, 2 * UNIT])
+@pytest.mark.parametrize("cluster", [4096, 2 * UNIT, 4 * UNIT])
+def test_bitmaps_and_targets_of_any_grain(granularity: int, cluster: int) -> None:
+    async def main() -> None:
+        bench = Bench()
+        target = layer(bench.graph, "to", SIZE, cluster=cluster)
+        put(target, 0, contents(bench.source))
+        await bench.engine.execute(
+            BlockDirtyBitmapAdd(node="source", name="m", granularity=granularity)
+        )
+        for place in (0, 3 * UNIT - 512, 17 * UNIT + 100, SIZE - 512):
+            bench.write(place, b"d" * 512)
+        snapshot = await bench.backed_up(sync="incremental", bitmap="m", target="to")
+        assert overlay(target).contents() == contents(bench.source)
+        assert snapshot.total < SIZE
+        assert bench.dirty() == []
+
+    run(main())
+
+
 # Transactions
 
 

@@ -1,0 +1,277 @@
+"""Backups of real images while guests write: what QEMU's tools find in the targets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor.engine import permissions
+from monitor.engine.embedded import EmbeddedEngine
+from monitor.engine.errors import RequestError
+from monitor.engine.graph.client import Client
+from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.node import Node
+from monitor.engine.schema.backup import DriveBackup
+from monitor.engine.schema.bitmap import BlockDirtyBitmapAdd
+from monitor.engine.schema.blockdev import (
+    BlockdevOptionsFile,
+    BlockdevOptionsQcow2,
+    BlockdevOptionsRaw,
+)
+from monitor.engine.schema.graph import BlockdevAdd
+from monitor.engine.schema.job import BlockJobPause, BlockJobResume, BlockJobSetSpeed
+from tests.support import tools
+
+MIB = 1 << 20
+SIZE = 6 * MIB + 512
+
+
+def contents(node: Node) -> bytes:
+    """What a node shows, read past all clients."""
+    seen = bytearray(node.length())
+    node.driver.read(memoryview(seen), 0)
+    return bytes(seen)
+
+
+class Guests:
+    """Threads that write at random until the end of the block; ``busy`` once each wrote a bit."""
+
+    def __init__(self, drive: Drive, seed: int, count: int = 2) -> None:
+        self._drive = drive
+        self._stop = threading.Event()
+        self._wrote = [threading.Event() for _ in range(count)]
+        self._threads = [
+            threading.Thread(target=self._main, args=(seed + number, self._wrote[number]))
+            for number in range(count)
+        ]
+
+    def __enter__(self) -> Guests:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    async def busy(self) -> None:
+        for wrote in self._wrote:
+            wrote.clear()
+            assert await asyncio.to_thread(wrote.wait, 20)
+
+    def _main(self, seed: int, wrote: threading.Event) -> None:
+        chance = random.Random(seed)
+        lane, root = self._drive.lane(), self._drive.roots[0]
+        while not self._stop.is_set():
+            offset = chance.randrange(root.length() // 512) * 512
+            length = min(chance.choice([512, 4096, 65536, 150_000]), root.length() - offset)
+            with lane:
+                match chance.randrange(6):
+                    case 0:
+                        root.write_zeroes(offset, length, True, False)
+                    case 1:
+                        root.discard(offset, length)
+                    case _:
+                        root.write(memoryview(chance.randbytes(length)), offset)
+            wrote.set()
+        self._drive.drop_lane(lane)
+
+
+def make_disk(folder: Path, fmt: str) -> Path:
+    """A disk with data and holes; a qcow2 one on a backing image."""
+    tools.need("qemu-img", "qemu-io")
+    disk = folder / f"disk.{fmt}"
+    if fmt == "qcow2":
+        base = folder / "base.qcow2"
+        tools.run("qemu-img", "create", "-q", "-f", "qcow2", base, str(SIZE))
+        tools.run("qemu-io", "-f", "qcow2", "-c", "write -P 1 1M 2M", base)
+        tools.run("qemu-img", "create", "-q", "-f", fmt, "-b", base, "-F", "qcow2", disk)
+    else:
+        tools.run("qemu-img", "create", "-q", "-f", fmt, disk, str(SIZE))
+    tools.run("qemu-io", "-f", fmt, "-c", "write -P 2 500k 1M", "-c", "write -z 3M 64k", disk)
+    return disk
+
+
+class Bench:
+    """An engine with the disk as drive d0, and its contents at the beginning of each job."""
+
+    def __init__(self) -> None:
+        self.engine = EmbeddedEngine()
+        self.at_start: list[bytes] = []
+
+    async def open(self, disk: Path, fmt: str) -> None:
+        options = BlockdevOptionsQcow2 if fmt == "qcow2" else BlockdevOptionsRaw
+        file = BlockdevOptionsFile(filename=str(disk))
+        await self.engine.execute(
+            BlockdevAdd(options=options(node_name="disk", discard="unmap", file=file))
+        )
+        graph = self.engine.graph
+        self.node = graph.nodes["disk"]
+        self.drive = graph.drives["d0"] = Drive("d0")
+        taken = permissions.CONSISTENT_READ | permissions.WRITE
+        graph.add_client(self.drive, self.node, taken, permissions.ALL)
+        admit = graph.admit
+
+        def keep(client: Client) -> None:
+            self.at_start.append(contents(self.node))  # drained: nobody writes
+            admit(client)
+
+        graph.admit = keep  # type: ignore[method-assign]
+
+    async def back_up(self, **options: Any) -> None:
+        """With pauses and changes of speed on the way."""
+        await self.engine.execute(
+            DriveBackup(job_id="b", device="d0", auto_dismiss=False, speed=2 * MIB, **options)
+        )
+        for request in (
+            BlockJobPause(device="b"),
+            BlockJobSetSpeed(device="b", speed=MIB),
+            BlockJobResume(device="b"),
+            BlockJobSetSpeed(device="b", speed=0),
+        ):
+            try:
+                await self.engine.execute(request)
+            except RequestError:  # it has ended
+                break
+        ended = await self.engine.job_ended("b")
+        assert (ended.status, ended.error) == ("concluded", None)
+        job = self.engine.job_table.find("b")
+        assert job
+        await self.engine.job_table.dismiss(job)
+
+
+def check(target: Path, fmt: str, expected: bytes, folder: Path) -> None:
+    """QEMU finds in the target what is expected, and nothing wrong with it."""
+    model = folder / "model"
+    model.write_bytes(expected)
+    if fmt == "qcow2":
+        tools.run("qemu-img", "check", "-q", "-f", fmt, target)
+    tools.run("qemu-img", "compare", "-q", "-f", fmt, "-F", "raw", target, model)
+
+
+def under_writes(tmp_path: Path, source: str, test: Callable[[Bench, Guests], Any]) -> None:
+    async def main() -> None:
+        bench = Bench()
+        await bench.open(make_disk(tmp_path, source), source)
+        with Guests(bench.drive, seed=len(source)) as guests:
+            await guests.busy()
+            await test(bench, guests)
+        await bench.engine.shut_down()
+
+    asyncio.run(main())
+
+
+FORMATS = [("raw", "raw"), ("raw", "qcow2"), ("qcow2", "raw"), ("qcow2", "qcow2")]
+
+
+@pytest.mark.parametrize(("source", "fmt"), FORMATS)
+def test_full(tmp_path: Path, source: str, fmt: str) -> None:
+    target = tmp_path / "target"
+
+    async def test(bench: Bench, guests: Guests) -> None:
+        await bench.back_up(target=str(target), sync="full", format=fmt)
+        check(target, fmt, bench.at_start[0], tmp_path)
+
+    under_writes(tmp_path, source, test)
+
+
+@pytest.mark.parametrize(("source", "fmt"), FORMATS)
+def test_incremental(tmp_path: Path, source: str, fmt: str) -> None:
+    """Increments into one target, over what a full backup left."""
+    target = tmp_path / "target"
+
+    async def test(bench: Bench, guests: Guests) -> None:
+        await bench.engine.execute(BlockDirtyBitmapAdd(node="disk", name="m"))
+        options: dict[str, Any] = {"bitmap": "m", "bitmap_mode": "on-success"}
+        await bench.back_up(target=str(target), sync="full", format=fmt, **options)
+        for _ in range(2):
+            await guests.busy()
+            await bench.back_up(
+                target=str(target), sync="incremental", format=fmt, mode="existing", **options
+            )
+            check(target, fmt, bench.at_start[-1], tmp_path)
+
+    under_writes(tmp_path, source, test)
+
+
+def test_top(tmp_path: Path) -> None:
+    """The target lies on the disk's own backing image, as qemu-img sees it."""
+    target = tmp_path / "target"
+
+    async def test(bench: Bench, guests: Guests) -> None:
+        await bench.back_up(target=str(target), sync="top")
+        check(target, "qcow2", bench.at_start[0], tmp_path)
+        assert "base.qcow2" in tools.run("qemu-img", "info", target)
+
+    under_writes(tmp_path, "qcow2", test)
+
+
+def test_none_shows_the_old_contents(tmp_path: Path) -> None:
+    """The target on top of the disk reads as the disk was, while guests change the disk."""
+    target = tmp_path / "target"
+
+    async def test(bench: Bench, guests: Guests) -> None:
+        request = DriveBackup(job_id="b", device="d0", target=str(target), sync="none")
+        await bench.engine.execute(request)
+        job: Any = bench.engine.job_table.find("b")
+        for _ in range(3):
+            await guests.busy()
+            async with bench.engine.graph.drained(bench.node):
+                assert contents(job.plan.target) == bench.at_start[0]
+        assert contents(bench.node) != bench.at_start[0]
+
+    under_writes(tmp_path, "qcow2", test)
+
+
+@pytest.mark.parametrize("compression", ["zlib", "zstd"])
+def test_compressed(tmp_path: Path, compression: str) -> None:
+    target = tmp_path / "target"
+    tools.need("qemu-img")
+    tools.run(
+        "qemu-img", "create", "-q", "-f", "qcow2", "-o", f"compression_type={compression}", target,
+        str(SIZE),
+    )  # fmt: skip
+
+    async def test(bench: Bench, guests: Guests) -> None:
+        await bench.back_up(
+            target=str(target), sync="full", mode="existing", format="qcow2", compress=True
+        )
+        check(target, "qcow2", bench.at_start[0], tmp_path)
+
+    under_writes(tmp_path, "qcow2", test)
+    found = json.loads(tools.run("qemu-img", "check", "--output=json", target))
+    assert found["compressed-clusters"] > 10
+
+
+def run_child(folder: Path, first: int, count: int, end: str) -> str:
+    command = [sys.executable, "-m", "tests.support.backup_child", str(folder), str(first)]
+    child = subprocess.run([*command, str(count), end], capture_output=True, text=True, timeout=60)
+    assert child.returncode == (9 if end == "crash" else 0), child.stderr
+    return child.stdout.strip()
+
+
+def test_a_chain_of_increments_with_crashes(tmp_path: Path) -> None:
+    """Ten increments and more in five sessions. After a crash the bitmap is not to be trusted, and
+    the chain begins anew; every link restores the disk as it was."""
+    disk = make_disk(tmp_path, "qcow2")
+    sessions = [(3, "quit"), (3, "crash"), (3, "quit"), (2, "crash"), (2, "quit")]
+    begun, first = [], 1
+    for count, end in sessions:
+        begun.append(run_child(tmp_path, first, count, end))
+        first += count
+    assert begun == ["full", "increments", "full", "increments", "full"]
+    for number in range(1, first):
+        backup, model = tmp_path / f"{number}.qcow2", tmp_path / f"{number}.raw"
+        tools.run("qemu-img", "check", "-q", backup)
+        tools.run("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", backup, model)
+    tools.run("qemu-img", "check", "-q", disk)
