@@ -9,8 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import bench.bitmaps  # noqa: F401  (declares its rows)
 from bench.sessions import OURS, QSD
-from bench.work import ROWS, Work
+from bench.work import ROWS, UNITS, Work
 
 
 def measure(work: Work, runs: int) -> tuple[float, float]:
@@ -35,7 +36,10 @@ def main() -> int:
     for name, work in ROWS.items():
         if all(word in name for word in options.words):
             ours, theirs = measure(work, options.runs)
-            print(f"{name:44} {ours:8.3f}s {theirs:8.3f}s {ours / theirs:7.2f}", flush=True)
+            unit = UNITS[name]
+            print(
+                f"{name:44} {ours:8.3f}{unit} {theirs:8.3f}{unit} {ours / theirs:7.2f}", flush=True
+            )
     return 0
 
 

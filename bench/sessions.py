@@ -59,6 +59,12 @@ class Session:
         while left:
             left -= "event" not in self._read()
 
+    def memory(self) -> int:
+        """Bytes of memory in use by the process (resident)."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+        return int(line.split()[1]) << 10
+
     def until(self, event: str) -> None:
         while self._read().get("event") != event:
             continue

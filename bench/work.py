@@ -15,9 +15,14 @@ Work = Callable[[tuple[str, ...], Path], float]
 ROWS: dict[str, Work] = {}
 
 
-def row(name: str) -> Callable[[Work], Work]:
+UNITS: dict[str, str] = {}
+"""What a row is counted in, where that is not seconds."""
+
+
+def row(name: str, unit: str = "s") -> Callable[[Work], Work]:
     def declare(work: Work) -> Work:
         ROWS[name] = work
+        UNITS[name] = unit
         return work
 
     return declare

@@ -260,16 +260,18 @@ def set_threshold(transaction: Transaction, node: Node, threshold: WriteThreshol
 
 def attach_bitmap(transaction: Transaction, node: Node, bitmap: DirtyBitmap) -> None:
     """Has the node's writes noted in a bitmap."""
+    if node.bitmaps.bound_by_number:
+        transaction.touched.add(node)
     node.bitmaps.add(bitmap)
     transaction.add(abort=lambda: _drop_bitmap(node, bitmap))
-    transaction.touched.add(node)
 
 
 def detach_bitmap(transaction: Transaction, node: Node, bitmap: DirtyBitmap) -> None:
     """Takes a bitmap off the node; its contents stay as they are."""
     place = node.bitmaps.remove(bitmap)
+    if node.bitmaps.bound_by_number:
+        transaction.touched.add(node)
     transaction.add(abort=lambda: node.bitmaps.add(bitmap, place))
-    transaction.touched.add(node)
 
 
 def _drop_bitmap(node: Node, bitmap: DirtyBitmap) -> None:

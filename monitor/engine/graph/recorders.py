@@ -58,6 +58,12 @@ class Bitmaps:
         for bitmap in self._all:
             bitmap.resize(size)
 
+    @property
+    def bound_by_number(self) -> bool:
+        """Whether one more, or one less that has just gone, has the pipeline bound anew: of several
+        ``note`` finds out itself how many there are."""
+        return len(self._all) < 2
+
     def note(self) -> Note:
         """What tells every bitmap of a range that was written."""
         if len(self._all) == 1:  # as usual: without a loop
