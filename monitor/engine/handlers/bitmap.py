@@ -200,9 +200,12 @@ async def merge(engine: EmbeddedEngine, request: BlockDirtyBitmapMerge, actions:
     check(node, target)
     await _begin_change(graph, node, target)
     saved = target.save()
-    for source in sources:
-        target.merge(source)
     actions.add(abort=lambda: target.restore(saved))
+    for source in sources:
+        if source.granularity == target.granularity:
+            target.merge(source)
+        else:  # may take long
+            await graph.in_worker(target.merge, source)
     actions.says(f"{len(sources)} bitmaps are merged into '{target.name}'")
 
 

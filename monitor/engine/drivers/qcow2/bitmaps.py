@@ -97,10 +97,10 @@ def read_directory(file: Child, header: Header) -> Directory:
         raise BadBitmaps("bitmaps_ext: found bitmaps extension with zero bitmaps")
     if offset & (header.geometry.cluster_size - 1):
         raise BadBitmaps("bitmaps_ext: invalid bitmap directory offset")
-    if size > q.MAX_BITMAP_DIRECTORY_READ:
+    if size > q.MAX_BITMAP_DIRECTORY:
         raise BadBitmaps(
             f"bitmaps_ext: bitmap directory size ({size}) exceeds the maximum supported size "
-            f"({q.MAX_BITMAP_DIRECTORY_READ})"
+            f"({q.MAX_BITMAP_DIRECTORY})"
         )
     if not size:
         raise BadBitmaps("Requested bitmap directory size is zero")

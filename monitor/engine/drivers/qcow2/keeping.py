@@ -91,13 +91,19 @@ def _load_one(image: Image, entry: Stored, bitmap: DirtyBitmap, limit: int) -> i
     if size > min(limit, image.file.length()):
         raise BadBitmaps(f"Bitmap '{entry.name}' holds more data than can be read")
     ones = (hosts == 0) & ((table & np.uint64(q.BITMAP_ALL_ONES)) != 0)
-    for number in np.flatnonzero(ones).tolist():
-        bitmap.set(number * covered, min(covered, image.size - number * covered))
+    for start, end in _runs(ones):
+        bitmap.set(start * covered, min(end * covered, image.size) - start * covered)
     buffer = bytearray(cluster)
     for number in np.flatnonzero(hosts).tolist():
         image.file.read(memoryview(buffer), int(hosts[number]))
         bitmap.load_words(number * cluster // 8, memoryview(buffer))
     return size
+
+
+def _runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Where runs of true begin and end."""
+    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False)).tolist()
+    return zip(edges[::2], edges[1::2], strict=True)
 
 
 # -- while it is open ----------------------------------------------------------------------------
@@ -208,6 +214,12 @@ def store(image: Image, kept: Sequence[DirtyBitmap]) -> None:
         raise CannotKeepBitmaps("Too many persistent bitmaps")
     if sum(len(entry.pack()) for entry in entries.values()) > q.MAX_BITMAP_DIRECTORY:
         raise CannotKeepBitmaps("Bitmap directory is too large")
+    data, tables = 0, 0
+    for plan in plans:
+        data += plan.clusters << image.bits
+        tables += len(plan.table) * 8
+        if data > q.MAX_BITMAP_DATA or tables > q.MAX_BITMAP_TABLES:
+            raise CannotKeepBitmaps(f"Bitmap '{plan.bitmap.name}' is too big")
     replaced = [old[plan.entry.name] for plan in plans if plan.entry.name in old]
     if not image.changing:
         image.begin_changes()

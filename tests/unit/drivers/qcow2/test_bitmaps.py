@@ -311,6 +311,19 @@ def test_limits_of_what_is_kept() -> None:
     check("ü" * 511 + "x", 65536, ["x"] * 65534)
 
 
+def test_what_would_not_be_read_again_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(q, "MAX_BITMAP_DATA", 2 * CLUSTER)
+    image = new_image(1 << 30, cluster_size=CLUSTER)
+    driver, bitmaps = opened(image)
+    for name in ("first", "second"):
+        one = add(bitmaps, name, 4096, 1 << 30)
+        one.set(0, 1)
+        one.set((1 << 30) - 1, 1)
+    with pytest.raises(RequestError, match="Bitmap 'first' is too big"):
+        driver.close()
+    assert directory_of(image.content) == (0, 0)
+
+
 def test_a_bitmap_that_does_not_fit_is_lost_aloud() -> None:
     """The image itself is closed all the same."""
     image = new_image(SIZE, cluster_size=CLUSTER)
