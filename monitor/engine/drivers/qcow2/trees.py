@@ -7,8 +7,10 @@ whether or not other trees share the table.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from errno import EIO
+from errno import EFBIG, EIO
+from typing import Final
 
 import numpy as np
 
@@ -19,11 +21,15 @@ from monitor.engine.drivers.qcow2.mapping import Entries, c_hex, first_invalid, 
 from monitor.engine.drivers.qcow2.refcount import load_table
 from monitor.engine.drivers.qcow2.snapshots import Snapshot
 
+MAX_TABLES: Final = 1 << 20
+MAX_ENTRIES: Final = 1 << 30
+"""L2 tables of a tree, and entries in them: 64 TiB in clusters of 64 KiB, minutes of work."""
+
 
 class Tree:
-    """A checked L1 table: its L2 tables are aligned, begin inside the file, and are all different,
-    so that to read them all is to read no more than the file. What is on the disk is read: it must
-    be up to date. Raises CorruptionError.
+    """A checked L1 table: its L2 tables are aligned, begin inside the file, are all different, and
+    not more than can be gone through. What is on the disk is read: it must be up to date. Raises
+    CorruptionError; OSError(EFBIG) for what is too much.
     """
 
     def __init__(self, image: Image, l1: Entries) -> None:
@@ -38,6 +44,9 @@ class Tree:
 
     def _check(self) -> None:
         image = self._image
+        tables = len(self.offsets)
+        if tables > MAX_TABLES or tables << image.l2_bits > MAX_ENTRIES:
+            raise OSError(EFBIG, os.strerror(EFBIG))
         odd = np.flatnonzero(self.offsets & np.uint64(image.in_cluster))
         if len(odd):
             image.corrupt(f"L2 table offset {self._place(int(odd[0]), 'unaligned')}")

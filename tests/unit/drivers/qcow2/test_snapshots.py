@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from monitor.engine.drivers.base import NewSnapshot
 from monitor.engine.drivers.qcow2 import layout as q
+from monitor.engine.drivers.qcow2 import trees
 from monitor.engine.drivers.qcow2.errors import TableOffsetInvalid, TableOutsideFile, TableTooLarge
 from monitor.engine.drivers.qcow2.shadow import ShadowCounts
 from monitor.engine.errors import RequestError
@@ -301,6 +302,14 @@ def test_snapshots_whose_tables_lie(entry: int) -> None:
         with pytest.raises((RequestError, OSError)):
             attempt(0)
     assert read(disk.driver) == disk.model
+
+
+def test_what_would_take_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = hostile()
+    monkeypatch.setattr(trees, "MAX_TABLES", 0)
+    with pytest.raises(OSError, match="File too large"):
+        take(disk, "b")
+    disk.check()
 
 
 def test_qemu_takes_our_snapshots_and_we_take_qemus(tmp_path: Path) -> None:
