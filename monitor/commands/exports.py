@@ -10,17 +10,16 @@ from monitor.engine.schema.export import (
     BlockExportAdd,
     BlockExportInfo,
     BlockExportOptionsNbd,
-    InetSocketAddress,
     InetSocketAddressWrapper,
     NbdServerAdd,
     NbdServerRemove,
     NbdServerStart,
     NbdServerStop,
     QueryBlockExports,
-    UnixSocketAddress,
     UnixSocketAddressWrapper,
 )
 from monitor.engine.schema.query import BlockInfo, QueryBlock
+from monitor.engine.schema.sockets import InetSocketAddress, UnixSocketAddress
 
 
 class WritableWithoutAll(RequestError):

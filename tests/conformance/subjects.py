@@ -16,6 +16,7 @@ from monitor.engine.drivers.file.create import create_file
 from monitor.engine.drivers.file.driver import FileDriver
 from monitor.engine.drivers.file.host import DirectIoUnsupported
 from monitor.engine.drivers.memory import MemoryDriver
+from monitor.engine.drivers.nbd.driver import NbdDriver
 from monitor.engine.drivers.null import NullCoDriver
 from monitor.engine.drivers.qcow2 import CreateOptions, Qcow2Driver, create_image
 from monitor.engine.drivers.raw import RawDriver
@@ -23,11 +24,15 @@ from monitor.engine.schema.blkdebug import BlkdebugSetStateOptions
 from monitor.engine.schema.blockdev import (
     BlockdevOptionsBlkdebug,
     BlockdevOptionsFile,
+    BlockdevOptionsNbd,
     BlockdevOptionsNullCo,
     BlockdevOptionsQcow2,
     BlockdevOptionsRaw,
 )
+from monitor.engine.schema.sockets import SocketAddressUnix
+from monitor.wire.nbd import layout as n
 from tests.support.edges import DriverEdge
+from tests.support.nbd import MemoryServer
 
 Layers = list[Driver]
 """The drivers of one image, open, from the bottom to the one under test."""
@@ -121,6 +126,28 @@ def file(**flags: bool) -> Callable[[Path, bytes], Opener]:
 def null(directory: Path, contents: bytes) -> Opener:
     options = BlockdevOptionsNullCo(size=len(contents), read_zeroes=True)
     return lambda: [opened_driver(NullCoDriver(), options, OpenFlags())]
+
+
+def nbd(**facts: Any) -> Callable[[Path, bytes], Opener]:
+    """A client and a server of ours, one connection between them."""
+
+    def build(directory: Path, contents: bytes) -> Opener:
+        disk = MemoryDriver(data=contents)
+        path = directory / "nbd.sock"
+        server = SocketAddressUnix(path=str(path))
+        options = BlockdevOptionsNbd(server=server, export="disk")
+
+        def opener() -> Layers:
+            below: Any = MemoryServer(path, disk, **facts)
+            try:
+                return [below, opened_driver(NbdDriver(), options, OpenFlags())]
+            except BaseException:
+                below.close()
+                raise
+
+        return opener
+
+    return build
 
 
 # -- on top of them --------------------------------------------------------------------------
@@ -223,6 +250,20 @@ SUBJECTS: list[Subject] = [
     Subject("file, O_DIRECT", file(direct=True), endless=True),
     Subject("file, O_DIRECT, unmap", file(direct=True, unmap=True), endless=True),
     Subject("file, no-flush", file(no_flush=True), endless=True),
+    Subject("nbd", nbd(), resizable=False, grows=False),
+    Subject(
+        "nbd, blocks of 4 KiB",
+        nbd(minimum_block=4096, maximum_block=8192),
+        unit=4096,
+        resizable=False,
+        grows=False,
+    ),
+    Subject(
+        "nbd, as little as there is",
+        nbd(flags=n.FLAG_HAS_FLAGS, contexts=()),
+        resizable=False,
+        grows=False,
+    ),
     Subject("null", null, resizable=False, keeps=False),
     Subject("raw on memory", raw(memory), endless=True),
     Subject("raw on file", raw(file(unmap=True)), endless=True),

@@ -15,6 +15,7 @@ from tests.support.side_by_side import OURS, QSD, converse
 EXPECTED = {
     "blockdev-add driver: no value '*'": "drivers that are not there yet",
     "blockdev-add (qcow2): no member 'encrypt'": "there is no encryption",
+    "blockdev-create options driver: no value '*'": "drivers that are not there yet",
     "blockdev-create options (qcow2): no member 'encrypt'": "there is no encryption",
     "blockdev-add (qcow2): no member 'data-file'": "external data files are refused",
     "block-export-add type: no value '*'": "only NBD is served",

@@ -314,6 +314,8 @@ class Driver(ABC):
     """Options of its own that ``prepare_reopen`` changes, by their dotted names."""
     stores_bitmaps: ClassVar[bool] = False
     """The image can keep dirty bitmaps."""
+    turns_read_only: bool = False
+    """Once open: it can only be read, and ``auto_read_only`` allows that."""
     is_protocol: ClassVar[bool] = False
     """A file name may call the driver by a prefix; an image in it is called by its name."""
     minds_parents: ClassVar[bool] = False

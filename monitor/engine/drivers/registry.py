@@ -20,6 +20,7 @@ _CLASSES: Final = {
     "copy-before-write": ("monitor.engine.drivers.copy_before_write", "CopyBeforeWriteDriver"),
     "file": ("monitor.engine.drivers.file.driver", "FileDriver"),
     "host_device": ("monitor.engine.drivers.file.device", "HostDeviceDriver"),
+    "nbd": ("monitor.engine.drivers.nbd.driver", "NbdDriver"),
     "null-aio": ("monitor.engine.drivers.null", "NullAioDriver"),
     "null-co": ("monitor.engine.drivers.null", "NullCoDriver"),
     "qcow2": ("monitor.engine.drivers.qcow2", "Qcow2Driver"),
@@ -28,6 +29,9 @@ _CLASSES: Final = {
 
 _PROTOCOLS: Final = ("blkdebug", "file", "host_device", "null-aio", "null-co")
 """Drivers that a file name may call by a prefix (``file:a.img``)."""
+
+
+_NBD: Final = ("nbd", "nbd+tcp", "nbd+unix")
 
 
 class UnknownDriver(RequestError):
@@ -81,6 +85,10 @@ def protocol_options(filename: str) -> dict[str, Any]:
     if not has_protocol(filename):
         return {"driver": "file", "filename": filename}
     protocol, _, rest = filename.partition(":")
+    if protocol in _NBD:
+        from monitor.engine.drivers.nbd.address import options_of
+
+        return options_of(filename)
     if protocol not in _PROTOCOLS:
         raise UnknownProtocol(protocol)
     if protocol == "file":

@@ -145,6 +145,7 @@ _STRUCTS: dict[str, type[blockdev.BlockdevOptions]] = {
         blockdev.BlockdevOptionsCopyBeforeWrite,
         blockdev.BlockdevOptionsFile,
         blockdev.BlockdevOptionsHostDevice,
+        blockdev.BlockdevOptionsNbd,
         blockdev.BlockdevOptionsNullAio,
         blockdev.BlockdevOptionsNullCo,
         blockdev.BlockdevOptionsQcow2,

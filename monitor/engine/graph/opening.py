@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from monitor.engine import permissions
@@ -128,6 +129,8 @@ class Opening:
             driver.open(context)
         else:
             await self._open_in_worker(node, context)
+        if driver.turns_read_only:
+            node.flags = msgspec.structs.replace(node.flags, read_only=True)
         graph.opened(node)
         node.auto_backing = self._auto_backing(node)
         with Transaction() as transaction:

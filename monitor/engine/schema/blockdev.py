@@ -27,6 +27,7 @@ from monitor.engine.schema.blkdebug import (
     BlkdebugSetStateOptions,
     BlockPermission,
 )
+from monitor.engine.schema.sockets import AnySocketAddress
 
 DiscardOptions = Literal["ignore", "unmap"]
 DetectZeroes = Literal["off", "on", "unmap"]
@@ -174,6 +175,23 @@ class BlockdevOptionsNullCo(BlockdevOptions, tag="null-co", kw_only=True):
     read_zeroes: Annotated[bool, "reads give zeroes"] | UnsetType = UNSET
 
 
+class BlockdevOptionsNbd(BlockdevOptions, tag="nbd", kw_only=True):
+    server: Annotated[AnySocketAddress, "where it listens"]
+    export: Annotated[str, "the export's name (default: the server's default)"] | UnsetType = UNSET
+    tls_creds: Annotated[str, "the object with our TLS credentials"] | UnsetType = UNSET
+    tls_hostname: Annotated[str, "the name that its certificate must have"] | UnsetType = UNSET
+    x_dirty_bitmap: (
+        Annotated[str, "a metadata context that map shows", Feature("unstable")] | UnsetType
+    ) = UNSET
+    reconnect_delay: (
+        Annotated[int, Int("uint32"), "seconds that requests wait for a server that is gone"]
+        | UnsetType
+    ) = UNSET
+    open_timeout: (
+        Annotated[int, Int("uint32"), "seconds to try for, where nobody answers"] | UnsetType
+    ) = UNSET
+
+
 class BlockdevOptionsNullAio(BlockdevOptions, tag="null-aio", kw_only=True):
     """As null-co."""
 
@@ -230,6 +248,7 @@ AnyBlockdevOptions = (
     | BlockdevOptionsCopyBeforeWrite
     | BlockdevOptionsFile
     | BlockdevOptionsHostDevice
+    | BlockdevOptionsNbd
     | BlockdevOptionsNullAio
     | BlockdevOptionsNullCo
     | BlockdevOptionsQcow2

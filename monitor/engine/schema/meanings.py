@@ -12,6 +12,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "copy-before-write": "a filter that keeps old data",
         "file": "a file of the host",
         "host_device": "a block device of the host",
+        "nbd": "a disk that another process serves",
         "null-aio": "a disk that forgets what is written",
         "null-co": "a disk that forgets what is written",
         "qcow2": "QEMU's image format",

@@ -20,10 +20,9 @@ from monitor.engine.schema.export import (
     AnyExportOptions,
     AnySocketAddressLegacy,
     BlockExportOptionsNbd,
-    InetSocketAddress,
     NbdServerStart,
-    UnixSocketAddress,
 )
+from monitor.engine.schema.sockets import InetSocketAddress, UnixSocketAddress
 from monitor.servers.listening import listen_abstract, listen_inet, listen_unix
 from monitor.servers.nbd.connection import Connection
 from monitor.wire.nbd import layout as n

@@ -13,6 +13,11 @@ def export(identity: str, node: str, **options: Any) -> dict[str, Any]:
     return do("block-export-add", type="nbd", id=identity, node_name=node, **options)
 
 
+def nbd(node: str, path: str, **options: Any) -> dict[str, Any]:
+    server = {"type": "unix", "path": path}
+    return do("blockdev-add", driver="nbd", node_name=node, server=server, **options)
+
+
 CASES: dict[str, Requests] = {
     "exports without a server": [
         add("n", "a.img", "raw"),
@@ -69,6 +74,13 @@ CASES: dict[str, Requests] = {
         do("nbd-server-add", device="ro", writable=True),
         do("query-block-exports"),
         do("nbd-server-stop"),
+    ],
+    "a client, and nobody there": [
+        nbd("c", "nowhere.sock"),
+        do("blockdev-add", driver="nbd", node_name="c"),
+        do("blockdev-add", driver="nbd", node_name="c", server={"type": "inet", "host": "h"}),
+        nbd("c", "nbd.sock", **{"tls-creds": "t"}),
+        nbd("c", "nbd.sock", **{"reconnect-delay": -1}),
     ],
 }
 

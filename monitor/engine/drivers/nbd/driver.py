@@ -1,0 +1,265 @@
+"""The ``nbd`` driver: the contract's operations as requests to a server.
+
+A request is cut into what the server takes: at most its largest block, in multiples of its
+smallest. Where that is more than a byte, what lies in part in a block is read first:
+
+    block    |----block----|----block----|----block----|
+    write          [.........................)
+             <-read->                        <--read--->
+
+and no other writer may touch those blocks meanwhile (``RangeLocks``).
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from collections.abc import Iterator
+from typing import Any, Final
+
+from msgspec import UNSET
+
+from monitor.engine.drivers.base import (
+    Driver,
+    DriverKind,
+    Extent,
+    ExtentKind,
+    OpenContext,
+    OpenFlags,
+    Reopen,
+)
+from monitor.engine.drivers.buffers import zero, zeroes
+from monitor.engine.drivers.nbd.address import filename_of
+from monitor.engine.drivers.nbd.session import Session, Where
+from monitor.engine.drivers.ranges import RangeLocks
+from monitor.engine.errors import RequestError
+from monitor.engine.schema.blockdev import BlockdevOptionsNbd
+from monitor.wire.nbd import layout as n
+from monitor.wire.nbd.offers import ALLOCATION
+
+MAX_STATUS: Final = 1 << 30
+"""Bytes that one question about allocation is about."""
+MAX_ADVICE: Final = 1 << 30
+"""Bytes that one discard is about."""
+
+
+class NotResizable(RequestError):
+    template = "Cannot {how} NBD nodes"
+    how: str
+
+
+class WriteDenied(RequestError):
+    template = "request on write denied without write permission"
+
+
+class NoCredentials(RequestError):
+    template = "No TLS credentials with id '{id}'"
+    id: str
+
+
+class NoSuchContext(RequestError):
+    template = "requested x-dirty-bitmap {context} not found"
+    context: str
+
+
+class NbdDriver(Driver):
+    name = "nbd"
+    kind = DriverKind.PROTOCOL
+    is_protocol = True
+    changeable = frozenset({"reconnect-delay", "open-timeout"})
+
+    def open(self, context: OpenContext) -> None:
+        options: BlockdevOptionsNbd = context.options
+        if options.tls_creds is not UNSET:
+            raise NoCredentials(str(options.tls_creds))
+        export = "" if options.export is UNSET else str(options.export)
+        self._asks_for = ALLOCATION
+        if options.x_dirty_bitmap is not UNSET:
+            self._asks_for = str(options.x_dirty_bitmap)
+        self._session = Session(
+            Where(options.server, export, self._asks_for),
+            _seconds(options.reconnect_delay),
+            _seconds(options.open_timeout),
+        )
+        server = self._session.handshake
+        try:
+            self._settle(context.flags)
+        except RequestError:
+            self._session.close()
+            raise
+        self._filename = filename_of(options.server, export)
+        self.alignment = server.minimum_block
+        self._largest = server.maximum_block
+        self._length = self._down(server.size)  # what is beyond cannot be asked for
+        self._ranges = RangeLocks()
+
+    def _settle(self, flags: OpenFlags) -> None:
+        """What the server allows and has, against what is wanted. Raises RequestError."""
+        server = self._session.handshake
+        self._read_only = bool(server.flags & n.FLAG_READ_ONLY)
+        self.turns_read_only = self._read_only and not flags.read_only
+        if self._read_only and not (flags.read_only or flags.auto_read_only):
+            raise WriteDenied()
+        if self._asks_for != ALLOCATION and server.context_id is None:
+            raise NoSuchContext(self._asks_for)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def prepare_reopen(self, flags: OpenFlags, options: Any = None) -> Reopen | None:
+        if self._read_only and not (flags.read_only or flags.auto_read_only):
+            raise WriteDenied()
+        return None
+
+    # -- data --------------------------------------------------------------------------------
+
+    def length(self) -> int:
+        return self._length
+
+    def read(self, buffer: memoryview, offset: int) -> None:
+        inside = max(0, min(len(buffer), self._length - offset))
+        if inside < len(buffer):
+            zero(buffer[inside:])
+        if not self._misaligned(offset | inside):
+            self._read_blocks(buffer[:inside], offset)
+            return
+        for start, stop in self._pieces(offset, offset + inside):
+            room = memoryview(mmap.mmap(-1, stop - start))
+            self._read_blocks(room, start)
+            low, high = max(start, offset), min(stop, offset + inside)
+            buffer[low - offset : high - offset] = room[low - start : high - start]
+
+    def write(self, buffer: memoryview, offset: int) -> None:
+        end = offset + len(buffer)
+        if not self._misaligned(offset | len(buffer)):
+            with self._ranges.hold(offset, end, exclusive=False):
+                self._write_blocks(buffer, offset)
+            return
+        with self._ranges.hold(self._down(offset), self._up(end), exclusive=True):
+            for start, stop in self._pieces(offset, end):
+                room = memoryview(mmap.mmap(-1, stop - start))
+                self._fill_partial(room, start, offset, end)
+                low, high = max(start, offset), min(stop, end)
+                room[low - start : high - start] = buffer[low - offset : high - offset]
+                self._write_blocks(room, start)
+
+    def write_zeroes(
+        self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
+    ) -> None:
+        flags = self._session.handshake.flags
+        if not flags & n.FLAG_SEND_WRITE_ZEROES or self._misaligned(offset | length):
+            if no_fallback:
+                raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+            self._write_zero_buffers(offset, length)
+            return
+        wanted = 0 if may_unmap else n.CMD_FLAG_NO_HOLE
+        if no_fallback:
+            if not flags & n.FLAG_SEND_FAST_ZERO:
+                raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+            wanted |= n.CMD_FLAG_FAST_ZERO
+        with self._ranges.hold(offset, offset + length, exclusive=False):
+            for at, size in _cut(offset, length, self._largest):
+                self._session.call(n.CMD_WRITE_ZEROES, at, size, wanted)
+
+    def discard(self, offset: int, length: int) -> None:
+        """Whole blocks of the server's only; where it takes no advice there is none."""
+        start, end = self._up(offset), self._down(offset + length)
+        if not self._session.handshake.flags & n.FLAG_SEND_TRIM or start >= end:
+            return
+        with self._ranges.hold(start, end, exclusive=False):
+            for at, size in _cut(start, end - start, MAX_ADVICE):
+                self._session.call(n.CMD_TRIM, at, size)
+
+    def flush(self) -> None:
+        if self._session.handshake.flags & n.FLAG_SEND_FLUSH:
+            self._session.call(n.CMD_FLUSH)
+
+    def truncate(self, size: int) -> None:
+        if size != self._length:
+            raise NotResizable("grow" if size > self._length else "resize")
+
+    def map(self, offset: int, length: int) -> list[Extent]:
+        """By block status, where the server has that; else all of it is data."""
+        length = max(0, min(length, self._length - offset))
+        if not length:
+            return []
+        if self._session.handshake.context_id is None:
+            return [Extent(ExtentKind.DATA, length)]
+        start = self._down(offset)
+        asked = min(self._up(offset + length) - start, MAX_STATUS)
+        runs = self._session.call(n.CMD_BLOCK_STATUS, start, min(asked, self._length - start))
+        found: list[Extent] = []
+        skip, left = offset - start, length
+        for size, flags in runs:
+            part = min(size - min(skip, size), left)
+            skip -= min(skip, size)
+            if part:
+                found.append(Extent(self._kind(flags), part))
+                left -= part
+        return found or [Extent(ExtentKind.DATA, length)]
+
+    def _kind(self, flags: int) -> ExtentKind:
+        if self._asks_for != ALLOCATION:  # a bitmap, shown as what is held and what is not
+            return ExtentKind.UNALLOCATED if flags & n.STATE_DIRTY else ExtentKind.DATA
+        return ExtentKind.ZERO if flags & n.STATE_ZERO else ExtentKind.DATA
+
+    # -- facts -------------------------------------------------------------------------------
+
+    @property
+    def filename(self) -> str:
+        return self._filename
+
+    def image_facts(self) -> dict[str, Any]:
+        return {}
+
+    # -- blocks ------------------------------------------------------------------------------
+
+    def _read_blocks(self, buffer: memoryview, offset: int) -> None:
+        for at, size in _cut(offset, len(buffer), self._largest):
+            part = buffer[at - offset : at - offset + size]
+            self._session.call(n.CMD_READ, at, size, into=part)
+
+    def _write_blocks(self, buffer: memoryview, offset: int) -> None:
+        for at, size in _cut(offset, len(buffer), self._largest):
+            part = buffer[at - offset : at - offset + size]
+            self._session.call(n.CMD_WRITE, at, size, data=part)
+
+    def _write_zero_buffers(self, offset: int, length: int) -> None:
+        room = zeroes()
+        for at, size in _cut(offset, length, len(room)):
+            self.write(room[:size], at)
+
+    def _fill_partial(self, room: memoryview, start: int, offset: int, end: int) -> None:
+        """Reads those blocks of a piece that the request covers in part."""
+        stop = start + len(room)
+        if start < offset:
+            self._read_blocks(room[: self.alignment], start)
+        if end < stop:
+            last = stop - self.alignment
+            self._read_blocks(room[last - start :], last)
+
+    def _pieces(self, offset: int, end: int) -> Iterator[tuple[int, int]]:
+        """Whole blocks that cover ``[offset, end)``, a bounded number at a time."""
+        size = max(self.alignment, min(self._largest, 1 << 20))
+        limit = self._up(end)
+        for start in range(self._down(offset), limit, size):
+            yield start, min(start + size, limit)
+
+    def _misaligned(self, value: int) -> int:
+        return value & (self.alignment - 1)
+
+    def _down(self, value: int) -> int:
+        return value & -self.alignment
+
+    def _up(self, value: int) -> int:
+        return -(-value & -self.alignment)
+
+
+def _cut(offset: int, length: int, largest: int) -> Iterator[tuple[int, int]]:
+    for at in range(offset, offset + length, largest):
+        yield at, min(largest, offset + length - at)
+
+
+def _seconds(value: Any) -> float:
+    return float(value) if isinstance(value, int) else 0.0

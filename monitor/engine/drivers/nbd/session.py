@@ -1,0 +1,167 @@
+"""The connection to a server that may go away and come back.
+
+    connected --the server is gone--> trying again, every RETRY seconds
+                                         |       for reconnect-delay seconds requests wait,
+                                         |       and are made again when it is back;
+                                         v       after that they fail at once
+                                      connected
+
+A server that comes back with another disk (a smaller one, or one that may not be written) is not
+the one that we had: requests fail from then on.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from typing import Any, Final, NamedTuple
+
+from monitor.engine.drivers.nbd.address import connect
+from monitor.engine.drivers.nbd.connection import Connection, ConnectionLost
+from monitor.engine.errors import RequestError
+from monitor.engine.schema.sockets import AnySocketAddress
+from monitor.wire.nbd import layout as n
+from monitor.wire.nbd.client import ClientHandshake, ServerRefused
+
+RETRY: Final = 0.25
+"""Seconds between two tries to connect."""
+PATIENCE: Final = 15.0
+"""Seconds that a server has to answer each step of the negotiation."""
+
+
+class NotLetIn(RequestError):
+    template = "{reason}"
+    reason: str
+
+
+class Where(NamedTuple):
+    """What to connect to."""
+
+    server: AnySocketAddress
+    export: str
+    context: str
+
+
+class Session:
+    """The connection as its user sees it: there, or on its way back.
+
+    ``delay`` is how long, in seconds, requests wait for a server that is gone; ``open_timeout``
+    how long the first connection is tried for. Both are 0 for not at all.
+    """
+
+    def __init__(self, where: Where, delay: float = 0, open_timeout: float = 0) -> None:
+        self._where = where
+        self._delay = delay
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._lost_at = 0.0
+        self._trying: threading.Thread | None = None
+        self._connection: Connection | None = self._first(open_timeout)
+        self.handshake = self._connection.handshake
+
+    def close(self) -> None:
+        """Hangs up and ends the tries to connect; nothing is in flight."""
+        self._closing.set()
+        with self._changed:
+            connection, self._connection = self._connection, None
+            trying = self._trying
+        if connection is not None:
+            connection.close()
+        if trying is not None:
+            trying.join()
+
+    def call(self, *args: Any, **kwargs: Any) -> list[tuple[int, int]]:
+        """``Connection.call``, again and again as long as the server may come back. Raises
+        OSError."""
+        while True:
+            connection = self._there()
+            try:
+                return connection.call(*args, **kwargs)
+            except ConnectionLost:
+                self._gone(connection)
+
+    # -- connecting --------------------------------------------------------------------------
+
+    def _first(self, timeout: float) -> Connection:
+        """The first connection. Raises RequestError."""
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                return self._connect()
+            except RequestError:
+                if time.monotonic() >= until:
+                    raise
+            self._closing.wait(RETRY)
+
+    def _connect(self) -> Connection:
+        where = self._where
+        sock = connect(where.server, PATIENCE)
+        handshake = ClientHandshake(where.export, where.context)
+        try:
+            while not handshake.over:
+                data = sock.recv(n.MAX_OPTION)
+                if not data:
+                    raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+                handshake.feed(data)
+                sock.sendall(handshake.take())
+        except ServerRefused as refused:
+            sock.close()
+            raise NotLetIn(str(refused)) from refused
+        except OSError as error:
+            sock.close()
+            reason = error.strerror or str(error)
+            raise NotLetIn(f"Failed to read initial magic: {reason}") from error
+        return Connection(sock, handshake)
+
+    # -- losing it ---------------------------------------------------------------------------
+
+    def _there(self) -> Connection:
+        """The connection, waited for as long as the delay allows. Raises OSError (EIO)."""
+        with self._changed:
+            until = self._lost_at + self._delay
+            self._changed.wait_for(
+                lambda: self._connection is not None or self._closing.is_set(),
+                max(0.0, until - time.monotonic()),
+            )
+            if self._connection is None:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return self._connection
+
+    def _gone(self, connection: Connection) -> None:
+        """The first who finds it gone has it tried again."""
+        with self._changed:
+            if self._connection is not connection or self._closing.is_set():
+                return
+            self._connection = None
+            self._lost_at = time.monotonic()
+            self._trying = threading.Thread(
+                target=self._try_again, args=(connection,), name="nbd reconnect", daemon=True
+            )
+            self._trying.start()
+
+    def _try_again(self, old: Connection) -> None:
+        old.close()
+        while not self._closing.wait(RETRY):
+            try:
+                connection = self._connect()
+            except RequestError:
+                continue
+            if not _same_disk(old.handshake, connection.handshake):
+                connection.close()
+                return
+            with self._changed:
+                if not self._closing.is_set():
+                    self._connection = connection
+                    self._changed.notify_all()
+                    return
+            connection.close()
+
+
+def _same_disk(old: ClientHandshake, new: ClientHandshake) -> bool:
+    lost = old.flags & ~new.flags & ~n.FLAG_READ_ONLY
+    read_only = new.flags & ~old.flags & n.FLAG_READ_ONLY
+    same_map = (old.context_id is None) == (new.context_id is None)
+    same_blocks = new.minimum_block <= old.minimum_block
+    return new.size == old.size and not lost and not read_only and same_map and same_blocks
