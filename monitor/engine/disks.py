@@ -76,7 +76,7 @@ async def save(
             if not replace and internal.find(held.driver.snapshots(), None, wanted) is not None:
                 raise SnapshotSomewhere(wanted)
             graph.refuse_if_busy(disk, Operation.INTERNAL_SNAPSHOT)
-        await actions.drain(*(disk for disk, _ in disks))
+        await actions.drain(*(held for _, held in disks))
         for disk, held in disks:
             replaced = None if name is None else internal.find(held.driver.snapshots(), None, name)
             try:
@@ -113,9 +113,10 @@ async def load(
         numbers = [number for number in found if number is not None]
         if len(numbers) < len(disks):
             raise SnapshotNotEverywhere(name)
-        async with graph.drained(*(disk for disk, _ in disks)):
+        async with graph.drained(*(held for _, held in disks)):
             for disk, held in disks:
-                graph.refuse_if_busy(disk, Operation.INTERNAL_SNAPSHOT)
+                for node in (disk, held):
+                    graph.refuse_if_busy(node, Operation.INTERNAL_SNAPSHOT)
                 if held.read_only:
                     raise CannotSnapshotDisk(disk.user_name())
                 if held.bitmaps:
@@ -132,7 +133,7 @@ async def delete(engine: EmbeddedEngine, name: str, devices: Sequence[str] | Non
     graph = engine.graph
     async with graph.turn:
         disks = _able(graph, devices)
-        async with graph.drained(*(disk for disk, _ in disks)):
+        async with graph.drained(*(held for _, held in disks)):
             for disk, held in disks:
                 graph.refuse_if_busy(disk, Operation.INTERNAL_SNAPSHOT_DELETE)
                 number = internal.find(held.driver.snapshots(), None, name)

@@ -65,7 +65,8 @@ def find(snapshots: list[Info], identity: str | None, name: str | None) -> int |
 
 
 async def create(engine: EmbeddedEngine, actions: Actions, node: Node, name: str) -> None:
-    """A step of a transaction in which ``node`` is drained. Raises OSError."""
+    """A step of a transaction in which the node that keeps its snapshots is drained, and with it
+    all above. Raises OSError."""
     graph, held = engine.graph, keeper(node)
     assert held is not None
     seconds, micros = divmod(round(engine.clock.wall() * 1_000_000), 1_000_000)

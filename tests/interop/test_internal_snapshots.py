@@ -191,8 +191,10 @@ def test_a_name_that_is_there_is_replaced_once_the_new_one_is_made(
     asyncio.run(main())
 
 
-def test_a_snapshot_through_a_raw_node_above(tmp_path: Path) -> None:
-    """As in QEMU, the node that holds the data keeps the snapshot."""
+def test_a_snapshot_through_a_raw_node_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in QEMU, the node that holds the data keeps the snapshot; whoever uses it is drained."""
 
     async def main() -> None:
         from monitor.engine.schema.decode import decode
@@ -202,8 +204,16 @@ def test_a_snapshot_through_a_raw_node_above(tmp_path: Path) -> None:
         inner = engine.graph.drives["a"].inserted()
         above = {"driver": "raw", "node-name": "above", "file": inner.name}
         await engine.execute(decode(BlockdevAdd, above))
+        create, closed = inner.driver.create_snapshot, []
+
+        def watched(wanted: Any) -> str:
+            closed.append(engine.graph.drives["a"].closed)
+            return create(wanted)
+
+        monkeypatch.setattr(inner.driver, "create_snapshot", watched)
         await engine.execute(BlockdevSnapshotInternalSync(device="above", name="s"))
         assert [info["name"] for info in inner.driver.snapshots()] == ["s"]
+        assert closed[0] > 0  # the drive too, which goes to that node past the one that was named
         await engine.shut_down()
 
     asyncio.run(main())

@@ -85,7 +85,7 @@ async def snapshot_internal(
         raise NameEmpty()
     if internal.find(held.driver.snapshots(), None, name) is not None:
         raise SnapshotExists(name, device)
-    await actions.drain(node)
+    await actions.drain(held)
     try:
         await internal.create(engine, actions, node, name)
     except OSError as error:
@@ -108,7 +108,7 @@ async def delete_internal(
         held = internal.keeper(node)
         if held is None:
             raise NoSnapshotList(device)
-        async with graph.drained(node):
+        async with graph.drained(held):
             number = internal.find(held.driver.snapshots(), identity, name)
             if number is None:
                 raise NoSuchSnapshot(identity or "null", name or "null", device)
