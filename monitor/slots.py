@@ -7,7 +7,7 @@ is a slot in which anything may be typed, such as a new name or a number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,7 +103,7 @@ def commands_slot(language: Language) -> Slot:
             words[first] = "" if blank else command.help.split("\n")[0]
     for name, request in language.requests.items():
         words.setdefault(name, summary(request))
-    return Slot("command", "a command", _words(dict(sorted(words.items()))))
+    return Slot("command", "a command", words_of(dict(sorted(words.items()))))
 
 
 def actions_slot(language: Language) -> Slot:
@@ -114,7 +114,7 @@ def actions_slot(language: Language) -> Slot:
         name: summary(language.requests.get(name) or action)
         for name, action in sorted(ACTIONS.items())
     }
-    return Slot("command", "an action of the transaction", _words(words))
+    return Slot("command", "an action of the transaction", words_of(words))
 
 
 def summary(documented: type) -> str:
@@ -131,7 +131,7 @@ def choice_words(field: str, choices: Iterable[str]) -> tuple[Word, ...]:
     return tuple(Word(choice, meaning(field, choice)) for choice in choices)
 
 
-def _words(words: dict[str, str]) -> tuple[Word, ...]:
+def words_of(words: dict[str, str]) -> tuple[Word, ...]:
     return tuple(Word(text, meta) for text, meta in words.items())
 
 
@@ -140,7 +140,7 @@ def _below(language: Language, prefix: str) -> Slot:
         second: language.human[f"{prefix} {second}"].help.split("\n")[0]
         for second in language.below(prefix)
     }
-    return Slot("command", f"what to show with {prefix}", _words(words))
+    return Slot("command", f"what to show with {prefix}", words_of(words))
 
 
 # Human commands
@@ -176,7 +176,7 @@ def _in_command(command: Command, cursor: Cursor, language: Language) -> Place:
     words = {f: help_of(command, a) for f, a in flags.items()}
     words |= {o: help_of(command, a) for o, a in options.items() if a.name not in given}
     if words and not cursor.quoted:
-        slots.append(Slot("flag", "an option", _words(words)))
+        slots.append(Slot("flag", "an option", words_of(words)))
     if cursor.text.startswith("--"):
         from monitor.outputslots import OUTPUT_SLOT
 
@@ -240,9 +240,9 @@ def _value_of(
     if argument.verb == "command":
         slots: tuple[Slot, ...] = _commands_by_name(language, cursor)
     elif argument.verb in ("variable", "value"):
-        from monitor.commands.settings import SETTINGS
+        from monitor.settingslots import of_settings
 
-        slots = _of_settings(argument, cursor, what, SETTINGS)
+        slots = of_settings(argument, cursor, what)
     elif argument.verb == "macro":
         slots = (Slot("macro", what),)
     elif argument.verb == "format":
@@ -261,26 +261,13 @@ def _value_of(
     return Place(cursor.text, cursor.start, slots, quoted=cursor.quoted)
 
 
-def _of_settings(
-    argument: Argument, cursor: Cursor, what: str, settings: Mapping[str, Any]
-) -> tuple[Slot, ...]:
-    """What ``set`` takes: a name, or a value of the setting that is named."""
-    if argument.verb == "variable":
-        words = {name: setting.help for name, setting in settings.items()}
-        return (Slot("value", what, _words(words)), Slot("variable", what))
-    setting = settings.get(cursor.arguments[0].text) if cursor.arguments else None
-    if setting is None:
-        return (Slot("free", what),)
-    return (Slot("value", what, _words(dict(setting.choices))),)
-
-
 def _commands_by_name(language: Language, cursor: Cursor) -> tuple[Slot, ...]:
     """What ``help`` takes: a command, or its two words."""
     before = [token.text for token in cursor.arguments]
     if not before:
         from monitor.commands.topics import TOPICS
 
-        topics = _words({name: title for name, (title, _) in TOPICS.items()})
+        topics = words_of({name: title for name, (title, _) in TOPICS.items()})
         return (commands_slot(language), Slot("value", "a topic", topics))
     if len(before) == 1 and before[0] in language.prefixes:
         return (_below(language, before[0]),)
@@ -310,7 +297,7 @@ def _in_request(request: type[Request], cursor: Cursor) -> Place:
             return Place(cursor.text, cursor.start, (OUTPUT_SLOT,))
         from monitor.grouping import FLAGS
 
-        flags = Slot("flag", "how the transaction is carried out", _words(FLAGS))
+        flags = Slot("flag", "how the transaction is carried out", words_of(FLAGS))
         return Place(cursor.text, cursor.start, (flags, OUTPUT_SLOT))
     elif not equals or cursor.quoted:
         return Place(cursor.text, cursor.start, keys_slots(kind, tree, cursor.text))
@@ -338,7 +325,7 @@ def keys_slots(kind: Any, tree: Tree, typed: str) -> tuple[Slot, ...]:
             into[f"{prefix}{member.name}."] = _meta(member)
     if not required and not words:
         return ()
-    return (Slot("key", "a field", _words(required | words)),)
+    return (Slot("key", "a field", words_of(required | words)),)
 
 
 def _meta(member: Field) -> str:

@@ -23,8 +23,8 @@ from monitor.engine.api import Engine
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.base import UNSET
 from monitor.engine.schema.extra import CreateImage
+from monitor.shell.dialogue import Dialogue
 from monitor.shell.failures import error_text
-from monitor.shell.session import Dialogue
 from monitor.shell.transcript import Transcript, TranscriptError, is_free
 from monitor.sizes import EXPECTED, read_size
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from monitor.engine.api import Engine
 from monitor.engine.errors import MonitorError
+from monitor.shell.dialogue import Dialogue
 from monitor.shell.failures import told
-from monitor.shell.session import Dialogue
 
 if TYPE_CHECKING:
     from monitor.parser import Invocation

@@ -1,9 +1,9 @@
 """What a command would lose: the question that is asked before, by effect and not by name.
 
 A command asks when data that is there now would be gone: a file that holds something would be
-overwritten by a new image, a disk would lose its end. What deletes the one thing that it names
-(``delvm``, ``block-dirty-bitmap-remove``) says so itself and does not ask, and what the guest loses
-nothing by does not either. ``-y`` and ``set confirm off`` answer yes; where nobody can be asked the
+overwritten by a new image, a disk would lose its end or go back to a snapshot, a snapshot would be
+replaced. What deletes the one thing that it names (``delvm``, ``block-dirty-bitmap-remove``) says
+so itself and does not ask. ``-y`` and ``set confirm off`` answer yes; where nobody can be asked the
 command is refused. QMP and ``human-monitor-command`` are never asked.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from monitor.commands.render import size_text
-from monitor.engine.api import Engine
+from monitor.engine.api import Engine, texts_of
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.graph import BlockResize
 
@@ -53,7 +53,19 @@ async def loss_of(invocation: Invocation, engine: Engine) -> str | None:
         return await _overwritten(invocation, _NEW_FILES[name])
     if name == "block_resize":
         return await _cut_off(invocation, engine)
+    if name in ("loadvm", "x-blkmon-loadvm"):
+        tag = _given(invocation, "name")
+        return f"what the disks hold now would be replaced by snapshot '{tag}'"
+    if name in ("savevm", "x-blkmon-savevm"):
+        return await _replaced(_given(invocation, "name"), engine)
     return None
+
+
+async def _replaced(tag: Any, engine: Engine) -> str | None:
+    """A snapshot of that name that an image has already."""
+    if not isinstance(tag, str) or tag not in texts_of(engine.names("snapshot")):
+        return None
+    return f"the snapshot '{tag}' that is there would be replaced"
 
 
 def _given(invocation: Invocation, argument: str) -> Any:

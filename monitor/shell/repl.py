@@ -25,7 +25,7 @@ from monitor.engine.errors import MonitorError
 from monitor.engine.schema.job import JobCancel
 from monitor.shell import guard
 from monitor.shell.announce import Announcer, told_by_wait
-from monitor.shell.directing import collected, text_of
+from monitor.shell.borrowing import TerminalDialogue
 from monitor.shell.disks import setup_lines
 from monitor.shell.failures import heading, told
 from monitor.shell.foreground import Foreground
@@ -33,14 +33,10 @@ from monitor.shell.history import StateHistory, history_path
 from monitor.shell.jobs import waited_for
 from monitor.shell.keys import Mode
 from monitor.shell.log import config_path, log_failure
-from monitor.shell.pager import height, page, run_in_shell
-from monitor.shell.pipes import ShellCommandFailed
 from monitor.shell.plain import PlainScreen
 from monitor.shell.screen import Screen
-from monitor.shell.session import CONTINUATION, PROMPT, Dialogue
-from monitor.shell.texts import printable
+from monitor.shell.session import CONTINUATION, PROMPT
 from monitor.shell.toolbar import is_live
-from monitor.shell.watching import watch, with_changes
 from monitor.syntax import ParseError
 from monitor.version import VERSION
 
@@ -117,7 +113,7 @@ def is_complete(text: str) -> bool:
     return no_bracket_open(text)
 
 
-class PromptSession(Dialogue, SettingListener):
+class PromptSession(TerminalDialogue, SettingListener):
     """A conversation with a person on a terminal."""
 
     interactive = True
@@ -129,7 +125,7 @@ class PromptSession(Dialogue, SettingListener):
         restore_terminal: Callable[[], None] = lambda: None,
         older: History | None = None,
     ) -> None:
-        super().__init__(engine)
+        super().__init__(engine, screen)
         self._older = older
         self.settings.listeners.append(self)
         screen.use(self.settings)
@@ -137,15 +133,12 @@ class PromptSession(Dialogue, SettingListener):
         self._restore_terminal = restore_terminal
         self.fatal: MonitorError | None = None
         """Why the prompt had to end, when nobody asked it to."""
-        self._screen = screen
         self._announcer = Announcer(engine.jobs)
         self._foreground = Foreground(screen, self)
         self._running: Invocation | None = None
         self._waits: list[Invocation] = []  # in front or detached
         self._older_jobs: set[str] = set()
         self._typed = ""
-        self._paged = ""
-        self._stop_watching: asyncio.Event | None = None
         self._undisturbed = False  # whether the typed line still stands right above
         self._signal: signal.Signals | None = None
         self._failures = 0
@@ -224,10 +217,6 @@ class PromptSession(Dialogue, SettingListener):
         kept = self._older.get_strings() if self._older is not None else []
         return list(kept) or super().history()
 
-    @property
-    def columns(self) -> int:  # type: ignore[override]
-        return self._screen.columns
-
     def _warm_up(self) -> None:
         """Loads what the first key will need, while the person looks at the first prompt."""
         try:
@@ -270,71 +259,22 @@ class PromptSession(Dialogue, SettingListener):
         if asyncio.current_task() in self._foreground.detached:
             self.show(f"Ended: {typed}")
 
-    def give(self, invocation: Invocation, answer: Answer) -> None:
-        """What does not fit the screen is kept for the pager, where that is wanted."""
-        text = text_of(self, invocation, answer)
-        in_front = asyncio.current_task() is self._foreground.task
-        pages = self.settings["pager"] == "auto" and in_front and collected() is None
-        if pages and height(text, self._screen.columns) >= self._screen.rows:
-            if self.recorder is not None:
-                self.recorder.output(text)
-            self._paged = text
-        elif text:
-            self.print(text)
-
-    async def run(self, invocation: Invocation) -> None:
-        behind = invocation.output is not None and invocation.output.background
-        in_front = asyncio.current_task() is self._foreground.task
-        if behind and in_front and self.recorder is None:
-            self._foreground.detach()
-        try:
-            await super().run(invocation)
-        finally:
-            text, self._paged = self._paged, ""
-            if text:
-                await self._page(text)
-
-    async def _page(self, text: str) -> None:
-        """Through the pager, with what was seen left on the screen; printed where there is none."""
-        try:
-            await self._screen.lend(lambda: page(printable(text)))
-        except OSError as error:
-            self._screen.print(text)
-            self._screen.print(f"The pager cannot be run: {error}", "class:hint")
-
-    async def through_shell(self, shell: str, text: str) -> None:
-        """The host's shell has the terminal, so that pagers and editors work; its output is caught
-        where a recording wants it, or another command."""
-        in_front = asyncio.current_task() is self._foreground.task
-        if self.recorder is not None or collected() is not None or not in_front:
-            await super().through_shell(shell, text)
-            return
-        ended: list[int] = []
-        await self._screen.lend(lambda: ended.append(run_in_shell(shell, text, self.variables)))
-        if any(ended):
-            raise ShellCommandFailed(shell, ended[0])
-
-    async def watch(self, text: str, every: float, ended: Callable[[str, int], bool]) -> None:
-        stopped = self._stop_watching = asyncio.Event()
-        self._screen.note(f"{text}: every {every:g} s  (Ctrl-C ends it)")
-
-        def show(output: str, before: str | None) -> None:
-            rows = printable(output).split("\n")[: max(1, self._screen.rows - 3)]
-            self._screen.show_live([*with_changes("\n".join(rows), before)])
-
-        try:
-            output = await watch(self, text, every, ended, show, stopped)
-        finally:
-            self._stop_watching = None
-            self._screen.show_live([])
-        self.print(output)
-
     def interrupted(self) -> None:
         """Ctrl-C while a command runs: ``watch`` simply ends, about others there is a question."""
         if self._stop_watching is not None:
             self._stop_watching.set()
         else:
             self._foreground.interrupt()
+
+    async def run(self, invocation: Invocation) -> None:
+        behind = invocation.output is not None and invocation.output.background
+        if behind and self.in_front and self.recorder is None:
+            self._foreground.detach()
+        await super().run(invocation)
+
+    @property
+    def in_front(self) -> bool:
+        return asyncio.current_task() is self._foreground.task
 
     async def carry_out(self, invocation: Invocation) -> Answer:
         if asyncio.current_task() is self._foreground.task:

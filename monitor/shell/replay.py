@@ -19,10 +19,10 @@ from pathlib import Path
 
 from monitor.engine.api import Engine
 from monitor.engine.errors import HostFailure, MonitorError
+from monitor.shell.dialogue import Dialogue
 from monitor.shell.fixtures import Fixtures, make_images, parse_fixtures, write_files
 from monitor.shell.masks import Bindings, filled_in
 from monitor.shell.record import FAILED, Entry, Masker, Recorder
-from monitor.shell.session import Dialogue
 from monitor.shell.texts import read_script
 from monitor.shell.transcript import Block, Transcript, TranscriptError, parse_transcript, updated
 

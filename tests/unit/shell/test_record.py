@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from monitor.shell.dialogue import Dialogue
 from monitor.shell.record import Entry, FileRecorder, Masker, Recorder
-from monitor.shell.session import Dialogue
 from tests.support.fake_engine import FakeEngine, job
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from monitor.engine.errors import MonitorError
 from monitor.shell import log
+from monitor.shell.dialogue import Dialogue
 from monitor.shell.human import HumanLines
-from monitor.shell.session import Dialogue
 from monitor.shell.texts import printable
 from tests.support.fake_engine import FakeEngine
 
