@@ -115,7 +115,7 @@ def offered(text: str) -> list[str]:
         ("drive_add 0 if=none,forma", ["drive_add 0 if=none,format="]),
         ("drive_add 0 if=none,format=qc", ["drive_add 0 if=none,format=qcow2"]),
         ("drive_add 0 file=a,,b", ["drive_add 0 file=FILE"]),
-        ("drive_add 0 driver=qcow2,file.driver=fi", ["drive_add 0 driver=qcow2,file.driver=file"]),
+        ("drive_add 0 driver=qcow2,file.driver=fil", ["drive_add 0 driver=qcow2,file.driver=file"]),
         ("drive_add 0 driver=qcow2,file.driver=file,file.filen",
          ["drive_add 0 driver=qcow2,file.driver=file,file.filename="]),
         ('qemu-io d0 "wr', ['qemu-io d0 "write', 'qemu-io d0 "writev', 'qemu-io d0 "aio_write',
