@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from monitor.commands.errors import Verbatim
 from monitor.commands.registry import Session, command
+from monitor.engine.errors import RequestError
 from monitor.engine.schema.backup import DriveBackup
 from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.commit import CommitDrive
 from monitor.engine.schema.job import (
     BlockJobCancel,
     BlockJobComplete,
@@ -12,6 +15,7 @@ from monitor.engine.schema.job import (
     BlockJobResume,
     BlockJobSetSpeed,
 )
+from monitor.engine.schema.mirror import DriveMirror
 from monitor.engine.schema.stream import BlockStream
 
 
@@ -143,3 +147,57 @@ async def block_job_resume(session: Session, device: str) -> None:
 )
 async def block_job_set_speed(session: Session, device: str, speed: int) -> None:
     await session.engine.execute(BlockJobSetSpeed(device=device, speed=speed))
+
+
+@command(
+    "drive_mirror",
+    "reuse:-n,full:-f,device:B,target:s/file,format:s/format?",
+    help="initiates live storage"
+    "\n\t\t\tmigration for a device. The device's contents are"
+    "\n\t\t\tcopied to the new image file, including data that"
+    "\n\t\t\tis written after the command is started."
+    "\n\t\t\tThe -n flag requests QEMU to reuse the image found"
+    "\n\t\t\tin new-image-file, instead of recreating it from scratch."
+    "\n\t\t\tThe -f flag requests QEMU to copy the whole disk,"
+    "\n\t\t\tso that the result does not need a backing file.\n\t\t\t",
+    params="[-n] [-f] device target [format]",
+    details="Starts a job named as the device. When it is ready, block_job_complete puts the copy\n"
+    "in the device's place, and block_job_cancel leaves it as the device was at that moment.",
+    example="drive_mirror -f d0 copy.qcow2 qcow2",
+    arguments_help={
+        "reuse": "write to an image that is there",
+        "full": "copy what is in backing images too",
+        "target": "the file to write to",
+        "format": "the file's format; the device's unless told",
+    },
+)
+async def drive_mirror(
+    session: Session, reuse: bool, full: bool, device: str, target: str, format: str | None
+) -> None:
+    await session.engine.execute(
+        DriveMirror(
+            device=device,
+            target=target,
+            format=UNSET if format is None else format,
+            sync="full" if full else "top",
+            mode="existing" if reuse else "absolute-paths",
+            unmap=True,
+        )
+    )
+
+
+@command(
+    "commit",
+    "device:D(all)",
+    help="commit changes to the disk images (if -snapshot is used) or backing files",
+    params="device|all",
+    details="Copies what the image holds into its backing image, waits for it, and empties the\n"
+    "image. block-commit does it in the background.",
+    example="commit d0",
+    arguments_help={"device": "a drive, or all of them"},
+)
+async def commit(session: Session, device: str) -> None:
+    try:
+        await session.engine.execute(CommitDrive(device=device))
+    except RequestError as error:
+        raise Verbatim(error.text) from error

@@ -31,9 +31,9 @@ def cut_name(name: str) -> str:
 
 
 def root_node(graph: Graph, name: str) -> Node:
-    """The node called so, which must be no other node's child."""
+    """The node called so, which must be no other node's child, nor a job's."""
     node = graph.find(name)
-    if any(isinstance(edge.parent, Node) for edge in node.parents):
+    if any(isinstance(edge.parent, Node) or edge.parent.stays_at_node for edge in node.parents):
         raise NeedRootNode(name)
     return node
 

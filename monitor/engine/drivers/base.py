@@ -366,6 +366,11 @@ class Driver(ABC):
     def let_go(self) -> None:  # noqa: B027  (few hold anything)
         """The end is near: no request of this node may be held up any longer."""
 
+    def make_empty(self) -> bool:
+        """Gives up all that this layer holds, so that the backing image shows; whether it could.
+        Raises OSError."""
+        return False
+
     def prepare_reopen(self, flags: OpenFlags, options: Any = None) -> Reopen | None:
         """Prepares a change of flags, and to ``options`` of the driver's struct (None: they stay)
         in so far as they are ``changeable``. None: nothing to do. Raises when it is impossible."""

@@ -274,6 +274,10 @@ class Graph:
         """A new node; until it is open nobody finds it."""
         (self.nodes if node.is_open else self._opening)[node.name] = node
 
+    def forget(self, node: Node) -> None:
+        """Undoes ``insert``."""
+        self.nodes.pop(node.name, None)
+
     def opened(self, node: Node) -> None:
         """The node's driver is open: from here on requests and queries find it."""
         node.is_open = True

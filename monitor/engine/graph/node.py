@@ -174,8 +174,9 @@ class Node:
                 return blocker.reason
         if operation not in BACKING_ALLOWS:
             for edge in self.parents:
-                if edge.role == "backing" and isinstance(edge.parent, Node):
-                    return f"node is used as backing hd of '{edge.parent.user_name()}'"
+                parent = edge.parent
+                if edge.role == "backing" and isinstance(parent, Node) and not parent.is_filter:
+                    return f"node is used as backing hd of '{parent.user_name()}'"
         return None
 
     def user_name(self) -> str:

@@ -193,6 +193,11 @@ class Opening:
 
     # -- the backing chain -------------------------------------------------------------------
 
+    async def follow_backing(self, top: Node) -> None:
+        """Opens the chain that an image's header names, for one that was opened without it."""
+        if top.driver.supports_backing:
+            await self._attach_backing(top)
+
     async def _attach_backing(self, top: Node) -> None:
         """Follows backing links downwards, one layer after the other (chains are long), then ties
         the layers together from the bottom up: each tie rewires only the node that it is made for.

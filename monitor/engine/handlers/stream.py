@@ -86,7 +86,7 @@ def _plan(graph: Graph, request: BlockStream) -> StreamPlan:
     top = graph.find(request.device)
     base = bottom = None
     if request.base is not UNSET:
-        base = _find_backing_image(top, request.base)
+        base = find_backing_image(top, request.base)
     if request.base_node is not UNSET:
         base = graph.find_either(None, request.base_node)
         if base not in _layers_below(top):
@@ -132,7 +132,7 @@ def _above(target: Node, base: Node | None) -> Node:
     return above
 
 
-def _find_backing_image(top: Node, name: str) -> Node:
+def find_backing_image(top: Node, name: str) -> Node:
     """The layer below ``top`` that an image file calls ``name``: by the name in the overlay's
     header, or by the same path on the host (relative to the overlay)."""
     overlay = unfiltered(top)

@@ -101,15 +101,26 @@ class JobGroup:
             if self.aborting or self.finalizing:
                 return
             self.finalizing = True
-            nodes = [node for job in self.jobs for node in job.drains_for_end()]
-            async with graph.drained(*nodes):
-                with Transaction() as transaction:
-                    if await self._prepare(transaction):
-                        graph.commit(transaction)
-                        for job in self.jobs:
-                            job.commit()
+            if await self._open_for_end():
+                nodes = [node for job in self.jobs for node in job.drains_for_end()]
+                async with graph.drained(*nodes):
+                    with Transaction() as transaction:
+                        if await self._prepare(transaction):
+                            graph.commit(transaction)
+                            for job in self.jobs:
+                                job.commit()
             for job in list(self.jobs):
                 await self._conclude(job)
+
+    async def _open_for_end(self) -> bool:
+        for job in self.jobs:
+            try:
+                await job.before_end()
+            except (RequestError, OSError) as error:
+                job.failure = error
+                self._mark_all_failed(job)
+                return False
+        return True
 
     async def _prepare(self, transaction: Transaction) -> bool:
         for job in self.jobs:

@@ -101,6 +101,10 @@ class Job(Client):
     def run(self) -> None:
         raise NotImplementedError(type(self).__name__)
 
+    async def before_end(self) -> None:
+        """Nothing by default. May open and reopen nodes; the turn is held, nothing is drained.
+        Fails as ``change_graph`` does."""
+
     def change_graph(self, transaction: Transaction) -> None:
         """Nothing by default. The nodes of ``drains_for_end`` are drained."""
 
@@ -243,8 +247,8 @@ class Job(Client):
         self.check(Verb.COMPLETE)
         if self.cancel_requested or not self.can_complete:
             raise CannotComplete(self.name)
-        self._completing = True
         self.complete()
+        self._completing = True
         self._pausing.kick()
 
     # -- its life, on the loop ---------------------------------------------------------------

@@ -76,6 +76,10 @@ MEANINGS: dict[str, dict[str, str]] = {
         "stop": "stop the machine",
     },
     "rerror": {"report": "tell the guest", "ignore": "go on", "stop": "stop the machine"},
+    "copy-mode": {
+        "background": "writes are copied when there is time",
+        "write-blocking": "writes wait for the target",
+    },
     "mode": {
         "existing": "use an image that is there",
         "absolute-paths": "create the image",

@@ -215,6 +215,12 @@ class Qcow2Driver(Driver):
 
         resize.truncate(self._image, size, preallocation)
 
+    def make_empty(self) -> bool:
+        from monitor.engine.drivers.qcow2 import zeroing
+
+        zeroing.forget_all(self._image)
+        return True
+
     def map(self, offset: int, length: int) -> list[Extent]:
         return self._map(self._image, offset, length)
 

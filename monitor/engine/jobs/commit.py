@@ -1,0 +1,315 @@
+"""Committing images of the middle of a chain: what they hold goes down into their base.
+
+    overlay        active <- its backing link is rewritten in the end
+    commit_top     a filter of the job's
+    top … above    read; they leave the chain in the end
+    base           written; opened read-write for as long as that takes
+
+What is copied changes nothing of what the overlay shows, as top and what is above the base hide it
+there. The overlay's link is rewritten last, after everything is on the disk: a commit that is
+killed is begun anew. (What lies above everything, and may be written to, ``mirror`` commits.)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from monitor.engine import permissions
+from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.job_filters import CommitTopDriver
+from monitor.engine.errors import RequestError
+from monitor.engine.graph import edit
+from monitor.engine.graph.allocation import Run, runs_through
+from monitor.engine.graph.client import Client
+from monitor.engine.graph.edge import Edge
+from monitor.engine.graph.node import Node
+from monitor.engine.graph.snapshot import make_read_only
+from monitor.engine.graph.transaction import Transaction
+from monitor.engine.jobs.block import BlockJob
+from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, writers_into
+from monitor.engine.jobs.copying import Piece
+from monitor.engine.jobs.filters import (
+    layers_above,
+    links_between,
+    nodes_between,
+    put_on,
+    root,
+    skip_filters,
+    take_off,
+)
+from monitor.engine.jobs.manager import Jobs
+
+CHUNK: Final = 512 << 10
+"""QEMU's chunk in bytes: while there is a speed limit or after an error, offsets, errors and pauses
+fall where QEMU's do."""
+AGAIN: Final = 0.1
+"""Seconds until what failed, under a policy that ignores it, is tried again."""
+_WINDOW: Final = 64 << 20
+
+
+class TopIsBase(RequestError):
+    template = "Invalid files for merge: top and base are the same"
+
+
+class LinkNotUpdated(RequestError):
+    template = "Could not update backing file link"
+
+
+@dataclass(frozen=True)
+class CommitPlan:
+    """Images from ``top`` down to above ``base`` are carried into ``base``; ``device`` is the top
+    of the whole chain, which the job is on."""
+
+    device: Node
+    top: Node
+    base: Node
+    backing_file: str | None = None
+    filter_name: str | None = None
+
+
+class CommitJob(BlockJob):
+    type = "commit"
+    plan: CommitPlan
+
+    # -- life --------------------------------------------------------------------------------
+
+    @classmethod
+    async def begin(
+        cls, table: Jobs, job_id: str, plan: CommitPlan, *, speed: int, **settings: Any
+    ) -> None:
+        """Takes hold of the chain and starts. Raises RequestError or OSError and changes nothing
+        then. ``settings`` go to the job's constructor. The caller has the turn."""
+        if skip_filters(plan.top) is skip_filters(plan.base):
+            raise TopIsBase()
+        graph = table.graph
+        job = None
+        try:
+            async with graph.drained(plan.top, plan.base):
+                with Transaction() as transaction:
+                    table.check_id(job_id)
+                    job = table.add(cls(job_id, graph, table.clock, **settings))
+                    job.set_speed(speed)
+                    was_read_only = plan.base.read_only
+                    if was_read_only:
+                        await graph.reopen_read_only(transaction, plan.base, False)
+                    driver, name = CommitTopDriver(), plan.filter_name
+                    top = put_on(graph, transaction, plan.top, driver, name, writable=False)
+                    job._hold(transaction, plan, top, was_read_only)
+                    graph.commit(transaction)
+        except BaseException:
+            if job is not None:
+                await table.discard(job)
+            raise
+        job.progress.set_remaining(plan.top.length())  # known before the thread's first step
+        graph.clients.update((job, job._writer, job._top_reader))
+        job.block(plan.device, *job._between, plan.base)
+        job.start()
+
+    def _hold(
+        self, transaction: Transaction, plan: CommitPlan, top: Node, was_read_only: bool
+    ) -> None:
+        """The job's edges."""
+        self.plan = plan
+        self.filter = top
+        self._was_read_only = was_read_only
+        self._between = list(nodes_between(plan.top, plan.base))
+        self._writer = Client()  # QEMU has unnamed backends on base and top
+        self._top_reader = Client()
+        self._gone = False
+        self._overlays: list[Node] = []
+        root(transaction, self, "main node", plan.device, 0, permissions.ALL)
+        passing = permissions.WRITE | permissions.WRITE_UNCHANGED
+        for node in self._between:
+            root(transaction, self, "intermediate node", node, 0, passing)
+        taken = permissions.CONSISTENT_READ | permissions.WRITE
+        if plan.base.length() < plan.top.length():
+            taken |= permissions.RESIZE
+        shared = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED
+        root(transaction, self, "base", plan.base, 0, permissions.ALL)
+        self._base = root(transaction, self._writer, "root", plan.base, taken, shared)
+        self._base.beyond_end = True
+        self._top = root(transaction, self._top_reader, "root", plan.top, 0, permissions.ALL)
+        self._links = links_between(top, plan.base)
+        edit.freeze(transaction, self._links)
+        edit.refresh(transaction, [plan.device, top, *self._between, plan.base])
+
+    # -- the work, in the job's thread -------------------------------------------------------
+
+    def run(self) -> None:
+        plan = self.plan
+        length = plan.top.length()
+        lane = self.lane()
+        try:
+            if plan.base.length() < length:
+                with lane:
+                    self._base.truncate(length)
+        finally:
+            self.drop_lane(lane)
+        layers = layers_above(plan.top, plan.base)
+        carried = _Carrying(self, layers, self._top, self._base, length)
+        with Carrier(
+            self,
+            carried,
+            writers=writers_into(plan.base),
+            limited_chunk=CHUNK,
+        ) as carrier:
+            carrier.run()
+            while carried.failed:
+                self._wait(AGAIN)
+                carried.begin_again()
+                carrier.run()
+
+    def _wait(self, seconds: float) -> None:
+        until = self.clock.monotonic() + seconds
+        self.sleep(lambda: max(0.0, until - self.clock.monotonic()))
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def drains_for_end(self) -> Iterable[Node]:
+        return [self.filter, self.plan.base]
+
+    async def before_end(self) -> None:
+        """Finds the overlays whose links are to be rewritten; those open read-only are reopened."""
+        self._overlays = list(_overlays_of(self.filter))
+        self._reopened: list[Node] = []
+        for overlay in self._overlays:
+            if not overlay.read_only:
+                continue
+            async with self.graph.drained(overlay):
+                with Transaction() as transaction:
+                    await self.graph.reopen_read_only(transaction, overlay, False)
+                    edit.refresh(transaction, [overlay])
+                    self.graph.commit(transaction)
+            self._reopened.append(overlay)
+
+    def change_graph(self, transaction: Transaction) -> None:
+        plan = self.plan
+        self._let_go(transaction)
+        changed = take_off(transaction, self.filter, plan.top)
+        edit.replace(transaction, plan.top, plan.base)
+        edit.refresh(transaction, dict.fromkeys([plan.base, plan.top, *changed]))
+
+    def _let_go(self, transaction: Transaction) -> None:
+        edit.thaw(self._links)
+        self._links = []
+        for edge in [*self.roots, self._base]:
+            edit.set_permissions(transaction, edge, 0, permissions.ALL)
+
+    def prepare(self) -> None:
+        """The base's data is on the disk before anybody's link leads to it."""
+        plan = self.plan
+        plan.base.flush()
+        image = skip_filters(plan.base)
+        assert image is not None
+        self._link = plan.backing_file or plan.base.filename
+        for overlay in self._overlays:
+            try:
+                overlay.driver.set_backing(self._link, image.driver.name)
+            except OSError as error:
+                raise LinkNotUpdated() from error
+
+    def commit(self) -> None:
+        self._gone = True
+        for overlay in self._overlays:
+            overlay.auto_backing = self._link
+            overlay.driver.attach_backing(overlay.children.get("backing"))
+            overlay.wire()
+
+    async def clean(self) -> None:
+        plan, graph = self.plan, self.graph
+        if not self._gone:
+            async with graph.drained(self.filter, plan.top, plan.base):
+                with Transaction() as transaction:
+                    self._let_go(transaction)
+                    changed = take_off(transaction, self.filter, plan.top)
+                    edit.refresh(transaction, [plan.base, *changed])
+                    graph.commit(transaction)
+        await graph.remove_client(self._writer)
+        await graph.remove_client(self._top_reader)
+        self.released()
+        await graph.remove_client(self)
+        await graph.close_unused([self.filter, *self._between])
+        for overlay in getattr(self, "_reopened", ()):
+            await make_read_only(graph, overlay)
+        if self._was_read_only:
+            await make_read_only(graph, plan.base)
+
+
+class _Carrying:
+    """A commit as a plan (``carrying.Plan``): one walk over the top, then what failed again."""
+
+    def __init__(
+        self, job: CommitJob, layers: Sequence[Node], top: Edge, base: Edge, length: int
+    ) -> None:
+        self._job = job
+        self._layers = layers
+        self._top, self._base = top, base
+        self._length = length
+        self._offset = 0
+        self._ahead: deque[Run] = deque()
+        self.grain = CHUNK
+        self.failed: list[Piece] = []
+        """What failed and the policy ignored: to be done again, for ever, as in QEMU."""
+        self._again: deque[Piece] = deque()
+
+    def begin_again(self) -> None:
+        self._again.extend(self.failed)
+        self.failed = []
+
+    def next(self, most: int) -> Piece | None:
+        if self._again:
+            piece = self._again.popleft()
+            return Piece(piece.offset, piece.length, piece.copy, piece.zero, piece.unseen)
+        if not self._ahead and not self._look():
+            return None
+        run = self._ahead.popleft()
+        most = most if run.kind is ExtentKind.DATA else ZERO_CHUNK
+        length = min(run.length, most)
+        if length < run.length:
+            self._ahead.appendleft(Run(run.kind, run.offset + length, run.length - length))
+        copy, zero = run.kind is ExtentKind.DATA, run.kind is ExtentKind.ZERO
+        return Piece(run.offset, length, copy=copy, zero=zero)
+
+    def work(self, piece: Piece, buffer: memoryview) -> None:
+        if piece.zero:
+            piece.side = "write"
+            self._base.write_zeroes(piece.offset, piece.length, True, False)
+            return
+        view = buffer[: piece.length]
+        piece.side = "read"
+        self._top.read(view, piece.offset)
+        piece.side = "write"
+        self._base.write(view, piece.offset)
+
+    def done(self, piece: Piece) -> None:
+        self._job.progress.advance(piece.length)
+
+    def ignored(self, piece: Piece, error: OSError) -> None:
+        self.failed.append(piece)
+
+    def _look(self) -> bool:
+        start = self._offset
+        if start >= self._length:
+            return False
+        size = min(_WINDOW, self._length - start)
+        self._offset += size
+        try:
+            self._ahead.extend(runs_through(self._layers, start, size))
+        except OSError:
+            self._ahead.append(Run(ExtentKind.DATA, start, size))  # reading will say what is wrong
+        return True
+
+
+def _overlays_of(node: Node) -> Iterable[Node]:
+    """The images that have ``node`` as their backing image, through filters."""
+    for edge in node.parents:
+        parent = edge.parent
+        if not isinstance(parent, Node):
+            continue
+        if parent.is_filter:
+            yield from _overlays_of(parent)
+        elif edge.role == "backing":
+            yield parent

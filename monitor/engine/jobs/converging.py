@@ -1,0 +1,155 @@
+"""Copying what is dirty, again and again, while the guest goes on writing.
+
+    bitmap    DDDD....DD......D       what the target lacks, as far as anybody has noted by now
+    pass      ---->  ->      >        once over it; what is dirtied behind it is the next one's
+
+A unit is marked clean before it is read: a write that is under way meanwhile is noted when it ends,
+and makes it dirty again. No range is under way twice at a time, as passes do not overlap.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from monitor.engine.bitmap import DirtyBitmap
+from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.ranges import RangeLocks
+from monitor.engine.graph.allocation import Run, runs_through
+from monitor.engine.jobs.carrying import ZERO_CHUNK
+from monitor.engine.jobs.copying import Piece
+
+if TYPE_CHECKING:
+    from monitor.engine.graph.edge import Edge
+    from monitor.engine.graph.node import Node
+    from monitor.engine.jobs.block import BlockJob
+
+_AREA: Final = 64 << 20
+"""Bytes of a dirty area that are taken, and looked at, in one step."""
+
+
+class Converging:
+    """A mirror as a plan (``carrying.Plan``): one pass over ``bitmap`` for each ``Carrier.run``.
+
+    ``layers`` are the source's images, top first, to look for zeroes in. ``unit`` is what a piece
+    is a multiple of, in bytes: a cluster, where the target's clusters must be written whole.
+    """
+
+    def __init__(
+        self,
+        job: BlockJob,
+        bitmap: DirtyBitmap,
+        source: Edge,
+        target: Edge,
+        layers: Callable[[], Sequence[Node]],
+        *,
+        length: int,
+        unit: int,
+        unmap: bool,
+        ranges: RangeLocks | None,
+    ) -> None:
+        self._job = job
+        self._bitmap = bitmap
+        self._source, self._target = source, target
+        self._layers = layers
+        self._length = length
+        self._unit = unit
+        self._unmap = unmap
+        self._ranges = ranges
+        self._position = 0
+        self._ahead: deque[Run] = deque()
+        self.grain = max(unit, 64 << 10)
+        self.errors = 0
+        """Errors that were ignored in this pass; what they were met at is dirty again."""
+
+    def begin_pass(self) -> None:
+        self._position = 0
+        self.errors = 0
+
+    # -- carrying.Plan -----------------------------------------------------------------------
+
+    def next(self, most: int) -> Piece | None:
+        if not self._ahead and not self._take():
+            return None
+        run = self._ahead.popleft()
+        most = ZERO_CHUNK if run.kind is ExtentKind.ZERO else max(most - most % self._unit, 1)
+        length = min(run.length, max(most, self._unit))
+        if length < run.length:
+            self._ahead.appendleft(Run(run.kind, run.offset + length, run.length - length))
+        zero = run.kind is ExtentKind.ZERO
+        return Piece(run.offset, length, copy=not zero, zero=zero)
+
+    def work(self, piece: Piece, buffer: memoryview) -> None:
+        if self._ranges is None:
+            self._carry(piece, buffer)
+        else:
+            with self._ranges.hold(piece.offset, piece.offset + piece.length, exclusive=True):
+                self._carry(piece, buffer)
+
+    def done(self, piece: Piece) -> None:
+        self._job.progress.advance(piece.length)
+
+    def ignored(self, piece: Piece, error: OSError) -> None:
+        self.errors += 1
+        self._bitmap.set(piece.offset, piece.length)
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _carry(self, piece: Piece, buffer: memoryview) -> None:
+        if piece.zero and self._is_zero_still(piece):
+            piece.side = "write"
+            self._target.write_zeroes(piece.offset, piece.length, self._unmap, False)
+            return
+        end = piece.offset + piece.length
+        for offset in range(piece.offset, end, len(buffer)):
+            view = buffer[: min(len(buffer), end - offset)]
+            piece.side = "read"
+            self._source.read(view, offset)
+            piece.side = "write"
+            self._target.write(view, offset)
+
+    def _is_zero_still(self, piece: Piece) -> bool:
+        """A write since it was looked at is dirty, and copied by the next pass. Only where writes
+        go to the target themselves, and are clean then, must it be looked at again."""
+        if self._ranges is None:
+            return True
+        piece.side = "read"
+        runs = runs_through(self._layers(), piece.offset, piece.length)
+        return all(run.kind is not ExtentKind.DATA for run in runs)
+
+    def _take(self) -> bool:
+        """Takes the next dirty area: it is clean from now on; ``_ahead`` tells what it holds."""
+        start = self._bitmap.next_dirty(self._position)
+        if start is None or start >= self._length:
+            return False
+        limit = start + max(_AREA, self._bitmap.granularity)
+        end = next((at + size for at, size in self._bitmap.areas(start, limit)), limit)
+        start -= start % self._unit
+        end = min(self._length, -(-end // self._unit) * self._unit)
+        self._position = end
+        self._bitmap.reset(start, end - start)
+        try:
+            runs = runs_through(self._layers(), start, end - start)
+        except OSError:
+            runs = [Run(ExtentKind.DATA, start, end - start)]  # reading it will say what is wrong
+        self._ahead.extend(self._in_units(runs, start, end))
+        return True
+
+    def _in_units(self, runs: Sequence[Run], start: int, end: int) -> list[Run]:
+        """Data and zeroes with borders on units: a unit that holds data in part is data."""
+        found: list[Run] = []
+        at = start
+        for run in runs:
+            if run.kind is not ExtentKind.DATA:
+                continue
+            low = max(at, run.offset - run.offset % self._unit)
+            high = min(end, -(-(run.offset + run.length) // self._unit) * self._unit)
+            if low > at:
+                found.append(Run(ExtentKind.ZERO, at, low - at))
+            if high > low:
+                found.append(Run(ExtentKind.DATA, low, high - low))
+            at = max(at, high)
+        if at < end:
+            found.append(Run(ExtentKind.ZERO, at, end - at))
+        return found

@@ -1,0 +1,511 @@
+"""Mirroring: a copy of a disk that keeps up with it, to take its place in the end.
+
+    users of the disk      drive, exports …
+    mirror_top             a filter of the job's
+    source                 … <- its chain; writes are noted in the job's bitmap
+    target                 written by the job, and by nobody else
+
+When everything has been copied once and is on the target's disk, the job is ready. It goes on until
+it is told to complete (the target takes the source's place) or cancelled without force (the target
+stays a copy of that moment). An active commit is the same with the base as target: what is above
+the base has been copied into it, so that it shows what the source shows, and takes its place.
+
+The last changes are made with the disk drained: what is dirty still is copied, and flushed, before
+the graph changes and before anybody is told.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from monitor.engine import permissions
+from monitor.engine.bitmap import DirtyBitmap
+from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.job_filters import ActiveWrites, MirrorTopDriver
+from monitor.engine.errors import RequestError
+from monitor.engine.graph import edit
+from monitor.engine.graph.allocation import runs_of
+from monitor.engine.graph.blockers import Blocker
+from monitor.engine.graph.client import Client
+from monitor.engine.graph.edge import Edge
+from monitor.engine.graph.node import Node
+from monitor.engine.graph.opening import Opening
+from monitor.engine.graph.snapshot import make_read_only
+from monitor.engine.graph.transaction import Transaction
+from monitor.engine.jobs import carrying
+from monitor.engine.jobs.block import BlockJob
+from monitor.engine.jobs.carrying import Carrier, writers_into
+from monitor.engine.jobs.converging import Converging
+from monitor.engine.jobs.errors import CannotComplete
+from monitor.engine.jobs.filters import (
+    layers_above,
+    links_between,
+    nodes_between,
+    put_on,
+    root,
+    skip_filters,
+    take_off,
+)
+from monitor.engine.jobs.manager import Jobs
+from monitor.engine.schema.job import JobType
+
+SLICE: Final = 0.1
+"""Seconds between two looks for work of a job that is ready, or whose errors are ignored."""
+LAST: Final = 16 << 20
+"""Bytes that may be left to copy while the disk is drained."""
+MANY_PASSES: Final = 64
+"""After so many a guest that keeps writing does not keep the job from becoming ready any more."""
+DEFAULT_BUFFER: Final = 16 << 20
+_SECTOR: Final = 512
+
+_READ: Final = permissions.CONSISTENT_READ
+_SHARED: Final = permissions.CONSISTENT_READ | permissions.WRITE | permissions.WRITE_UNCHANGED
+
+
+class SizesDiffer(RequestError):
+    template = "Source and target image have different sizes"
+
+
+class BadBufferSize(RequestError):
+    template = "Invalid parameter 'buf-size'"
+
+
+class IntoItself(RequestError):
+    template = "Can't mirror node into itself"
+
+
+class FilterOnChain(RequestError):
+    template = "Cannot mirror to a filter on top of a node in the source's backing chain"
+
+
+class ReplacedNodeGone(RequestError):
+    template = "Node name '{node}' not found"
+    node: str
+
+
+@dataclass(frozen=True)
+class MirrorPlan:
+    """What to mirror, names resolved and checked.
+
+    ``base``: only what lies above it is copied; None for all. ``backing`` is what becomes of the
+    target's backing link in the end: "leave", "source" (the source's own, or the source where
+    nothing but new writes was copied), "open" (the one that its header names).
+    """
+
+    source: Node
+    target: Node
+    base: Node | None = None
+    only_new_writes: bool = False
+    zero_target: bool = False
+    backing: str = "leave"
+    replaces: str | None = None
+    granularity: int = 0
+    buffer: int = 0
+    unmap: bool = True
+    write_blocking: bool = False
+    filter_name: str | None = None
+    commits: bool = False
+
+    @property
+    def unit(self) -> int:
+        """Bytes that a bit of the job's bitmap stands for: a cluster of the target's, in bounds."""
+        if self.granularity:
+            return self.granularity
+        cluster = self.target.cluster_size()
+        return min(65536, max(4096, cluster)) if cluster else 65536
+
+
+class MirrorJob(BlockJob):
+    type: ClassVar[JobType] = "mirror"
+    can_complete: ClassVar[bool] = True
+    plan: MirrorPlan
+
+    # -- life --------------------------------------------------------------------------------
+
+    @classmethod
+    async def begin(
+        cls, table: Jobs, job_id: str, plan: MirrorPlan, *, speed: int, **settings: Any
+    ) -> None:
+        """Takes hold of source and target and starts. Raises RequestError or OSError and changes
+        nothing then. ``settings`` go to the job's constructor. The caller has the turn."""
+        if plan.buffer < 0:
+            raise BadBufferSize()
+        if skip_filters(plan.source) is skip_filters(plan.target):
+            raise IntoItself()
+        graph = table.graph
+        job = None
+        try:
+            async with graph.drained(plan.source, plan.target):
+                with Transaction() as transaction:
+                    if plan.commits and plan.target.read_only:
+                        await graph.reopen_read_only(transaction, plan.target, False)
+                    filter_node = _filter(table, transaction, plan)
+                    table.check_id(job_id)
+                    job = table.add(cls(job_id, graph, table.clock, **settings))
+                    job.set_speed(speed)
+                    job._hold(transaction, plan, filter_node)
+                    graph.commit(transaction)
+        except BaseException:
+            if job is not None:
+                await table.discard(job)
+            raise
+        graph.clients.update((job, job._writer))
+        job.block(filter_node, plan.source, plan.target, *job._between)
+        job.start()
+
+    def _hold(self, transaction: Transaction, plan: MirrorPlan, filter_node: Node) -> None:
+        """The job's edges and bitmap."""
+        self.plan = plan
+        self.filter = filter_node
+        driver = filter_node.driver
+        assert isinstance(driver, MirrorTopDriver)
+        self._filter_driver = driver
+        self._between = list(nodes_between(plan.source, plan.target))[1:] if plan.commits else []
+        self._links: list[Edge] = []
+        self._writer = Client()  # who writes to the target: QEMU has an unnamed backend there
+        self._reader = root(transaction, self, "main node", filter_node, _READ, _SHARED)
+        if not plan.commits and plan.target in plan.source.chain():
+            raise FilterOnChain()
+        taken, shared = permissions.WRITE, permissions.WRITE_UNCHANGED
+        if plan.commits:
+            shared = _SHARED
+            if plan.target.length() < plan.source.length():
+                taken |= permissions.RESIZE
+        self._target = root(transaction, self._writer, "root", plan.target, taken, shared)
+        self._target.beyond_end = True  # a file may end within its last sector
+        root(transaction, self, "source", plan.source, 0, _SHARED)
+        root(transaction, self, "target", plan.target, 0, permissions.ALL)
+        for node in self._between:
+            shared = permissions.WRITE | permissions.WRITE_UNCHANGED
+            root(transaction, self, "intermediate node", node, 0, shared)
+        self._bitmap = DirtyBitmap(plan.source.length(), plan.unit)
+        edit.attach_bitmap(transaction, plan.source, self._bitmap)
+        if plan.write_blocking:
+            driver.active = ActiveWrites(self._bitmap, self._active_write_failed)
+            driver.target = edit.attach(transaction, filter_node, "target", plan.target)
+        if plan.commits:
+            self._links = links_between(filter_node, plan.target)
+            edit.freeze(transaction, self._links)
+        edit.refresh(transaction, [filter_node, plan.source, plan.target, *self._between])
+        self._to_replace: Node | None = None
+        self._replace_blocker: Blocker | None = None
+        self._completes = False
+        self._became_ready = False
+        self._in_step = False
+        """The target has everything, so that there is nothing to do."""
+        self._gone = False
+        self._active_failure: OSError | None = None
+        self._opened_backing: Node | None = None
+
+    # -- verbs -------------------------------------------------------------------------------
+
+    def complete(self) -> None:
+        if not self.ready:
+            raise CannotComplete(self.name)
+        if self.plan.replaces is not None:
+            node = self.graph.nodes.get(self.plan.replaces)
+            if node is None:
+                raise ReplacedNodeGone(self.plan.replaces)
+            self._to_replace = node
+            node.pins += 1
+            self._replace_blocker = Blocker("block device is in use by block-job-complete")
+            node.blockers.append(self._replace_blocker)
+        self._completes = True
+
+    def soft_cancel(self) -> bool:
+        return self.ready
+
+    @property
+    def _ends(self) -> bool:
+        """Whether somebody wants the job to end when the target is in step."""
+        return self._completes or self.cancel_requested
+
+    @property
+    def busy(self) -> bool:
+        return super().busy and not self._in_step
+
+    # -- the work, in the job's thread -------------------------------------------------------
+
+    def run(self) -> None:
+        plan = self.plan
+        self._lane = self.lane()
+        try:
+            length = self._match_sizes()
+            if length:
+                self._find_dirty(length)
+                self._converge(length)
+            else:
+                self._say_ready()
+                self.sleep(lambda: 0.0 if self._ends else SLICE)
+        finally:
+            self.drop_lane(self._lane)
+            if plan.write_blocking and self._filter_driver.active is not None:
+                self._filter_driver.active.on = self._ends
+
+    def _match_sizes(self) -> int:
+        """The bytes to copy: a base grows to what is committed into it, others must fit."""
+        source, target = self.plan.source.length(), self.plan.target.length()
+        if self.plan.commits:
+            if source > target:
+                with self._lane:
+                    self._target.truncate(source)
+        elif _in_sectors(source) != _in_sectors(target):
+            raise SizesDiffer()
+        return source
+
+    def _find_dirty(self, length: int) -> None:
+        """Marks what the target lacks in the beginning."""
+        plan = self.plan
+        if plan.only_new_writes:
+            return
+        if plan.zero_target and not self._zeroed(length):
+            self._bitmap.set(0, length)
+            return
+        layers = layers_above(plan.source, plan.target if plan.commits else plan.base)
+        offset = 0
+        while offset < length:
+            self.pause_point()
+            with self._lane:
+                offset = self._mark(layers, offset, min(length, offset + (1 << 30)))
+
+    def _mark(self, layers: list[Node], offset: int, end: int) -> int:
+        """Looks at one stretch of the disk; what any of ``layers`` holds is dirty."""
+        for layer in layers:
+            for run in runs_of(layer, offset, end - offset):
+                inside = min(run.offset + run.length, layer.length())
+                if run.kind is not ExtentKind.UNALLOCATED and run.offset < inside:
+                    self._bitmap.set(run.offset, inside - run.offset)
+            if layer.length() < end:  # it hides what is below behind its end
+                beyond = max(offset, layer.length())
+                self._bitmap.set(beyond, end - beyond)
+        return end
+
+    def _zeroed(self, length: int) -> bool:
+        """Whether the target could be made zeroes by giving its storage back. What fails on the
+        way is judged like any write."""
+        if not self.plan.target.flags.unmap:
+            return False
+        offset = 0
+        while offset < length:
+            self.pause_point()
+            size = min(length - offset, 1 << 30)
+            try:
+                with self._lane:
+                    self._target.write_zeroes(offset, size, True, True)
+            except OSError as error:
+                if error.errno == errno.ENOTSUP:
+                    return False
+                if self._judge(error) == "ignore":
+                    return False
+                continue
+            offset += size
+        return True
+
+    def _converge(self, length: int) -> None:
+        """Passes over the bitmap until somebody wants an end and the target is in step."""
+        plan = self.plan
+        unit = self._unit_of_target()
+        active = self._filter_driver.active
+        layers = layers_above(plan.source, None)
+        chunk = max(unit, min(carrying.CHUNK, plan.buffer or carrying.CHUNK))
+        copying = Converging(
+            self,
+            self._bitmap,
+            self._reader,
+            self._target,
+            lambda: layers,
+            length=length,
+            unit=unit,
+            unmap=plan.unmap,
+            ranges=active.ranges if active else None,
+        )
+        if active is not None:
+            active.on = True
+        with Carrier(
+            self, copying, writers=writers_into(plan.target), buffer=chunk, chunk=chunk
+        ) as carrier:
+            passes = 0
+            while True:
+                left = min(self._bitmap.count, length)
+                self._in_step = self._in_step and not left
+                self.progress.set_remaining(left)
+                copying.begin_pass()
+                carrier.run()
+                passes += 1
+                if self._active_failure is not None:
+                    raise self._active_failure
+                left = self._bitmap.count
+                if copying.errors:
+                    self._wait_a_slice()
+                elif left and not (left <= LAST and (self._ends or passes >= MANY_PASSES)):
+                    continue
+                elif not self._became_ready or self._ends:
+                    if self._flushed():
+                        if self._became_ready and self._ends:
+                            return
+                        self._say_ready()
+                else:
+                    passes = 0
+                    self._wait_a_slice()
+
+    def _unit_of_target(self) -> int:
+        """Clusters are written whole where the target does not see its backing image yet: what is
+        around a part of one would be lost."""
+        target = skip_filters(self.plan.target)
+        assert target is not None
+        cluster = target.cluster_size() or 1
+        blind = target.backing is None and bool(target.driver.backing_filename)
+        return cluster if blind and cluster > self._bitmap.granularity else 1
+
+    def _say_ready(self) -> None:
+        self._in_step = True
+        if not self._became_ready:
+            self._became_ready = True
+            self.become_ready()
+
+    def _wait_a_slice(self) -> None:
+        """Until there may be something to do: time has passed, or somebody wants an end."""
+        until = self.clock.monotonic() + SLICE
+        had = self._ends
+
+        def rest() -> float:
+            return 0.0 if self._ends and not had else max(0.0, until - self.clock.monotonic())
+
+        self.sleep(rest)
+
+    def _flushed(self) -> bool:
+        """Whether all that was copied is on the target's disk. Raises the error, if the policy
+        says so."""
+        try:
+            with self._lane:
+                self._target.flush()
+        except OSError as error:
+            if self._judge(error) == "ignore":
+                self._wait_a_slice()
+            return False
+        return True
+
+    def _judge(self, error: OSError) -> str:
+        """What the policy says of a failed request to the target. Raises the error for "report";
+        for "stop", returns when the user has resumed the job."""
+        action = self.error_action(error, "write")
+        if action == "report":
+            raise error
+        if action == "stop":
+            self.pause_point()
+        return action
+
+    def _active_write_failed(self, error: OSError) -> None:
+        """From a guest's thread: its write has reached the source only, and is dirty."""
+        if self.error_action(error, "write") == "report":
+            self._active_failure = self._active_failure or error
+            self._pausing.kick()
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def drains_for_end(self) -> Iterable[Node]:
+        nodes = [self.filter, self.plan.source, self.plan.target]
+        return nodes + ([self._to_replace] if self._to_replace else [])
+
+    async def before_end(self) -> None:
+        """Opens the backing image that the target's header names."""
+        target = skip_filters(self.plan.target)
+        if self.plan.backing != "open" or target is None or target.backing is not None:
+            return
+        async with Opening(self.graph) as opening:
+            await opening.follow_backing(target)
+
+    def change_graph(self, transaction: Transaction) -> None:
+        plan, target = self.plan, self.plan.target
+        self._replaced = self._to_replace or plan.source
+        self._let_go(transaction)
+        changed: list[Node] = [target]
+        if plan.backing == "source":
+            changed += self._link_backing(transaction)
+        changed += take_off(transaction, self.filter, plan.source)
+        if self._completes:
+            edit.replace(transaction, self._replaced, target)
+            changed += [self._replaced]
+        edit.refresh(transaction, dict.fromkeys(changed))
+
+    def _let_go(self, transaction: Transaction) -> None:
+        """The job wants nothing of the nodes any more, but that they stay."""
+        edit.thaw(self._links)
+        self._links = []
+        for edge in [*self.roots, self._target]:
+            edit.set_permissions(transaction, edge, 0, permissions.ALL)
+        edit.detach_bitmap(transaction, self.plan.source, self._bitmap)
+
+    def _link_backing(self, transaction: Transaction) -> list[Node]:
+        plan, image = self.plan, skip_filters(self.plan.target)
+        assert image is not None
+        wanted = plan.source if plan.only_new_writes else plan.base
+        if not image.driver.supports_backing or image.backing is wanted:
+            return []
+        edge = image.children.get("backing")
+        if edge is not None and wanted is None:
+            edit.detach(transaction, edge)
+        elif edge is not None and wanted is not None:
+            edit.point(transaction, edge, wanted)
+        elif wanted is not None:
+            edit.attach(transaction, image, "backing", wanted)
+        return [image] + ([wanted] if wanted is not None else [])
+
+    def prepare(self) -> None:
+        """Drained, so that nothing is dirtied any more: copies the rest, and flushes."""
+        source, target = self.plan.source, self.plan.target
+        length = source.length()
+        buffer = memoryview(bytearray(carrying.CHUNK))
+        for offset, size in self._bitmap.areas(0, length):
+            for at in range(offset, offset + size, len(buffer)):
+                view = buffer[: min(len(buffer), offset + size - at)]
+                source.read(view, at)
+                target.write(view, at)
+        target.flush()
+
+    def commit(self) -> None:
+        self._gone = True
+        image = skip_filters(self.plan.target)
+        if image is not None and self.plan.backing == "source":
+            image.driver.attach_backing(image.children.get("backing"))
+
+    async def clean(self) -> None:
+        """Takes the job out of the graph, wherever it has come to."""
+        plan, graph = self.plan, self.graph
+        async with graph.drained(self.filter, plan.source, plan.target):
+            if not self._gone:
+                with Transaction() as transaction:
+                    self._let_go(transaction)
+                    changed = take_off(transaction, self.filter, plan.source)
+                    edit.refresh(transaction, [plan.target, *changed])
+                    graph.commit(transaction)
+        if self._gone and self._completes and self._replaced.read_only:
+            await make_read_only(graph, plan.target)
+        if self._replace_blocker is not None and self._to_replace is not None:
+            self._to_replace.blockers.remove(self._replace_blocker)
+            self._to_replace.pins -= 1
+        self.released()
+        left = [self.filter, plan.source, plan.target, *self._between]
+        await graph.remove_client(self._writer)
+        await graph.remove_client(self)
+        await graph.close_unused(left + ([self._to_replace] if self._to_replace else []))
+
+
+class ActiveCommitJob(MirrorJob):
+    """The same as a commit, to those who look: the target is an image below the source."""
+
+    type = "commit"
+
+
+def _filter(table: Jobs, transaction: Transaction, plan: MirrorPlan) -> Node:
+    active = ActiveWrites(DirtyBitmap(0, 512), lambda error: None) if plan.write_blocking else None
+    driver = MirrorTopDriver(commits=plan.commits, active=active)
+    name = plan.filter_name
+    return put_on(table.graph, transaction, plan.source, driver, name, writable=True)
+
+
+def _in_sectors(length: int) -> int:
+    return -(-length // _SECTOR)
