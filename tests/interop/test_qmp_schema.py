@@ -19,7 +19,7 @@ EXPECTED = {
     "blockdev-create options (qcow2): no member 'encrypt'": "there is no encryption",
     "blockdev-add (qcow2): no member 'data-file'": "external data files are refused",
     "block-export-add type: no value '*'": "only NBD is served",
-    "query-blockstats ->[] driver-specific driver: no value '*'": "only two drivers count",
+    "query-blockstats ->[] driver-specific driver: no value 'nvme'": "no such driver",
     "query-block ->[] inserted image format-specific type: no value 'vmdk'": "no such driver",
     "query-block ->[] inserted image format-specific type: no value 'luks'": "no such driver",
     "query-block ->[] inserted image format-specific type: no value 'rbd'": "no such driver",

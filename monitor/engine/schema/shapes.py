@@ -178,14 +178,17 @@ class _Shapes:
             self.types[name] = entry = SchemaObject(name=name, members=[], tag=tag)
             cases = {str(struct.__struct_config__.tag): struct for struct in structs}
             shared = fields_of(base)
+            values = tuple(dict.fromkeys((*cases, *getattr(base, "bare_cases", ()))))
             entry.members = [
-                SchemaMember(name=tag, type=self._enumeration(tuple(cases))),
+                SchemaMember(name=tag, type=self._enumeration(values)),
                 *(self._member(base, field) for field in shared),
             ]
             entry.variants = [
                 SchemaVariant(case=case, type=self._variant(struct, shared))
                 for case, struct in cases.items()
             ]
+            bare = (value for value in values if value not in cases)
+            entry.variants += [SchemaVariant(case=value, type=self.empty()) for value in bare]
         return name
 
     def _variant(self, struct: type[msgspec.Struct], shared: tuple[Field, ...]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from monitor.engine.schema.base import Request, Result
+from monitor.engine.schema.blockdev import BlockdevDriver
 
 
 class LatencyHistogram(Result, kw_only=True):
@@ -70,6 +71,11 @@ class BlockDeviceStats(msgspec.Struct, kw_only=True):
 
 class BlockStatsSpecific(Result, kw_only=True, tag_field="driver"):
     """What only some drivers count."""
+
+    bare_cases: ClassVar[tuple[str, ...]] = tuple(
+        d for d in get_args(BlockdevDriver) if d != "nvme"
+    )
+    """Drivers that QMP has here with nothing that they alone count."""
 
 
 class BlockStatsSpecificFile(BlockStatsSpecific, kw_only=True, tag="file"):
