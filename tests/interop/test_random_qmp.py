@@ -80,6 +80,31 @@ def streams(draw: st.DrawFn) -> Requests:
     return [begin, wait("j", "null") | {"unless-refused": True}]
 
 
+def action(command: str, **data: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.builds(lambda **drawn: {"type": command, "data": arguments(command, drawn)}, **data)
+
+
+def arguments(command: str, drawn: dict[str, Any]) -> Any:
+    return do(command, **drawn)["arguments"]
+
+
+bitmaps = st.sampled_from(("b0", "b1"))
+snapshots = st.sampled_from(("s0", "s1"))
+OVERLAY = {
+    "node_name": nodes,
+    "snapshot_node_name": nodes,
+    "snapshot_file": st.sampled_from(("s0.qcow2", "s1.qcow2")),
+}
+ACTIONS = st.one_of(
+    action("abort"),
+    action("blockdev-snapshot", node=nodes, overlay=nodes),
+    action("blockdev-snapshot-sync", **OVERLAY),
+    action("blockdev-snapshot-internal-sync", device=nodes, name=snapshots),
+    action("block-dirty-bitmap-add", node=nodes, name=bitmaps),
+    action("block-dirty-bitmap-clear", node=nodes, name=bitmaps),
+    action("block-dirty-bitmap-remove", node=nodes, name=bitmaps),
+)
+
 SOUND = (
     add("n0", "top.qcow2"),
     add("n0", "empty.qcow2"),
@@ -99,12 +124,13 @@ REQUESTS = st.one_of(
     request("blockdev-del", node_name=nodes),
     request("block_resize", node_name=nodes, size=st.sampled_from(SIZES)),
     request("blockdev-snapshot", node=nodes, overlay=nodes),
-    request(
-        "blockdev-snapshot-sync",
-        node_name=nodes,
-        snapshot_node_name=nodes,
-        snapshot_file=st.sampled_from(("s0.qcow2", "s1.qcow2")),
-    ),
+    request("blockdev-snapshot-sync", **OVERLAY),
+    request("blockdev-snapshot-internal-sync", device=nodes, name=snapshots),
+    request("blockdev-snapshot-delete-internal-sync", device=nodes, name=snapshots),
+    request("block-dirty-bitmap-add", node=nodes, name=bitmaps, disabled=switch),
+    request("block-dirty-bitmap-remove", node=nodes, name=bitmaps),
+    request("block-dirty-bitmap-disable", node=nodes, name=bitmaps),
+    request("transaction", actions=st.lists(ACTIONS, max_size=3)),
     request(
         "change-backing-file",
         device=nodes,
