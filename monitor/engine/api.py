@@ -104,7 +104,7 @@ class Exported(Protocol):
     options: Any
     writable: bool
     writethrough: bool
-    bitmaps: Sequence[str]
+    bitmaps: Mapping[str, Any]
     """Names of the dirty bitmaps that clients may read."""
 
     def enter(self, hang_up: Callable[[], None]) -> bool:

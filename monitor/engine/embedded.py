@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from monitor.engine.api import Engine, Event, ExportServer, JobSnapshot, Name, NameList
 from monitor.engine.clock import Clock, HostClock
 from monitor.engine.errors import JobNotActive, host_failure
-from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.graph import Drive, Graph
 from monitor.engine.handlers import handler_of
 from monitor.engine.jobs.manager import Jobs
 from monitor.engine.schema.base import Request
@@ -109,6 +109,12 @@ class EmbeddedEngine(Engine):
 
             self._exports = Exports(self.graph, self._export_servers)
         return self._exports
+
+    async def drop_exports_of(self, drive: Drive) -> None:
+        """Exports of a drive's disk (nbd-server-add) go with it, whoever uses them. The caller has
+        the turn."""
+        if self._exports is not None:
+            await self._exports.remove_of(drive)
 
     def serve_exports(self, kind: str, make: Callable[[], ExportServer]) -> None:
         """Exports of type ``kind`` will be served by what ``make`` gives, once there is one."""

@@ -11,21 +11,26 @@ those who use it are hung up on, and when the last has gone it goes too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
 
 from monitor.engine import permissions
 from monitor.engine.api import ExportServer
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.allocation import runs_of, runs_through
+from monitor.engine.graph.bitmaps import bitmap_of, find_bitmap
+from monitor.engine.graph.bitmaps import check as check_bitmap
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.graph import Drive, Graph, well_formed
 from monitor.engine.graph.node import Node
 from monitor.engine.schema.export import AnyExportOptions, BlockExportInfo, BlockExportRemoveMode
 
 if TYPE_CHECKING:
+    from monitor.engine.bitmap import DirtyBitmap
     from monitor.engine.graph.edge import RootEdge
 
 
@@ -59,6 +64,16 @@ class ExportShuttingDown(RequestError):
     name: str
 
 
+class ExportedBitmapNotFound(RequestError):
+    template = "Bitmap '{name}' is not found"
+    name: str
+
+
+class ExportedBitmapGrows(RequestError):
+    template = "Enabled bitmap '{name}' incompatible with readonly export"
+    name: str
+
+
 class ExportInUse(RequestError):
     template = "export '{name}' still in use"
     hint = "Use mode='hard' to force client disconnect"
@@ -82,7 +97,8 @@ class Export(Client):
         self.id = options.id
         self.writable = options.writable is True
         self.writethrough = options.writethrough is True
-        self.bitmaps: Sequence[str] = ()
+        self.bitmaps: Mapping[str, DirtyBitmap] = {}
+        """Those that its clients may read, by name; nobody changes them meanwhile."""
         self.shutting_down = False
         self.drive: Drive | None = None
         """The drive whose disk it offers, and with which it goes (nbd-server-add)."""
@@ -187,7 +203,14 @@ class Export(Client):
 
     def dirty(self, bitmap: str, offset: int, length: int) -> Iterator[tuple[int, bool]]:
         """Runs (length, dirty) of a bitmap."""
-        yield length, True
+        at, end = offset, offset + length
+        for start, size in self.bitmaps[bitmap].areas(offset, end):
+            if start > at:
+                yield start - at, False
+            yield size, True
+            at = start + size
+        if at < end:
+            yield end - at, False
 
 
 def _depths(layers: list[Node], offset: int, length: int) -> Iterator[tuple[int, int]]:
@@ -204,6 +227,26 @@ def _depths(layers: list[Node], offset: int, length: int) -> Iterator[tuple[int,
         runs = below
     for _, size, depth in runs:
         yield size, depth
+
+
+def _bitmaps_of(graph: Graph, node: Node, options: AnyExportOptions) -> dict[str, DirtyBitmap]:
+    """The bitmaps that an export names: of the node, of a layer below it, or of a node of their
+    own. Raises RequestError."""
+    found: dict[str, DirtyBitmap] = {}
+    for named in () if options.bitmaps is UNSET else options.bitmaps:
+        if isinstance(named, str):
+            owner = next((layer for layer in node.chain() if named in layer.bitmaps), None)
+            if owner is None:
+                raise ExportedBitmapNotFound(named)
+            bitmap = bitmap_of(owner, named)
+        else:
+            owner, bitmap = find_bitmap(graph, named.node, named.name)
+        check_bitmap(owner, bitmap, readonly=True)
+        name = bitmap.name or ""
+        if options.writable is not True and not node.read_only and bitmap.enabled:
+            raise ExportedBitmapGrows(name)
+        found[name] = bitmap
+    return found
 
 
 class Exports:
@@ -235,9 +278,13 @@ class Exports:
         if export.writable and node.read_only:
             raise CannotWriteReadOnly(node.name)
         server.check(options)
+        bitmaps = _bitmaps_of(self._graph, node, options)
         taken = permissions.CONSISTENT_READ | (permissions.WRITE if export.writable else 0)
         await self._graph.make_ready(node, taken)
         self._graph.add_client(export, node, taken, permissions.ALL & ~permissions.RESIZE)
+        export.bitmaps = bitmaps
+        for bitmap in bitmaps.values():
+            bitmap.busy = True
         self.by_id[export.id] = export
         server.offer(export)
         return export
@@ -275,6 +322,12 @@ class Exports:
             await export.unused.wait()
             await self._gone(export)
 
+    async def remove_of(self, drive: Drive) -> None:
+        """Takes back, by force, what nbd-server-add offers of a drive. The caller has the turn."""
+        for export in [e for e in self.by_id.values() if e.drive is drive]:
+            if not export.shutting_down:
+                await self.remove(export, "hard")
+
     async def close(self) -> None:
         """The end: all servers, then all exports."""
         for server in self._servers.values():
@@ -293,6 +346,8 @@ class Exports:
     async def _gone(self, export: Export) -> None:
         if self.by_id.get(export.id) is not export:
             return
+        for bitmap in export.bitmaps.values():
+            bitmap.busy = False
         await self._graph.remove_client(export)
         del self.by_id[export.id]
         self._graph.emit("BLOCK_EXPORT_DELETED", {"id": export.id})

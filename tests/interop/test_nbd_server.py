@@ -104,6 +104,30 @@ def test_allocation_is_told_through_the_chain(server: Server) -> None:
     assert depth == [(0, 2, 2), (2, 4, 1), (6, 2, 0), (8, 1, 1), (9, 7, 0)]
 
 
+def test_dirty_bitmaps_are_told(server: Server) -> None:
+    """What a backup tool does: a bitmap, an export that tells it, the dirty parts fetched."""
+    server.do("block-dirty-bitmap-add", node="disk", name="b", granularity=65536)
+    tools.run(
+        *("qemu-io", "-f", "raw", server.uri("disk")),
+        *("-c", "write 1M 100k", "-c", "write -z 3M 1M"),
+    )
+    added = server.do(
+        "block-export-add",
+        **{"type": "nbd", "id": "b", "node-name": "disk", "writable": True, "bitmaps": ["b"]},
+        name="with-bitmap",
+    )
+    assert added == {}
+    refused = server.do("block-dirty-bitmap-remove", node="disk", name="b")
+    assert "is currently in use by another operation" in refused["error"]["desc"]
+    found = json.loads(
+        tools.run("nbdinfo", "--json", "--map=qemu:dirty-bitmap:b", server.uri("with-bitmap"))
+    )
+    dirty = [(run["offset"], run["length"]) for run in found if run["type"] == 1]
+    assert dirty == [(1 << 20, 128 << 10), (3 << 20, 1 << 20)]
+    assert server.do("block-export-del", id="b") == {}
+    assert server.do("block-dirty-bitmap-remove", node="disk", name="b") == {}
+
+
 @pytest.mark.parametrize(("name", "image"), [("disk", "disk.qcow2"), ("plain", "plain.img")])
 def test_qemu_reads_what_the_image_holds(
     server: Server, tmp_path: Path, name: str, image: str

@@ -28,7 +28,7 @@ class MemoryExport:
     options: Any = None
     writable = True
     writethrough = False
-    bitmaps = ()
+    bitmaps: Mapping[str, Any] = {}
 
     def __init__(self, driver: MemoryDriver) -> None:
         self.driver = driver

@@ -10,8 +10,8 @@ from monitor.engine.api import ExportServer
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
 from monitor.engine.handlers import handles
+from monitor.engine.schema.bitmap import BlockDirtyBitmapOrStr
 from monitor.engine.schema.export import (
-    BlockDirtyBitmapOrStr,
     BlockExportAdd,
     BlockExportDel,
     BlockExportInfo,

@@ -76,6 +76,7 @@ async def drive_del(engine: EmbeddedEngine, request: DriveDel) -> None:
         if drive.node is not None:
             graph.refuse_if_busy(drive.node, Operation.DRIVE_DEL)
         del graph.drives[request.id]
+        await engine.drop_exports_of(drive)
         await graph.remove_client(drive)
 
 

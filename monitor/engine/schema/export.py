@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, UnsetType
 
 from monitor.engine.schema.base import (
-    Alternate,
     DeviceName,
     Int,
     Names,
@@ -17,6 +16,7 @@ from monitor.engine.schema.base import (
     Request,
     Result,
 )
+from monitor.engine.schema.bitmap import BlockDirtyBitmapOrStr
 from monitor.engine.schema.sockets import (
     AnySocketAddress,
     FdSocketAddress,
@@ -131,14 +131,6 @@ class NbdServerRemove(Request, kw_only=True, tag="nbd-server-remove"):
     mode: Annotated[BlockExportRemoveMode, "also while clients use it"] | UnsetType = UNSET
 
     example = "nbd-server-remove name=d0"
-
-
-class BlockDirtyBitmap(Options, kw_only=True):
-    node: Annotated[NodeName, "the node that has the bitmap"]
-    name: str
-
-
-BlockDirtyBitmapOrStr = Annotated[str | BlockDirtyBitmap, Alternate("BlockDirtyBitmapOrStr")]
 
 
 class BlockExportOptions(Options, tag_field="type", kw_only=True):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from monitor.wire.nbd import layout as n
 from monitor.wire.nbd import transmission as t
-from monitor.wire.nbd.offers import ALLOCATION, DEPTH
+from monitor.wire.nbd.offers import ALLOCATION, BITMAP, DEPTH
 
 if TYPE_CHECKING:
     from monitor.engine.api import Exported, Lane
@@ -263,7 +263,7 @@ class Serving:
         elif context == DEPTH:
             yield from self.export.depth(offset, length)
         else:
-            for size, dirty in self.export.dirty(context, offset, length):
+            for size, dirty in self.export.dirty(context.removeprefix(BITMAP), offset, length):
                 yield size, n.STATE_DIRTY if dirty else 0
 
 
