@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -157,9 +157,28 @@ class DirtyBitmap:
         where all of it is dirty already: whoever resets that later reads what was written."""
         recorder = self.successor or self
         if recorder.enabled:
-            bit = offset >> self._shift
-            if (offset + length - 1) >> self._shift != bit or bit not in recorder._bits:
+            shift = self._shift
+            bit = offset >> shift
+            if bit not in recorder._bits or (offset + length - 1) >> shift != bit:
                 self.set(offset, length)
+
+    def noting(self, write: Callable[[memoryview, int], None]) -> Callable[[memoryview, int], None]:
+        """``write`` with a ``note`` when it has ended, failed or not: in one step, since it is what
+        guests do most."""
+        shift = self._shift
+
+        def noted(buffer: memoryview, offset: int) -> None:
+            try:
+                write(buffer, offset)
+            finally:
+                recorder = self.successor or self
+                if recorder.enabled:
+                    bit = offset >> shift
+                    length = len(buffer)
+                    if bit not in recorder._bits or (offset + length - 1) >> shift != bit:
+                        self.set(offset, length)
+
+        return noted
 
     def set(self, offset: int, length: int) -> None:
         """Everything that touches the range is dirty, whether recording or not; with a successor,

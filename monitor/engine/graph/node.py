@@ -234,7 +234,7 @@ class Node:
 
     def _note_in_bitmaps(self) -> None:
         note = self.bitmaps.note()
-        self.write = noted_write(self.write, note)
+        self.write = self.bitmaps.noting(self.write)
         self.write_zeroes = noted_zeroes(self.write_zeroes, note)
         self.discard = noted_discard(self.discard, note)
         self.write_compressed = noted_write(self.write_compressed, note)

@@ -75,6 +75,12 @@ class Bitmaps:
 
         return note
 
+    def noting(self, write: Write) -> Write:
+        """The operation, noted in every bitmap."""
+        return (
+            self._all[0].noting(write) if len(self._all) == 1 else noted_write(write, self.note())
+        )
+
 
 def noted_write(write: Write, note: Note) -> Write:
     """The operation, noted once it has ended, however it ended; so are those below."""
