@@ -1,10 +1,13 @@
-"""Image files and their sizes: ``create``, ``block_resize``."""
+"""Image files: ``create``, ``block_resize``, ``check``, ``map``."""
 
 from __future__ import annotations
 
-from monitor.commands.registry import Session, command
+from typing import Literal
+
+from monitor.commands.imagetext import check_text, map_text
+from monitor.commands.registry import Answer, Session, command
 from monitor.engine.schema.base import UNSET
-from monitor.engine.schema.extra import CreateImage
+from monitor.engine.schema.extra import CheckImage, CreateImage, MapImage
 from monitor.engine.schema.graph import BlockResize
 
 
@@ -59,3 +62,37 @@ async def create(
             options=UNSET if options is None else options,
         )
     )
+
+
+@command(
+    "check",
+    "repair:-r=e(leaks|all),device:B",
+    help="check the metadata of an image",
+    params="[-r leaks|all] device",
+    hmp=False,
+    details="Holds reference counts and flags against the tables that refer to clusters, as\n"
+    "qemu-img check does, in an image that is open. Requests to it wait meanwhile. -r leaks\n"
+    "frees clusters that nothing refers to; -r all mends wrong counts and flags too.",
+    example="check -r leaks d0",
+    arguments_help={"repair": "what is mended", "device": "the image"},
+)
+async def check(session: Session, repair: Literal["leaks", "all"] | None, device: str) -> Answer:
+    request = CheckImage(device=device, fix="none" if repair is None else repair)
+    found = await session.engine.execute(request)
+    return Answer(found, lambda: check_text(found))
+
+
+@command(
+    "map",
+    "device:B",
+    help="show where the data of an image lies",
+    params="device",
+    hmp=False,
+    details="A line for each run of data: its place in the disk, its length, its place in the\n"
+    "file of the chain that holds it. --json shows zeroes and holes too.",
+    example="map d0",
+    arguments_help={"device": "the image"},
+)
+async def map_device(session: Session, device: str) -> Answer:
+    runs = await session.engine.execute(MapImage(device=device))
+    return Answer(runs, lambda: map_text(runs))

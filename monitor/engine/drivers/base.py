@@ -88,7 +88,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
 
 __all__ = [
+    "CheckReport",
     "Child",
     "Driver",
     "DriverKind",
@@ -118,6 +119,31 @@ __all__ = [
 class PreallocationUnsupported(RequestError):
     template = "Unsupported preallocation mode '{mode}'"
     mode: str
+
+
+Fix = Literal["none", "leaks", "all"]
+
+
+class CheckReport(msgspec.Struct, kw_only=True):
+    """What a check found: QMP's ``ImageCheck``, and a line for each problem in QEMU's words (the
+    first thousand of a kind). ``leaks_fixed`` and ``corruptions_fixed`` are no longer among
+    ``leaks`` and ``corruptions``."""
+
+    image_end_offset: int
+    total_clusters: int
+    allocated_clusters: int
+    fragmented_clusters: int
+    compressed_clusters: int
+    leaks: int = 0
+    corruptions: int = 0
+    leaks_fixed: int = 0
+    corruptions_fixed: int = 0
+    check_errors: int = 0
+    problems: list[str] = []
+
+
+class CheckUnsupported(RequestError):
+    template = "This image format does not support checks"
 
 
 class DriverKind(enum.Enum):
@@ -418,6 +444,11 @@ class Driver(ABC):
     def truncate(self, size: int) -> None:
         """Sets the length to exactly ``size`` bytes; the new part reads as zeroes (also where a
         backing image is longer than the old length). Raises OSError or RequestError."""
+
+    def check(self, fix: Fix) -> CheckReport:
+        """Holds the image's metadata against itself, and mends what ``fix`` names. No request is
+        under way. Default: there is nothing to check. Raises RequestError, OSError."""
+        raise CheckUnsupported
 
     def grow(self, size: int, preallocation: str) -> None:
         """``truncate`` to a size that is not smaller, with what is added allocated at once: "off",

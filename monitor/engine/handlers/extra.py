@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from monitor.engine import images, io, permissions
 from monitor.engine.drive_options import parse_drive
 from monitor.engine.drive_place import Place
+from monitor.engine.drivers.base import CheckReport, Fix
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import DeviceNotFound, RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.errors import DeviceNameIsNode, DeviceOrNodeNotFound
 from monitor.engine.graph.graph import Drive, Graph
+from monitor.engine.graph.mapping import Mapped, map_chain
+from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
 from monitor.engine.schema.drive import INTERFACES
 from monitor.engine.schema.extra import (
+    CheckImage,
     CreateImage,
     DriveAdd,
     DriveDel,
+    ImageCheck,
     IoRequest,
     IoResult,
+    MapEntry,
+    MapImage,
 )
 
 
 class CannotHotAdd(RequestError):
     template = "Can't hot-add drive to type {number}"
     number: int
+
+
+_MAP_STEP = 1 << 40
+"""Bytes of a disk that are mapped in one lane."""
 
 
 @handles(DriveAdd)
@@ -107,3 +119,86 @@ async def create_image(engine: EmbeddedEngine, request: CreateImage) -> None:
     graph = engine.graph
     async with graph.turn:
         await images.create(graph, await images.requested(graph, request))
+
+
+@handles(CheckImage)
+async def check_image(engine: EmbeddedEngine, request: CheckImage) -> ImageCheck:
+    graph = engine.graph
+    fix: Fix = "none" if isinstance(request.fix, UnsetType) else request.fix
+    async with graph.turn:
+        node = graph.find(request.device)
+        taken = permissions.WRITE | permissions.RESIZE if fix != "none" else 0
+        await graph.make_ready(node, taken)
+        client = Client()
+        graph.add_client(client, node, taken, permissions.ALL)
+        try:
+            async with graph.drained(node):
+                report = await graph.in_worker(node.driver.check, fix)
+        except OSError as error:
+            raise host_failure("Check failed", error) from error
+        finally:
+            await graph.remove_client(client)
+    return _image_check(node, report)
+
+
+def _image_check(node: Node, report: CheckReport) -> ImageCheck:
+    """As qemu-img has it, numbers that are zero are left out."""
+    numbers = {
+        name: value
+        for name in report.__struct_fields__
+        if name not in ("problems", "check_errors") and (value := getattr(report, name))
+    }
+    return ImageCheck(
+        filename=node.filename,
+        format=node.driver.name,
+        check_errors=report.check_errors,
+        problems=report.problems,
+        **numbers,
+    )
+
+
+@handles(MapImage)
+async def map_image(engine: EmbeddedEngine, request: MapImage) -> list[MapEntry]:
+    graph = engine.graph
+    node = graph.find(request.device)
+    client = Client()
+    graph.add_client(client, node, 0, permissions.ALL)
+    try:
+        return await graph.in_lane_worker(_map, client, node)
+    except OSError as error:
+        raise host_failure("Failed to read image metadata", error) from error
+    finally:
+        await graph.remove_client(client)
+
+
+def _map(client: Client, node: Node) -> list[MapEntry]:
+    """A part of the disk at a time, so that a drained section does not wait for all of it."""
+    found: list[Mapped] = []
+    lane = client.lane()
+    try:
+        start = 0
+        while start < (length := node.length()):
+            with lane:
+                layers = [layer for layer in node.chain() if not layer.is_filter]
+                end = min(length, start + _MAP_STEP)
+                for run in map_chain(layers, start, end):
+                    if found and run.continues(found[-1]):
+                        found[-1] = found[-1]._replace(length=found[-1].length + run.length)
+                    else:
+                        found.append(run)
+            start = end
+    finally:
+        client.drop_lane(lane)
+    return [
+        MapEntry(
+            start=run.start,
+            length=run.length,
+            depth=run.depth,
+            present=run.present,
+            zero=run.zero,
+            data=run.data,
+            offset=run.offset if run.offset >= 0 else UNSET,
+            filename=run.filename or UNSET,
+        )
+        for run in found
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from monitor.engine.schema.base import (
@@ -79,4 +80,53 @@ class CreateImage(Request, kw_only=True, tag="x-blkmon-create"):
     options: Annotated[str, "key=value,… as qemu-img's -o"] | UnsetType = UNSET
 
 
+class CheckImage(Request, kw_only=True, tag="x-blkmon-check"):
+    """Check the metadata of an open image, and mend it where asked, as ``qemu-img check`` does."""
+
+    device: DeviceName
+    fix: Annotated[Literal["none", "leaks", "all"], "what is mended (default none)"] | UnsetType = (
+        UNSET
+    )
+
+
+class ImageCheck(Result, kw_only=True):
+    """QMP's ImageCheck, in clusters and bytes; ``problems`` has a line for each of the first."""
+
+    filename: str
+    format: str
+    check_errors: int
+    image_end_offset: int | UnsetType = UNSET
+    corruptions: int | UnsetType = UNSET
+    leaks: int | UnsetType = UNSET
+    corruptions_fixed: int | UnsetType = UNSET
+    leaks_fixed: int | UnsetType = UNSET
+    total_clusters: int | UnsetType = UNSET
+    allocated_clusters: int | UnsetType = UNSET
+    fragmented_clusters: int | UnsetType = UNSET
+    compressed_clusters: int | UnsetType = UNSET
+    problems: list[str] = msgspec.field(default_factory=list)
+
+
+class MapImage(Request, kw_only=True, tag="x-blkmon-map"):
+    """Say where in a chain of images the data of a disk lies, as ``qemu-img map`` does."""
+
+    device: DeviceName
+
+
+class MapEntry(Result, kw_only=True):
+    """QMP's MapEntry: a run of the disk, bytes. ``depth`` counts images from the top, ``present``
+    says that the image holds the run, ``offset`` is where it lies in ``filename``."""
+
+    start: int
+    length: int
+    depth: int
+    present: bool
+    zero: bool
+    data: bool
+    offset: int | UnsetType = UNSET
+    filename: str | UnsetType = UNSET
+
+
 IoRequest.returns = IoResult
+CheckImage.returns = ImageCheck
+MapImage.returns = list[MapEntry]

@@ -18,6 +18,11 @@ MEANINGS: dict[str, dict[str, str]] = {
         "qcow2": "QEMU's image format",
         "raw": "the bytes as they are",
     },
+    "fix": {
+        "none": "look, and change nothing",
+        "leaks": "free what nothing refers to",
+        "all": "mend wrong counts and flags too",
+    },
     "discard": {
         "ignore": "drop discards",
         "unmap": "pass discards on",

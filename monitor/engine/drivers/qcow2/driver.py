@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from monitor.engine.drivers.base import (
     BitmapList,
+    CheckReport,
     Child,
     Driver,
     DriverKind,
     Extent,
+    Fix,
     NewSnapshot,
     OpenContext,
     OpenFlags,
@@ -209,6 +211,11 @@ class Qcow2Driver(Driver):
 
             keeping.check_resize(self._image, self._kept())
         resize.truncate(self._image, size)
+
+    def check(self, fix: Fix) -> CheckReport:
+        from monitor.engine.drivers.qcow2 import check
+
+        return check.check(self._image, fix)
 
     def grow(self, size: int, preallocation: str) -> None:
         from monitor.engine.drivers.qcow2 import resize

@@ -87,6 +87,12 @@ class LostBitmaps(RequestError):
     reason: str
 
 
+class TablesDamaged(RequestError):
+    """More is wrong than counts and flags."""
+
+    template = "Tables of the image are damaged; close it and run 'qemu-img check -r all' on it"
+
+
 class BadOption(RequestError):
     """An option, or a combination of options, that QEMU refuses as well."""
 
