@@ -108,7 +108,18 @@ class TransactionProperties(Options, kw_only=True):
 
 
 class Transaction(Request, kw_only=True, tag="transaction"):
-    """Carry out several actions at one moment: all of them, or none."""
+    """Carry out several actions at one moment: all of them, or none.
+
+    At the prompt and in scripts they can stand one a line, as they are typed alone:
+
+        transaction(
+          blockdev-snapshot-sync device=d0 snapshot-file=overlay.qcow2
+          block-dirty-bitmap-add node=n0 name=since-then
+        )
+
+    ``transaction --dry-run(`` says what would change, and changes nothing. ``--grouped`` makes the
+    jobs that it begins end together.
+    """
 
     actions: Annotated[list[AnyTransactionAction], "what is to be done, in order"]
     properties: Annotated[TransactionProperties, "of the transaction"] | UnsetType = UNSET
