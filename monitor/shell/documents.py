@@ -27,8 +27,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from monitor.shell.fixtures import Fixtures
-from monitor.shell.masks import Bindings
-from monitor.shell.record import FAILED
+from monitor.shell.masks import FAILED, Bindings
 from monitor.shell.replay import Played, Replayed, fresh_folder, play
 from monitor.shell.session import PROMPT
 from monitor.shell.texts import read_script

@@ -18,9 +18,11 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 
-__all__ = ["ANY_LINES", "Bindings", "escape", "filled_in", "match_line", "match_lines"]
+__all__ = ["ANY_LINES", "FAILED", "Bindings", "escape", "filled_in", "match_line", "match_lines"]
 
 ANY_LINES = "..."
+FAILED = "[failed]"
+"""The line below the output of a command that failed: no mask, but no output either."""
 
 Bindings = Mapping[str, str]
 """What named masks stand for: "NODE:a" -> "#block123"."""

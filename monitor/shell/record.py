@@ -22,15 +22,12 @@ from typing import TYPE_CHECKING
 from monitor.engine.api import Engine, Event
 from monitor.shell.announce import Announcer, told_by_wait
 from monitor.shell.jobs import waited_for
-from monitor.shell.masks import Bindings, escape
+from monitor.shell.masks import FAILED, Bindings, escape
 from monitor.shell.session import CONTINUATION, PROMPT
 from monitor.shell.texts import printable
 
 if TYPE_CHECKING:
     from monitor.parser import Invocation
-
-FAILED = "[failed]"
-"""A transcript's line below the output of a command that failed."""
 
 
 @dataclass

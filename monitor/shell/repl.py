@@ -210,6 +210,12 @@ class PromptSession(TerminalDialogue, SettingListener):
         except MonitorError as error:
             self.print_error(error)
 
+    def record(self, path: str | None, setup: Sequence[str] = ()) -> None:
+        super().record(path, setup)
+        if path is not None:
+            hint = "Recording: jobs go on in `wait` and `step` only, as they will in a replay"
+            self._screen.print(hint, "class:hint")
+
     def setting_changed(self, name: str) -> None:
         self._screen.use(self.settings)
 

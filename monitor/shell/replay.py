@@ -21,8 +21,8 @@ from monitor.engine.api import Engine
 from monitor.engine.errors import HostFailure, MonitorError
 from monitor.shell.dialogue import Dialogue
 from monitor.shell.fixtures import Fixtures, make_images, parse_fixtures, write_files
-from monitor.shell.masks import Bindings, filled_in
-from monitor.shell.record import FAILED, Entry, Masker, Recorder
+from monitor.shell.masks import FAILED, Bindings, filled_in
+from monitor.shell.record import Entry, Masker, Recorder
 from monitor.shell.texts import read_script
 from monitor.shell.transcript import Block, Transcript, TranscriptError, parse_transcript, updated
 
@@ -176,7 +176,8 @@ async def _type_blocks(
         for number, block in enumerate(transcript.blocks):
             if differs and block.phase and not whole:
                 break
-            actual = await session.play(filled_in(block.text, bindings))
+            # A command that asks was refused where it failed: nobody, or no, was the answer.
+            actual = await session.play(filled_in(block.text, bindings), not block.fails)
             played.append(Played(block, actual, bindings))
             found = block.match(actual, bindings)
             if found is None:
@@ -202,17 +203,21 @@ class _Replay(Dialogue):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        self.settings["confirm"] = "off"  # whoever recorded it has said yes
+        self._answer = True
         self._entries: list[Entry] = []
         self.recorder = Recorder(engine, self._entries.append)
 
     def show(self, text: str) -> None:
         """The recorder keeps it."""
 
-    async def play(self, text: str) -> list[str]:
-        """What is printed for ``text``."""
+    async def ask(self, question: str) -> bool:
+        return self._answer
+
+    async def play(self, text: str, answer: bool) -> list[str]:
+        """What is printed for ``text``. Where it asks, ``answer`` is what was said."""
         if self.quitting:
             return [ENDED, FAILED]
+        self._answer = answer
         self._entries.clear()
         await self.enter(text)
         return self._entries[0].all_lines()

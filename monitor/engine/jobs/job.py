@@ -398,9 +398,10 @@ class Job(Client):
 
     @property
     def wakes_at(self) -> float:
-        """When a job at rest can go on: now, or at the end of its sleep; never, while it is paused
-        or its run is over."""
-        return float("inf") if self.run_is_over or self.halted else self._wakes_at
+        """When a held job can go on: now, or at the end of its sleep; never, while it is paused or
+        not at rest, or when its run is over."""
+        never = self.run_is_over or self.halted or not self.at_rest
+        return float("inf") if never else self._wakes_at
 
     async def changed(self) -> None:
         """Waits until anything about the job changes: its status, its progress, what it does."""

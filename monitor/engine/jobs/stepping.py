@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _GRAIN: Final = 1e-6
 """Seconds that are as good as none: sums of times are rounded."""
+_STUCK: Final = 10.0
+"""Seconds of the host's after which a job that does not get anywhere counts as at rest: a request
+of its own may be held up by something that only the next command ends (blkdebug's breakpoints)."""
 _PATIENCE: Final = 10_000
 """Pause points that jobs may pass without getting anywhere, before that is taken for the end."""
 
@@ -43,9 +46,7 @@ class Stepping:
             moving = [job for job in self._jobs.visible() if not job.at_rest]
             if endings:
                 await asyncio.wait(endings)
-            elif moving:
-                await moving[0].changed()
-            else:
+            elif not moving or not await _moves(moving[0]):
                 return
 
     async def step(self, job: Job) -> None:
@@ -96,6 +97,16 @@ class Stepping:
     async def _let_go(self, job: Job) -> None:
         job.let_go()
         await self.rest()
+
+
+async def _moves(job: Job) -> bool:
+    """Waits until something about the job changes; False when nothing does."""
+    try:
+        async with asyncio.timeout(_STUCK):
+            await job.changed()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _state(job: Job) -> tuple[str, int]:

@@ -12,6 +12,7 @@ import pytest
 from monitor.engine.clock import EPOCH, TICK, HostClock, ManualClock
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import JobNotActive
+from monitor.engine.jobs import stepping
 from monitor.engine.jobs.pausing import JobCancelled, Pausing
 from monitor.engine.schema.job import (
     BlockJobCancel,
@@ -207,6 +208,23 @@ def test_what_nothing_wakes_is_not_waited_for() -> None:
         assert bench.at("s-a") == ("running", 0)
         await bench.engine.step("s-a")
         await bench.engine.shut_down()
+
+    run(main())
+
+
+def test_a_job_that_something_else_holds_up_is_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stepping, "_STUCK", 0.05)
+
+    async def main() -> None:
+        bench = Bench("a")
+        held = threading.Event()
+        overlay(bench.engine.graph.nodes["a-base"]).before = lambda *request: held.wait(10)
+        await bench.stream("a")
+        await bench.engine.step("s-a")  # which gets nowhere, and comes back
+        assert bench.at("s-a") == ("running", 0)
+        held.set()
+        await bench.engine.go_on(["s-a"], None)
+        assert bench.engine.jobs() == []
 
     run(main())
 
