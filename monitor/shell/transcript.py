@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from monitor.engine.errors import MonitorError
-from monitor.shell.masks import ANY_LINES, FAILED, Bindings, match_line, match_lines
+from monitor.shell.masks import ANY_LINES, Bindings, match_line, match_lines
 from monitor.shell.session import CONTINUATION, PROMPT
 
 _FREE = re.compile(r"\s*$|#(?:\s|$)")
@@ -66,11 +66,6 @@ class Block:
     def text(self) -> str:
         """What is typed, without the prompts."""
         return "\n".join(_typed(line) or "" for line in self.typed)
-
-    @property
-    def fails(self) -> bool:
-        """Whether the command is expected to fail."""
-        return any(line.rstrip() == FAILED for line in self.expected)
 
     def match(self, actual: Sequence[str], bindings: Bindings) -> Bindings | None:
         """Whether ``actual`` was expected: the bindings from then on, or None."""

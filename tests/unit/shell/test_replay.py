@@ -187,6 +187,20 @@ def test_a_recording_brings_the_images_of_its_disks(tmp_path: Path) -> None:
     assert monitor(tmp_path, "--replay", "r.blkmon") == (0, "r.blkmon: matches\n")
 
 
+@pytest.mark.parametrize("yes", [True, False])
+def test_a_question_is_answered_as_it_was(tmp_path: Path, yes: bool) -> None:
+    (tmp_path / "s").write_text("create -f raw a.img 2M\n-create -f raw a.img 1M\n")
+    (tmp_path / "t").write_text(
+        'drive_add 0 if=none,id=d0,file=a.img,format=raw\nqemu-io d0 "write -P 1 0 1M"\n'
+        "-block_resize d0 512k\nqemu-io d0 length\n"
+    )
+    options = ["-y"] if yes else []
+    status, said = monitor(tmp_path, *options, "--record", "r.blkmon", "s", "t")
+    assert status == 0, said
+    assert ("Not done: " in said) is not yes
+    assert monitor(tmp_path, "--replay", "r.blkmon") == (0, "r.blkmon: matches\n")
+
+
 def test_a_recording_says_what_it_cannot_keep(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "noise.img").write_bytes(bytes(range(256)) * 4096)
