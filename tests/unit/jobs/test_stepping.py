@@ -213,14 +213,14 @@ def test_what_nothing_wakes_is_not_waited_for() -> None:
 
 
 def test_a_job_that_something_else_holds_up_is_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stepping, "_STUCK", 0.05)
-
     async def main() -> None:
         bench = Bench("a")
         held = threading.Event()
         overlay(bench.engine.graph.nodes["a-base"]).before = lambda *request: held.wait(10)
         await bench.stream("a")
-        await bench.engine.step("s-a")  # which gets nowhere, and comes back
+        with monkeypatch.context() as patched:
+            patched.setattr(stepping, "_STUCK", 0.05)
+            await bench.engine.step("s-a")  # which gets nowhere, and comes back
         assert bench.at("s-a") == ("running", 0)
         held.set()
         await bench.engine.go_on(["s-a"], None)
