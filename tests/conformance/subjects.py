@@ -12,6 +12,7 @@ import pytest
 
 from monitor.engine.drivers.base import Driver, OpenContext, OpenFlags
 from monitor.engine.drivers.blkdebug import BlkdebugDriver
+from monitor.engine.drivers.copy_before_write import CopyBeforeWriteDriver
 from monitor.engine.drivers.file.create import create_file
 from monitor.engine.drivers.file.driver import FileDriver
 from monitor.engine.drivers.file.host import DirectIoUnsupported
@@ -23,6 +24,7 @@ from monitor.engine.drivers.raw import RawDriver
 from monitor.engine.schema.blkdebug import BlkdebugSetStateOptions
 from monitor.engine.schema.blockdev import (
     BlockdevOptionsBlkdebug,
+    BlockdevOptionsCopyBeforeWrite,
     BlockdevOptionsFile,
     BlockdevOptionsNbd,
     BlockdevOptionsNullCo,
@@ -243,6 +245,27 @@ def _write(opener: Opener, contents: bytes) -> None:
         driver.close()
 
 
+def copy_before_write(below: BottomBuilder) -> Callable[[Path, bytes], Opener]:
+    """The filter over ``below``; the old data goes into memory."""
+
+    def build(directory: Path, contents: bytes) -> Opener:
+        open_below = below(directory, contents)
+        options = BlockdevOptionsCopyBeforeWrite(file="child", target="target")
+
+        def opener() -> Layers:
+            layers = open_below()
+            target = MemoryDriver(len(contents))
+            driver = CopyBeforeWriteDriver()
+            layers.append(
+                opened_driver(driver, options, OpenFlags(), file=layers[-1], target=target)
+            )
+            return layers
+
+        return opener
+
+    return build
+
+
 SUBJECTS: list[Subject] = [
     Subject("memory", memory, endless=True),
     Subject("file", file(), endless=True),
@@ -282,6 +305,8 @@ SUBJECTS: list[Subject] = [
         unit=512,
         resizable=False,
     ),
+    Subject("copy-before-write on memory", copy_before_write(memory)),
+    Subject("copy-before-write on file", copy_before_write(file(unmap=True))),
     Subject("qcow2 on memory", qcow2(memory), unit=512),
     Subject("qcow2 on memory, 512 B", qcow2(memory, cluster=512), unit=512),
     Subject("qcow2 on memory, 4 KiB, version 2", qcow2(memory, cluster=4096, version=2), unit=512),

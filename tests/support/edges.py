@@ -21,6 +21,7 @@ class DriverEdge:
         self.write_compressed = driver.write_compressed
         self.length = driver.length
         self.truncate = driver.truncate
+        self.cluster_size = driver.cluster_size
         self.event = driver.event_sink()
         self.grow = driver.grow
         self.node_name = node_name

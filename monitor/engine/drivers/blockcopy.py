@@ -31,6 +31,8 @@ UNIT: Final = 64 << 10
 """The least that is copied, in bytes; more where the target's clusters are larger."""
 _CHUNK: Final = 1 << 20
 """Bytes that a guest's thread copies in one step."""
+_BETWEEN_FILES: Final = 256 << 10
+"""Bytes from which on leaving a copy to the host costs less than reading and writing it."""
 _BUFFERS: Final = 16
 """Guests' threads that copy at once; further ones wait for one of them."""
 _NOT_BETWEEN_FILES: Final = frozenset(
@@ -71,7 +73,7 @@ class BlockCopy:
         """A guest is about to change the range: afterwards nothing of it is to do. Raises OSError,
         and then the guest must not go on."""
         start, end = self.aligned(offset, length)
-        if length and self.todo.next_dirty(start, end) is not None:
+        if self.todo.next_dirty(start, end) is not None:
             with self._buffers.borrowed() as buffer:
                 self.copy(start, end - start, buffer, lambda side: None)
 
@@ -113,7 +115,9 @@ class BlockCopy:
 
     def _copy(self, offset: int, view: memoryview, at: Callable[[Side], None]) -> None:
         at("read")
-        done = self._copy_between_files(offset, len(view)) if self._may_go_past() else 0
+        done = 0
+        if self.between_files and not self.compress and len(view) >= _BETWEEN_FILES:
+            done = self._copy_between_files(offset, len(view))
         if done == len(view):
             return
         with view[done:] as rest:
@@ -125,9 +129,6 @@ class BlockCopy:
                 self.target.write_compressed(rest, offset + done)
             else:
                 self.target.write(rest, offset + done)
-
-    def _may_go_past(self) -> bool:
-        return self.between_files and not self.compress
 
     def _copy_between_files(self, offset: int, length: int) -> int:
         """How much of the beginning the host has copied. What it could not is left to reads and

@@ -103,6 +103,8 @@ class CopyBeforeWriteDriver(Driver):
         self.file.flush()
 
     def truncate(self, size: int) -> None:
+        if size < self.length():
+            self._keep(size, self.length() - size)
         self.file.truncate(size)
 
     def map(self, offset: int, length: int) -> list[Extent]:
@@ -110,7 +112,7 @@ class CopyBeforeWriteDriver(Driver):
 
     def _keep(self, offset: int, length: int) -> None:
         """Copies what is about to change. Raises OSError when the guest must not go on."""
-        if self.failure is not None:
+        if self.failure is not None or not length:
             return
         try:
             self.copying.before_write(offset, length)

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _WINDOW: Final = 64 << 20
 """Bytes of the disk that the planner looks at in one step."""
+_FEW: Final = 8
+"""Areas of a window that are looked at one by one."""
 _RETRY_AFTER: Final = 0.1
 """Seconds before what failed, and was ignored, is tried again."""
 _LONG: Final = 3600.0
@@ -185,6 +187,23 @@ class BackupJob(BlockJob):
         return (node for node in chain if not node.is_filter)
 
 
+def _within(areas: list[tuple[int, int]], runs: list[Run]) -> Iterator[list[Run]]:
+    """The parts of ``runs`` that lie in each of ``areas``; both in order, the runs without gaps."""
+    at = 0
+    for offset, length in areas:
+        end = offset + length
+        part: list[Run] = []
+        while offset < end:
+            run = runs[at]
+            if run.offset + run.length <= offset:
+                at += 1
+                continue
+            stop = min(end, run.offset + run.length)
+            part.append(Run(run.kind, offset, stop - offset))
+            offset = stop
+        yield part
+
+
 class _Walk:
     """A backup as a plan: what is to do, from the beginning of the disk to its end."""
 
@@ -242,8 +261,14 @@ class _Walk:
             return
         end = min(size, start + _WINDOW)
         layers = list(self._job.layers())
-        for offset, length in todo.areas(start, end):
-            self._ahead.extend(self._in_units(runs_through(layers, offset, length)))
+        areas = list(todo.areas(start, end))
+        if len(areas) < _FEW:
+            for offset, length in areas:
+                self._ahead.extend(self._in_units(runs_through(layers, offset, length)))
+        else:  # one look at all of it costs less than many
+            runs = runs_through(layers, start, end - start)
+            for part in _within(areas, runs):
+                self._ahead.extend(self._in_units(part))
         self._offset = end
 
     def _in_units(self, runs: list[Run]) -> Iterator[Run]:
