@@ -106,6 +106,9 @@ _UNKNOWN = (
 )
 """What an engine says of a name that it does not know, and the kind of thing that was named."""
 
+_DRIVES = re.compile(r"[Ii]nvalid (cache|discard) option|'[^']*' invalid media")
+"""What is said of a drive's options that choose among words, without the word."""
+
 _Unknown = tuple[str, str]  # the kind, and the name
 
 
@@ -122,6 +125,9 @@ def _unknown(error: MonitorError) -> _Unknown | None:
         match = pattern.match(error.text)
         if match is not None:
             return kind, match["name"]
+    option = _DRIVES.match(error.text)
+    if option is not None and isinstance(value := getattr(mistake, "value", None), str):
+        return f"drive {option[1] or 'media'}", value
     job = getattr(error, "job", None)
     if isinstance(job, str) and error.text.endswith("not found"):
         return "job", job
@@ -148,6 +154,10 @@ def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
             return mistake.known if isinstance(mistake, UnexpectedParameter) else image_keys()
         case "file":
             return ()
+        case "drive cache" | "drive discard" | "drive media":
+            from monitor.engine.schema.drive import choices
+
+            return choices(kind.removeprefix("drive "))
         case "command":
             from monitor.commands.topics import TOPICS
             from monitor.completion import whole_language

@@ -35,13 +35,20 @@ async def info_block(session: Session, nodes: bool, verbose: bool, device: str |
     shown = [drive for drive in drives if not device or drive.device == device]
     if shown or not (device or nodes):
         return Answer(
-            shown, lambda: blocktext.paragraphs(drives, shown, blocktext.drive_lines, verbose)
+            shown,
+            lambda: blocktext.paragraphs(drives, shown, blocktext.drive_lines, verbose),
+            ("device", *(f"inserted.{name}" for name in _NODE_COLUMNS)),
         )
     named: list[BlockDeviceInfo] = await session.engine.execute(QueryNamedBlockNodes())
     wanted = [node for node in named if not device or node.node_name == device]
     return Answer(
-        wanted, lambda: blocktext.paragraphs(named, wanted, blocktext.node_lines, verbose)
+        wanted,
+        lambda: blocktext.paragraphs(named, wanted, blocktext.node_lines, verbose),
+        _NODE_COLUMNS,
     )
+
+
+_NODE_COLUMNS = ("node-name", "drv", "image.virtual-size", "ro", "file")
 
 
 @command(
@@ -52,7 +59,8 @@ async def info_block(session: Session, nodes: bool, verbose: bool, device: str |
 )
 async def info_blockstats(session: Session) -> Answer:
     stats: list[BlockStats] = await session.engine.execute(QueryBlockstats())
-    return Answer(stats, lambda: "\n".join(map(_stats_line, stats)))
+    shown = ("device", *(f"stats.{name}" for name in _STATS[:5]))
+    return Answer(stats, lambda: "\n".join(map(_stats_line, stats)), shown)
 
 
 def _stats_line(drive: BlockStats) -> str:

@@ -54,6 +54,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     data: Any
     render: Callable[[], str]
+    columns: tuple[str, ...] = ()
+    """What a table shows of the data, by dotted names; () for everything."""
 
 
 class Session(Protocol):

@@ -64,7 +64,8 @@ def text_of(session: Session, invocation: Invocation, answer: Answer) -> str:
     into_file = invocation.output is not None and (
         invocation.output.file or invocation.output.shell
     )
-    return render(answer.data, form, None if into_file else session.columns)
+    width = None if into_file else session.columns
+    return render(answer.data, form, width, answer.columns)
 
 
 async def deliver(session: Session, output: Output, lines: list[str]) -> None:

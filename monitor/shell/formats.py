@@ -9,7 +9,7 @@ the same names in front.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -17,39 +17,46 @@ import msgspec
 Row = dict[str, str]
 
 
-def render(data: Any, form: str, columns: int | None = None) -> str:
-    """``data`` in ``form`` (``outputs.FORMATS`` but text); a table that is wider than ``columns``
-    is shown as vertical."""
-    return _FORMS[form](msgspec.to_builtins(data), columns)
+def render(data: Any, form: str, columns: int | None = None, chosen: Sequence[str] = ()) -> str:
+    """``data`` in ``form`` (``forms.FORMATS`` but text). A table has the ``chosen`` columns, or
+    all; one that is wider than ``columns`` is shown as vertical."""
+    plain = msgspec.to_builtins(data)
+    return _table(plain, columns, chosen) if form == "table" else _FORMS[form](plain)
 
 
-def _json(data: Any, _columns: int | None) -> str:
+def _json(data: Any) -> str:
     return json.dumps(data, indent=2, ensure_ascii=False)
 
 
-def _jsonl(data: Any, _columns: int | None) -> str:
+def _jsonl(data: Any) -> str:
     values = data if isinstance(data, list) else [data]
     return "\n".join(json.dumps(value, ensure_ascii=False) for value in values)
 
 
-def _table(data: Any, columns: int | None) -> str:
+def _table(data: Any, columns: int | None, chosen: Sequence[str]) -> str:
     names, rows = _rows(data)
+    if chosen:
+        rows = [{name: row[name] for name in chosen if name in row} for row in rows]
+        names = [name for name in chosen if any(name in row for row in rows)]
     shown = [name for name in names if any(row.get(name) for row in rows)]
     cells = [shown, *([_one_line(row.get(name, "")) for name in shown] for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     if not shown:
         return ""
     if columns is not None and sum(widths) + 2 * (len(widths) - 1) > columns:
-        return _vertical(data, columns)
+        return _records(rows)
     right = [_is_numeric(row.get(name, "") for row in rows) for name in shown]
     lines = [_aligned(line, widths, right) for line in cells]
     lines.insert(1, "  ".join("─" * width for width in widths))
     return "\n".join(lines)
 
 
-def _vertical(data: Any, _columns: int | None) -> str:
-    names, rows = _rows(data)
-    width = max(map(_width, names), default=0)
+def _vertical(data: Any) -> str:
+    return _records(_rows(data)[1])
+
+
+def _records(rows: list[Row]) -> str:
+    width = max((_width(name) for row in rows for name in row), default=0)
     records = []
     for number, row in enumerate(rows, 1):
         head = [f"── {number} ──"] if len(rows) > 1 else []
@@ -61,15 +68,14 @@ def _vertical(data: Any, _columns: int | None) -> str:
     return "\n".join(records)
 
 
-def _csv(data: Any, _columns: int | None) -> str:
+def _csv(data: Any) -> str:
     names, rows = _rows(data)
     lines = [",".join(map(_csv_cell, names))] if names else []
     lines += [",".join(_csv_cell(row.get(name, "")) for name in names) for row in rows]
     return "\n".join(lines)
 
 
-_FORMS: dict[str, Callable[[Any, int | None], str]] = {
-    "table": _table,
+_FORMS: dict[str, Callable[[Any], str]] = {
     "vertical": _vertical,
     "json": _json,
     "jsonl": _jsonl,

@@ -220,3 +220,69 @@ def test_time_is_told_beside_the_output(run: Run) -> None:
     ended = run(typed="set timing on\necho a\n")
     assert ended.stdout == "a\n"
     assert ended.stderr.count("Time: engine ") == 2
+
+
+# -- did you mean --------------------------------------------------------------------------------
+
+EXISTING = (
+    CREATE
+    + OPEN
+    + """\
+create -f qcow2 base.qcow2 1M
+blockdev-add driver=qcow2 node-name=lower file.driver=file file.filename=base.qcow2
+block-dirty-bitmap-add node=lower name=weekly
+snapshot_blkdev_internal d0 before
+set image a.qcow2
+macro grow device "block_resize $device 2M"
+blockdev-create job-id=maker options.driver=file options.filename=x options.size=0
+"""
+)
+SLIPS = [
+    ("block_strem d0", "block_stream"),
+    ("query-blok", "query-block"),
+    ("info blok", "block"),
+    ("wait --timout 5", "--timeout"),
+    ("blockdev-add drver=raw node-name=x file=lower", "driver"),
+    ("blockdev-add driver=qcow3 node-name=x file=lower", "qcow2"),
+    ("blockdev-snapshot-sync device=d0 snapshot-file=s mode=existng", "existing"),
+    ("create -f qcow3 b.img 1M", "qcow2"),
+    ("create -f qcow2 -o cluster_siz=64k b.img 1M", "cluster_size"),
+    ("drive_add 0 if=none,id=d1,file=a.qcow2,fromat=qcow2", "format"),
+    ("drive_add 0 if=none,id=d1,file=a.qcow2,cache=writebak", "writeback"),
+    ("block_resize d00 2M", "d0"),
+    ("blockdev-del node-name=lowr", "lower"),
+    ("block_job_cancel makr", "maker"),
+    ("job-dismiss id=makr", "maker"),
+    ("block-dirty-bitmap-clear node=lower name=weakly", "weekly"),
+    ("snapshot_delete_blkdev_internal d0 befor", "before"),
+    ('qemu-io d0 "raed 0 1k"', "read"),
+    ("drive_add 0 if=none,id=d1,file=a.qcow", "a.qcow2"),
+    ("source scrpt.blkmon", "script.blkmon"),
+    ("echo $imge", "image"),
+    ("set on-eror stop", "on-error"),
+    ("set pager of", "off"),
+    ("gorw d0", "grow"),
+    ("help blok_stream", "block_stream"),
+    ("help varables", "variables"),
+    ("apropos snapshto", "snapshot"),
+    ("info jobs --output=tabel", "table"),
+]
+
+
+def test_every_kind_of_name_has_its_neighbour(run: Run, tmp_path: Path) -> None:
+    """One session with a slip of each kind: command, request, topic, option, key, value, format,
+    driver, drive, node, job, bitmap, snapshot, file, variable, setting, named command, form."""
+    (tmp_path / "script.blkmon").write_text("")
+    lines = "".join(f"{line}\n" for line, _ in SLIPS)
+    ended = run("--json", "--keep-going", typed=f"{EXISTING}{lines}")
+    objects = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert not any("error" in o for o in objects[: EXISTING.count("\n")])
+    hints = [o["error"].get("hint", "") for o in objects[EXISTING.count("\n") :]]
+    assert [hint.split("\n")[0] for hint in hints] == [
+        f"did you mean '{meant}'?" for _, meant in SLIPS
+    ]
+
+
+def test_what_is_like_nothing_has_no_neighbour(run: Run) -> None:
+    ended = run("--json", "-c", "jqxz")
+    assert "hint" not in json.loads(ended.stdout)["error"]
