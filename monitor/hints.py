@@ -91,9 +91,7 @@ _UNKNOWN = (
     (re.compile(r"Bitmap '(?P<name>[^']+)' could not be found"), "bitmap"),
     (re.compile(r"Block job '(?P<name>[^']+)' not found"), "job"),
     (
-        re.compile(
-            r"(?:Can't find|Could not find|Failed to find)[\w -]*? snapshot '?(?P<name>[^']+)'?"
-        ),
+        re.compile(r"Snapshot (?:with id '[^']*' and name )?'(?P<name>[^']+)' does not exist"),
         "snapshot",
     ),
     (re.compile(r"Could not open '(?P<name>[^']+)': No such file or directory"), "file"),
