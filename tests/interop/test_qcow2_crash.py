@@ -69,6 +69,12 @@ class Story(Disk):
         self.states.append((begun, bytes(self.model)))
         self.flushed.append((len(self.child.events), len(self.states) - 1))
 
+    def grow(self, size: int, mode: str) -> None:
+        begun = len(self.child.events)
+        super().grow(size, mode)
+        self.states.append((begun, bytes(self.model)))
+        self.flushed.append((len(self.child.events), len(self.states) - 1))
+
     def flush(self) -> None:
         self.driver.flush()
         self.flushed.append((len(self.child.events), len(self.states) - 1))
@@ -159,6 +165,19 @@ def resize(story: Story, chance: random.Random) -> None:
     story.truncate(story.size * 4)
 
 
+def preallocate(story: Story, chance: random.Random) -> None:
+    """Growing with storage, also over clusters that held something; and shrinking in between."""
+    story.write(0, chance.randbytes(300_000))
+    story.discard(0, 100_000)
+    story.grow(story.size + 200_000 // 512 * 512, "metadata")
+    story.write(story.size - 5000, chance.randbytes(5000))
+    story.flush()
+    story.truncate(story.size // 3 // 512 * 512)
+    story.write(1000, chance.randbytes(30_000))
+    story.grow(story.size * 3, "full")
+    story.write(story.size - 70_000, chance.randbytes(60_000))
+
+
 def compress(story: Story, chance: random.Random) -> None:
     """Packed clusters that come, are written over, discarded, and come again."""
     cluster = story.driver.cluster_size() or 1
@@ -200,6 +219,7 @@ SCENARIOS = [
     discard_and_reuse,
     zero_and_write,
     resize,
+    preallocate,
     compress,
     copy_past_the_driver,
 ]

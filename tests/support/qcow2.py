@@ -105,6 +105,10 @@ class Disk:
         self.driver.truncate(size)
         self.model = self.model[:size].ljust(size, b"\0")
 
+    def grow(self, size: int, mode: str) -> None:
+        self.driver.grow(size, mode)
+        self.model = self.model.ljust(size, b"\0")
+
     def reopen(self) -> None:
         self.driver.close()
         self.driver = open_qcow2(self.file, self.backing)
