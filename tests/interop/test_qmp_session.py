@@ -13,6 +13,7 @@ from monitor.engine.errors import CommandNotFound
 from monitor.wire.qmp import Command, QmpSession, Reply, Version
 from tests.support.mistakes import BLOCKDEV_ADD, KEYVAL, OPTION_STRINGS, OTHER_DRIVERS
 from tests.support.qmp_corpus import JSON, NEGOTIATION, NESTED, OUT_OF_BAND
+from tests.support.side_by_side import OURS
 from tests.support.tools import need
 
 QSD = ["qemu-storage-daemon", "--chardev", "stdio,id=c", "--monitor", "chardev=c"]
@@ -72,6 +73,13 @@ def test_json(answers: list[list[bytes]], index: int, step: int | None) -> None:
     case = (JSON + NESTED)[index]
     lines = ours(NEGOTIATE + case + mark(0), step)[1:]
     assert by_case(lines) == [answers[index]]
+
+
+def test_the_program(answers: list[list[bytes]]) -> None:
+    """All of it into the whole program: it recovers from each mistake, and says the same."""
+    batch = b"".join(case + mark(index) for index, case in enumerate(JSON + NESTED))
+    run = subprocess.run(OURS, input=NEGOTIATE + batch + QUIT, capture_output=True, timeout=60)
+    assert by_case(run.stdout.splitlines(keepends=True)[2:]) == answers
 
 
 @pytest.mark.parametrize("data", NEGOTIATION)

@@ -7,6 +7,7 @@ shortest conversation that shows it; put that into tests/support/qmp_cases.
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import tempfile
 from pathlib import Path
@@ -146,6 +147,34 @@ REQUESTS = st.one_of(
 )
 
 
+WRONG = st.one_of(st.none(), st.booleans(), st.just(5), st.just("x"), st.just([]), st.just({}))
+
+
+@st.composite
+def broken(draw: st.DrawFn) -> Requests:
+    """A request with one argument made wrong, left out, or put in, at any depth."""
+    steps = copy.deepcopy(draw(REQUESTS))
+    place: Any = steps[0]["arguments"]
+    while True:
+        inner = [value for value in _values(place) if isinstance(value, (dict, list)) and value]
+        if not inner or draw(st.booleans()):
+            break
+        place = draw(st.sampled_from(inner))
+    if isinstance(place, list):
+        place[0] = draw(WRONG)
+        return steps
+    name = draw(st.sampled_from((*place, "more")))
+    if name != "more" and draw(st.booleans()):
+        del place[name]
+    else:
+        place[name] = draw(WRONG)
+    return steps
+
+
+def _values(place: Any) -> list[Any]:
+    return list(place.values()) if isinstance(place, dict) else list(place)
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tools.need("qemu-storage-daemon", "qemu-img", "qemu-io")
@@ -162,7 +191,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 @given(
     begin=st.lists(st.sampled_from(SOUND), min_size=1, max_size=3, unique_by=str),
-    drawn=st.lists(REQUESTS, min_size=2, max_size=9),
+    drawn=st.lists(REQUESTS | REQUESTS | broken(), min_size=2, max_size=9),
 )
 def test_whatever_is_asked(images: Path, begin: Requests, drawn: list[Requests]) -> None:
     with tempfile.TemporaryDirectory() as folder:

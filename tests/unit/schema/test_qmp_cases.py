@@ -48,6 +48,13 @@ def test_each_message_has_a_case(request_name: str) -> None:
         assert isinstance(where, Never) or _exists(where), where
 
 
+def test_a_job_is_completed_once_there_is_one_that_gets_ready() -> None:
+    if {"block-commit", "blockdev-mirror", "drive-mirror"} & request_types().keys():
+        for name in ("job-complete", "block-job-complete"):
+            where = gathered().succeeds[name]
+            assert not isinstance(where, Never), f"no case in SUCCEEDS for {name}"
+
+
 def test_nothing_is_declared_for_what_is_not_there() -> None:
     """A name that is misspelt would be looked for nowhere."""
     declared = gathered().succeeds.keys() | gathered().refusals.keys()
