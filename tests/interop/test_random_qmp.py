@@ -1,8 +1,8 @@
 """Random conversations: whatever is asked, in whatever order, ours answers as the daemon does.
 
 Requests are drawn over a few names and images, so that they meet each other: most make sense, some
-do not. After each, the graph, the nodes and the jobs are compared too. A failure is shrunk to the
-shortest conversation that shows it; put that into tests/support/qmp_cases.
+do not. After each, the graph, the nodes and the jobs are compared too. What fails, made shorter,
+belongs into tests/support/qmp_cases.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.support import tools
@@ -187,6 +187,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(
     derandomize=True,
     max_examples=15,
+    phases=[Phase.generate],  # two processes an example: shrinking takes minutes
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(

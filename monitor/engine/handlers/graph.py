@@ -6,6 +6,7 @@ from msgspec import UNSET, UnsetType
 
 from monitor.engine import images, permissions
 from monitor.engine.drivers.null import MAX_LENGTH
+from monitor.engine.drivers.raw import SECTOR
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
@@ -97,6 +98,11 @@ class AddsNoChild(RequestError):
 class RemovesNoChild(RequestError):
     template = "The node {node} does not support removing a child"
     node: str
+
+
+def whole_sectors(length: int) -> int:
+    """As QEMU counts: a file of an odd length ends with a whole sector."""
+    return -(-length // SECTOR) * SECTOR
 
 
 def given(value: str | UnsetType) -> str | None:
@@ -228,7 +234,9 @@ async def blockdev_snapshot_sync(
         filename = actions.new_file(filename)
         await images.create(
             graph,
-            images.NewImage(filename, fmt, old.length(), old.filename, old.driver.name),
+            images.NewImage(
+                filename, fmt, whole_sectors(old.length()), old.filename, old.driver.name
+            ),
         )
     loose = {"driver": fmt}
     if overlay_name is not None:

@@ -142,6 +142,10 @@ CASES: dict[str, Requests] = {
         sync("s0", "s1", "s1.qcow2"),
         sync("n0", "s2", "s2.qcow2"),
     ],
+    "snapshot-sync: of a file of an odd length": [
+        do("blockdev-add", driver="file", node_name="n0", filename="empty.qcow2"),
+        sync("n0", "s0", "s0.qcow2"),
+    ],
     "snapshot-sync: of a read-only image": [
         add("n0", "base.qcow2", read_only=True),
         USER | {"arguments": USER["arguments"] | {"read-only": True}},
