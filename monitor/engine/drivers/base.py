@@ -498,6 +498,11 @@ class Driver(ABC):
     """The node's dirty bitmaps. The driver of an image that keeps some puts those in when it opens
     it, and stores those that are persistent when it closes it, or when it becomes read-only."""
 
+    @property
+    def bitmaps_unmarked(self) -> bool:
+        """``mark_bitmaps`` has something to do. No I/O."""
+        return False
+
     def mark_bitmaps(self) -> None:  # noqa: B027  (only of images that keep some)
         """Before a bitmap that the image keeps changes: says on the disk that those there may be
         out of date. (A change of the disk itself does so too.) Raises OSError."""

@@ -198,8 +198,9 @@ class Reopening:
         """As QEMU does at once for nodes that are read-write now. Where it fails it is tried again
         before the first change, which then fails too."""
         for node in self._changes:
-            with contextlib.suppress(OSError):
-                await self._graph.in_worker(node.driver.mark_bitmaps)
+            if node.driver.bitmaps_unmarked:
+                with contextlib.suppress(OSError):
+                    await self._graph.in_worker(node.driver.mark_bitmaps)
 
     async def _prepare(self, transaction: Transaction, change: Change) -> None:
         node, options, flags = change.node, change.options, change.flags

@@ -134,7 +134,7 @@ async def _forget(graph: Graph, node: Node, name: str) -> None:
 
 async def _begin_change(graph: Graph, node: Node, bitmap: DirtyBitmap) -> None:
     """The bitmap that the image keeps is about to be out of date."""
-    if bitmap.persistent and not bitmap.readonly:
+    if bitmap.persistent and not bitmap.readonly and node.driver.bitmaps_unmarked:
         try:
             await graph.in_worker(node.driver.mark_bitmaps)
         except OSError as error:

@@ -285,11 +285,14 @@ class Qcow2Driver(Driver):
 
         keeping.check_new(self._image, name, granularity, others)
 
+    @property
+    def bitmaps_unmarked(self) -> bool:
+        return not self._image.read_only and self._image.bitmaps_unmarked
+
     def mark_bitmaps(self) -> None:
-        image = self._image
-        if not image.read_only and image.bitmaps_unmarked:
-            image.changing = False
-            image.begin_changes()
+        if self.bitmaps_unmarked:
+            self._image.changing = False
+            self._image.begin_changes()
 
     def remove_bitmap(self, name: str) -> None:
         from monitor.engine.drivers.qcow2 import keeping
