@@ -161,8 +161,12 @@ def line_keys(owner: Screen) -> KeyBindingsBase:
 
     @bindings.add("c-z")
     async def _(event: KeyPressEvent) -> None:
+        def stop() -> None:
+            owner.settle()
+            _stop()
+
         with owner.held():
-            await run_in_terminal(_stop)
+            await run_in_terminal(stop)
 
     return merge_key_bindings([load_auto_suggest_bindings(), bindings])
 

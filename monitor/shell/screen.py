@@ -345,8 +345,12 @@ class Screen:
         """Another program has the terminal while ``run``, which waits for it, is carried out by a
         thread."""
         with self.held():
-            await asyncio.to_thread(self.settle)
-            await run_in_terminal(run, in_executor=True)
+
+            def settled() -> None:
+                self.settle()  # what was drawn has been taken away, on the screen too
+                run()
+
+            await run_in_terminal(settled, in_executor=True)
 
     def show_live(self, fragments: StyleAndTextTuples) -> None:
         """Shows text in place, below all that was printed, while a command runs."""

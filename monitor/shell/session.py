@@ -9,6 +9,7 @@ parser understood. A line that is typed by someone who reads the answer before t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,8 @@ def continuation(text: str, line: int) -> str:
     return GROUP if reader.in_group else CONTINUATION
 
 
+MOST_ENTERED = 10_000
+
 MAX_INSIDE = 50
 """Files and named commands that run inside each other."""
 
@@ -82,8 +85,8 @@ class Session(ABC):
         self.quitting = False
         """True once ``quit`` was carried out: nothing more is to be run."""
         self.recorder: Recorder | None = None
-        self.entered: list[str] = []
-        """Lines, or commands of a script, that were run here."""
+        self.entered: deque[str] = deque(maxlen=MOST_ENTERED)
+        """Lines, or commands of a script, that were run here; the last of them."""
         self._files: list[str] = []
         outcomes_of(engine)  # remembers from now on how jobs end
 
