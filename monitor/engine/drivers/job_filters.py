@@ -12,6 +12,7 @@ written to.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import ClassVar
 
 from monitor.engine import permissions
@@ -35,32 +36,52 @@ class ActiveWrites:
         self.ranges = RangeLocks()
         self.on = False
         """Set by the job when it has found out what there is to copy."""
+        self.whole_units = False
+        """The target's clusters hold nothing of what lies around a write."""
         self._failed = failed
 
     def carry(
-        self, offset: int, length: int, source: Callable[[], None], target: Callable[[], None]
+        self,
+        offset: int,
+        length: int,
+        source: Callable[[], None],
+        target: Callable[[int, int], None],
     ) -> None:
-        """Does one write on both sides; ``source`` raises its OSError."""
-        unit = self.bitmap.granularity
-        start = offset - offset % unit
-        end = -(-(offset + length) // unit) * unit
-        with self.ranges.hold(start, end, exclusive=True):
-            first = start if self._is_clean(start) else start + unit
-            last = end if self._is_clean(end - unit) else end - unit
-            if offset == start:
-                first = start
-            if offset + length == end or offset + length >= self.bitmap.size:
-                last = end
+        """Does one write on both sides; ``source`` raises its OSError. ``target`` is called with
+        the part (offset, end) that it is to have."""
+        with self.ranges.hold(*self._whole(offset, offset + length), exclusive=True):
+            on = self.on  # looked at first: then all that the target lacks is marked
+            start, end = self._part_in_step(offset, offset + length)
             source()
-            if not self.on:
+            if not on or start >= end:
                 return
             try:
-                target()
+                target(start, end)
             except OSError as error:
                 self._failed(error)
                 return
-            if first < last:
-                self.bitmap.reset(first, last - first)
+            low, high = self._whole(start, end)
+            self.bitmap.reset(low, high - low)
+
+    def _part_in_step(self, offset: int, end: int) -> tuple[int, int]:
+        """The part of a write after which its units are in step: units that hold more that is dirty
+        are left out, and those of a target whose clusters must be written whole."""
+        low, high = self._whole(offset, end)
+        unit = self.bitmap.granularity
+        at_end = end >= self.bitmap.size
+        if offset > low and (self.whole_units or not self._is_clean(low)):
+            offset = low + unit
+        if end < high and not at_end and (self.whole_units or not self._is_clean(high - unit)):
+            end = high - unit
+        return offset, end
+
+    def _whole(self, start: int, end: int) -> tuple[int, int]:
+        unit = self.bitmap.granularity
+        return start - start % unit, -(-end // unit) * unit
+
+    def hold(self, offset: int, length: int) -> AbstractContextManager[None]:
+        """Keeps the job's copies off a range while it changes at the source alone."""
+        return self.ranges.hold(*self._whole(offset, offset + length), exclusive=True)
 
     def _is_clean(self, start: int) -> bool:
         return self.bitmap.next_dirty(start, start + self.bitmap.granularity) is None
@@ -158,8 +179,16 @@ class MirrorTopDriver(_JobFilter):
             offset,
             len(buffer),
             lambda: self.image.write(buffer, offset),
-            lambda: target.write(buffer, offset),
+            lambda start, end: target.write(buffer[start - offset : end - offset], start),
         )
+
+    def discard(self, offset: int, length: int) -> None:
+        """Not handed on, as what it leaves is for each side to say: it stays dirty."""
+        if self.active is None:
+            self.image.discard(offset, length)
+            return
+        with self.active.hold(offset, length):
+            self.image.discard(offset, length)
 
     def write_zeroes(
         self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
@@ -172,7 +201,7 @@ class MirrorTopDriver(_JobFilter):
             offset,
             length,
             lambda: self.image.write_zeroes(offset, length, may_unmap, no_fallback),
-            lambda: target.write_zeroes(offset, length, may_unmap, False),
+            lambda start, end: target.write_zeroes(start, end - start, may_unmap, False),
         )
 
 

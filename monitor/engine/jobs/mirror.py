@@ -56,7 +56,7 @@ SLICE: Final = 0.1
 """Seconds between two looks for work of a job that is ready, or whose errors are ignored."""
 LAST: Final = 16 << 20
 """Bytes that may be left to copy while the disk is drained."""
-MANY_PASSES: Final = 64
+MANY_PASSES: Final = 8
 """After so many a guest that keeps writing does not keep the job from becoming ready any more."""
 DEFAULT_BUFFER: Final = 16 << 20
 _SECTOR: Final = 512
@@ -323,7 +323,8 @@ class MirrorJob(BlockJob):
             ranges=active.ranges if active else None,
         )
         if active is not None:
-            active.on = True
+            active.whole_units = self._is_blind()
+            active.on = unit <= plan.unit  # else clusters would be written in part
         with Carrier(
             self, copying, writers=writers_into(plan.target), buffer=chunk, chunk=chunk
         ) as carrier:
@@ -352,13 +353,15 @@ class MirrorJob(BlockJob):
                     self._wait_a_slice()
 
     def _unit_of_target(self) -> int:
-        """Clusters are written whole where the target does not see its backing image yet: what is
-        around a part of one would be lost."""
+        """Clusters are written whole where the target is blind to what is around a part of one."""
+        cluster = self.plan.target.cluster_size() or 1
+        return cluster if self._is_blind() and cluster > self._bitmap.granularity else 1
+
+    def _is_blind(self) -> bool:
+        """Whether the target does not see the backing image yet that it has in the end."""
         target = skip_filters(self.plan.target)
         assert target is not None
-        cluster = target.cluster_size() or 1
-        blind = target.backing is None and bool(target.driver.backing_filename)
-        return cluster if blind and cluster > self._bitmap.granularity else 1
+        return target.backing is None and bool(target.driver.backing_filename)
 
     def _say_ready(self) -> None:
         self._in_step = True
