@@ -88,7 +88,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
 
 __all__ = [
+    "MAX_LENGTH",
     "CheckReport",
     "Child",
     "Driver",
@@ -144,6 +145,10 @@ class CheckReport(msgspec.Struct, kw_only=True):
 
 class CheckUnsupported(RequestError):
     template = "This image format does not support checks"
+
+
+MAX_LENGTH: Final = (1 << 63) - (1 << 30)
+"""The longest disk of QEMU's block layer, bytes: 2^63 - 1 rounded down to its largest alignment."""
 
 
 class DriverKind(enum.Enum):

@@ -12,14 +12,19 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from monitor.engine.drivers.base import Driver, DriverKind, Extent, ExtentKind, OpenContext
+from monitor.engine.drivers.base import (
+    MAX_LENGTH,
+    Driver,
+    DriverKind,
+    Extent,
+    ExtentKind,
+    OpenContext,
+)
 from monitor.engine.drivers.buffers import zero
 from monitor.engine.errors import HostFailure, RequestError
 from monitor.engine.schema.blockdev import BlockdevOptionsNullAio, BlockdevOptionsNullCo
 
 DEFAULT_SIZE: Final = 1 << 30
-MAX_LENGTH: Final = (1 << 63) - (1 << 30)
-"""The longest disk of QEMU's block layer, bytes: 2^63 - 1 rounded down to its largest alignment."""
 
 
 class InvalidSize(RequestError):

@@ -109,14 +109,15 @@ async def _open_file(
 
 
 async def _host_driver(opening: Opening, filename: str) -> str:
-    """A plain name may be a device's: QEMU's ``host_device`` takes it then."""
+    """A plain name may be a block device's: ``host_device`` takes it then, as in QEMU. A character
+    device is left to who names that driver: opening one may act (a tape rewinds)."""
 
     def look() -> str:
         try:
             mode = os.stat(filename).st_mode
         except (OSError, ValueError):
             return "file"  # which says what is wrong
-        return "host_device" if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) else "file"
+        return "host_device" if stat.S_ISBLK(mode) else "file"
 
     return await opening.graph.in_worker(look)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import UNSET, UnsetType
 
 from monitor.engine import images, permissions
-from monitor.engine.drivers.null import MAX_LENGTH
+from monitor.engine.drivers.base import MAX_LENGTH
 from monitor.engine.drivers.raw import SECTOR
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure

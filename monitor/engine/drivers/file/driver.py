@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from monitor.engine.drivers.base import (
+    MAX_LENGTH,
     Driver,
     DriverKind,
     Extent,
@@ -44,7 +45,7 @@ from monitor.engine.drivers.file.host import (
 )
 from monitor.engine.drivers.file.locks import ImageLocks
 from monitor.engine.drivers.file.space import Space, host_extents
-from monitor.engine.errors import RequestError
+from monitor.engine.errors import HostFailure, RequestError
 from monitor.engine.schema.blockdev import BlockdevOptionsFile
 
 
@@ -109,6 +110,9 @@ class FileDriver(Driver):
         self._length_lock = threading.Lock()
         self._use(State(flags, Handle(fd, self._size_of, writable=writable, direct=flags.direct)))
         self._look_at_length()
+        if self._length > MAX_LENGTH:
+            self.close()
+            raise HostFailure("Could not refresh total sector count", errno.EFBIG)
 
     def _use(self, state: State) -> None:
         self._state = state
