@@ -148,3 +148,28 @@ def _sparse(length: int) -> Path:
         path.unlink(missing_ok=True)
         pytest.skip(f"no sparse file of that length here: {error}")
     return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ['json:{"driver": "file", "filename": "/etc/passwd"}', "nbd://host/x", "null-co://", "ssh:x"],
+)
+def test_names_in_images_are_plain_paths(tmp_path: Path, name: str) -> None:
+    """The refusal says what to type instead, and typing it opens the image."""
+    child = MemoryChild()
+    create_image(child, CreateOptions(1 << 20, backing_file=name, backing_fmt="raw"))
+    path = tmp_path / "overlay"
+    path.write_bytes(child.content)
+    text = refusal(DriveAdd(options=f"if=none,id=d0,file={path},format=qcow2"))
+    assert "is not a plain path and is not opened unasked" in text
+    assert "backing=null" in text
+
+    async def main() -> None:
+        engine = EmbeddedEngine(ManualClock())
+        file = {"driver": "file", "filename": str(path)}
+        options = {"driver": "qcow2", "node-name": "n0", "file": file, "backing": None}
+        await engine.execute(added(options))
+        assert engine.graph.nodes["n0"].backing is None
+        await engine.graph.close_all()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
