@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -60,13 +60,20 @@ def _bitmaps(node: BlockDeviceInfo) -> list[BlockDirtyInfo]:
 async def info_bitmaps(session: Session, device: str | None) -> Answer:
     nodes = [node for node in await _nodes(session, device) if _bitmaps(node)]
     data = [{"node-name": node.node_name, "dirty-bitmaps": node.dirty_bitmaps} for node in nodes]
-    return Answer(data, lambda: "\n".join(_listing(nodes)) or "No dirty bitmaps")
+    drives = {
+        drive.inserted.node_name: drive.device
+        for drive in await session.engine.execute(QueryBlock())
+        if isinstance(drive.inserted, BlockDeviceInfo)
+    }
+    return Answer(data, lambda: "\n".join(_listing(nodes, drives)) or "No dirty bitmaps")
 
 
-def _listing(nodes: Sequence[BlockDeviceInfo]) -> Iterator[str]:
+def _listing(nodes: Sequence[BlockDeviceInfo], drives: Mapping[Any, str]) -> Iterator[str]:
     for node in sorted(nodes, key=lambda node: str(node.node_name)):
         size = node.image.virtual_size
-        yield f"{node.node_name}: {node.drv}, {size_text(size)}"
+        drive = drives.get(node.node_name)
+        title = f"{drive} ({node.node_name})" if drive else f"{node.node_name}"
+        yield f"{title}: {node.drv}, {size_text(size)}"
         names = [_name(bitmap) for bitmap in _bitmaps(node)]
         width = max(map(len, names))
         for name, bitmap in zip(names, _bitmaps(node), strict=True):

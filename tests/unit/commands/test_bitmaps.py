@@ -52,7 +52,7 @@ def test_each_is_a_line_with_a_bar_and_its_state_in_words() -> None:
         dirty("job", busy=True),
     )
     assert text == (
-        "n0: qcow2, 64 MiB\n"
+        "d0 (n0): qcow2, 64 MiB\n"
         "  monday       64 KiB  [#####...............]  25.0%    16 MiB  recording, "
         "kept by the image\n"
         '  "a b"         1 MiB  [####################] 100.0%    64 MiB  not recording\n'
@@ -65,7 +65,8 @@ def test_each_is_a_line_with_a_bar_and_its_state_in_words() -> None:
 
 
 def test_none() -> None:
-    assert typed("info bitmaps", {QueryNamedBlockNodes: [device()]})[0] == "No dirty bitmaps"
+    answers = {QueryNamedBlockNodes: [device()], QueryBlock: []}
+    assert typed("info bitmaps", answers)[0] == "No dirty bitmaps"
     assert ask("bitmap doctor n0") == "n0 has no dirty bitmaps"
 
 
