@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import tools
+from tests.support.killing import Killed
 
 MIB = 1 << 20
 SIZE = 24 * MIB
@@ -38,34 +39,6 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tools.run("qemu-io", "-f", "qcow2", *commands, folder / name)
         below = str(folder / name)
     return folder
-
-
-class Killed:
-    """What a child had promised when it was killed."""
-
-    def __init__(self, disk: bytes) -> None:
-        self.disk = bytearray(disk)
-        self.open_write: tuple[int, int] | None = None
-        self.percent = 0
-        self.completed = False
-        self._byte = 0
-
-    def hear(self, line: str) -> None:
-        match line.split():
-            case ["begin", offset, length, byte]:
-                self.open_write = int(offset), int(length)
-                self._byte = int(byte)
-            case ["done"]:
-                assert self.open_write
-                at, length = self.open_write
-                self.disk[at : at + length] = bytes([self._byte]) * length
-                self.open_write = None
-            case ["at", percent]:
-                self.percent = int(percent)
-            case ["completed"]:
-                self.completed = True
-            case _:
-                raise AssertionError(f"the child said: {line}")
 
 
 def kill_at(folder: Path, disk: bytes, seed: int, percent: int | None) -> Killed:

@@ -440,6 +440,11 @@ class Drive(Client):
     def node(self) -> Node | None:
         return self.roots[0].child if self.roots else None
 
+    @property
+    def shown(self) -> Node | None:
+        """The node that users know of: below the filters that jobs have put there unasked."""
+        return self.node.skip_implicit() if self.node else None
+
     def inserted(self) -> Node:
         node = self.node
         if node is None:

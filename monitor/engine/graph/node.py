@@ -114,6 +114,13 @@ class Node:
         """The next layer of the chain: a filter's child, or the backing image."""
         return self.data_child if self.is_filter else self.backing
 
+    def skip_implicit(self) -> Node:
+        """The node itself, or what lies below the filters that jobs have put on it unasked."""
+        node = self
+        while node.implicit and (below := node.below()) is not None:
+            node = below
+        return node
+
     def chain(self) -> Iterator[Node]:
         """This node and every layer below it, top first."""
         node: Node | None = self

@@ -18,7 +18,7 @@ from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
 from monitor.engine.internal import root_node
-from monitor.engine.jobs.filters import skip_filters, skip_implicit
+from monitor.engine.jobs.filters import skip_filters
 from monitor.engine.jobs.mirror import MirrorJob, MirrorPlan
 from monitor.engine.schema.decode import WrongParameterValue
 from monitor.engine.schema.mirror import BlockdevMirror, DriveMirror
@@ -159,7 +159,7 @@ def _replaces(graph: Graph, source: Node, name: str | None) -> str | None:
     """The node that the target is to replace; None for the source itself. Filters that jobs have
     put on it unasked stay where they are."""
     if name is None:
-        below = skip_implicit(source)
+        below = source.skip_implicit()
         name = below.name if below is not source else None
     if name is None:
         return None

@@ -214,7 +214,7 @@ def _full_backing_name(node: Node, name: str) -> str:
 
 def _block_info(drive: Drive, sizes: AllocatedBytes, images: dict[Node, ImageInfo]) -> BlockInfo:
     info = BlockInfo(device=drive.name, type="unknown", removable=True, locked=False)
-    if drive.node is not None:
-        info.inserted = _device_info(drive.node, sizes, images, flat=False)
+    if drive.shown is not None:
+        info.inserted = _device_info(drive.shown, sizes, images, flat=False)
         info.inserted.cache.writeback = drive.writeback
     return info

@@ -27,7 +27,7 @@ async def query_blockstats(engine: EmbeddedEngine, request: QueryBlockstats) -> 
 
 
 def _drive(drive: Drive, now: float) -> BlockStats:
-    answer = BlockStats(stats=BlockDeviceStats()) if drive.node is None else _chain(drive.node)
+    answer = BlockStats(stats=BlockDeviceStats()) if drive.shown is None else _chain(drive.shown)
     answer.device = drive.name
     answer.stats = _accounted(drive, answer.stats.wr_highest_offset, now)
     return answer
@@ -53,7 +53,7 @@ _NAMES = {READ: "rd", WRITE: "wr", FLUSH: "flush", UNMAP: "unmap"}
 def _chain(top: Node) -> BlockStats:
     """A node and all the images below it. From the bottom up: chains are long."""
     answer: BlockStats | None = None
-    for node in reversed(list(top.chain())):
+    for node in reversed([node for node in top.chain() if not node.implicit]):
         below, answer = answer, _with_file(node)
         if below is not None:
             answer.backing = below

@@ -84,16 +84,6 @@ def skip_filters(node: Node | None) -> Node | None:
     return node
 
 
-def skip_implicit(node: Node) -> Node:
-    """What a user calls the node: below the filters that jobs have put on it unasked."""
-    while node.implicit:
-        below = node.below()
-        if below is None:
-            break
-        node = below
-    return node
-
-
 def nodes_between(top: Node, base: Node) -> Iterable[Node]:
     """``top`` and all below it and above ``base``, filters too."""
     for node in top.chain():

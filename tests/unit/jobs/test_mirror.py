@@ -1,0 +1,230 @@
+"""Mirrors and commits at their edges: sizes, ends that fail, who may write meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor.engine import permissions
+from monitor.engine.errors import RequestError
+from monitor.engine.graph.client import Client
+from monitor.engine.graph.edit import PermissionConflict
+from tests.support import tools
+from tests.support.bench import Bench
+from tests.support.graphs import run
+from tests.support.guests import contents
+
+MIB = 1 << 20
+
+
+@asynccontextmanager
+async def disk(path: Path, data: bytes, fmt: str = "raw", **options: Any) -> AsyncIterator[Bench]:
+    """A bench with a disk that holds ``data``."""
+    path.write_bytes(data)
+    bench = Bench()
+    await bench.open(path, fmt, **options)
+    try:
+        yield bench
+    finally:
+        await bench.engine.shut_down()
+
+
+async def target(bench: Bench, path: Path, size: int, **file: Any) -> None:
+    with path.open("wb") as made:
+        made.truncate(size)
+    options = {"driver": "file", "filename": str(path)}
+    if file:
+        options = {"driver": "blkdebug", "image": options, **file}
+    await bench.do("blockdev-add", node_name="target", driver="raw", file=options)
+
+
+async def mirror(bench: Bench, **options: Any) -> None:
+    given = {"job_id": "j", "device": "d0", "target": "target", "sync": "full", **options}
+    await bench.do("blockdev-mirror", **given)
+
+
+def graph(bench: Bench) -> list[tuple[str, str]]:
+    return sorted((node.name, node.driver.name) for node in bench.nodes())
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, 1000, 65536, 65537, 3 * MIB + 10])
+@pytest.mark.parametrize("verb", ["complete", "cancel"])
+def test_zero_length_and_odd_lengths(tmp_path: Path, size: int, verb: str) -> None:
+    """A target is as long as the source in whole sectors."""
+    data = bytes(range(1, 252)) * (size // 251 + 1)
+
+    async def main() -> None:
+        async with disk(tmp_path / "disk", data[:size]) as bench:
+            await target(bench, tmp_path / "copy", -(-size // 512) * 512)
+            await mirror(bench)
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            await bench.do(f"block-job-{verb}", device="j")
+            await bench.ended()
+
+    run(main())
+    held = (tmp_path / "copy").read_bytes()
+    assert held[:size] == data[:size]
+    assert not any(held[size:])
+
+
+def test_other_sizes_are_refused_by_the_job(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with disk(tmp_path / "disk", bytes(MIB)) as bench:
+            await target(bench, tmp_path / "copy", MIB + 512)
+            await mirror(bench)
+            await bench.ended()
+            (ended,) = bench.named("BLOCK_JOB_COMPLETED")
+            assert ended["error"] == "Source and target image have different sizes"
+            assert not any(node.is_filter for node in bench.nodes())
+
+    run(main())
+
+
+@pytest.mark.parametrize("way", ["resume", "force"])
+def test_a_flush_that_fails_at_the_end(tmp_path: Path, way: str) -> None:
+    """The job stops, and goes on when it is resumed; or it is cancelled, and the disk stays."""
+    rules = {
+        "inject-error": [
+            {"event": "flush_to_disk", "state": 2, "iotype": "flush", "once": True},
+        ],
+        "set-state": [{"event": "flush_to_disk", "state": 1, "new_state": 2}],
+    }
+
+    async def main() -> None:
+        async with disk(tmp_path / "disk", b"x" * MIB) as bench:
+            await target(bench, tmp_path / "copy", MIB, **rules)
+            await mirror(bench, on_target_error="stop")
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            await bench.do("job-complete", id="j")
+            assert (await bench.engine.job_ended("j")).status == "standby"
+            assert bench.named("BLOCK_JOB_ERROR") == [
+                {"device": "j", "operation": "write", "action": "stop"}
+            ]
+            (job,) = await bench.do("query-block-jobs")
+            assert job.io_status == "failed"
+            if way == "resume":
+                await bench.do("block-job-resume", device="j")
+            else:
+                await bench.do("block-job-cancel", device="j", force=True)
+            await bench.ended()
+            assert bench.drive.node is not None
+            assert bench.drive.node.name == ("target" if way == "resume" else "disk")
+            assert contents(bench.drive.node) == b"x" * MIB
+
+    run(main())
+
+
+def test_cancelled_before_it_is_ready_it_leaves_the_disk(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with disk(tmp_path / "disk", b"x" * 4 * MIB) as bench:
+            await target(bench, tmp_path / "copy", 4 * MIB)
+            before = graph(bench)
+            await mirror(bench, speed=1024)
+            assert any(driver == "mirror_top" for _, driver in graph(bench))
+            await bench.do("block-job-cancel", device="j")
+            await bench.ended()
+            assert bench.named("BLOCK_JOB_CANCELLED")
+            assert graph(bench) == before
+            assert bench.drive.node is bench.engine.graph.nodes["disk"]
+
+    run(main())
+
+
+def test_an_existing_target_keeps_its_backing_image(tmp_path: Path) -> None:
+    """``existing``: the link that the target's header has, not the source's."""
+    tools.need("qemu-img")
+    for name in ("base", "other"):
+        tools.run("qemu-img", "create", "-q", "-f", "qcow2", tmp_path / name, "1M")
+    for name, below in (("disk", "base"), ("copy", "other")):
+        backing = ["-b", below, "-F", "qcow2"]
+        tools.run("qemu-img", "create", "-q", "-f", "qcow2", *backing, tmp_path / name)
+
+    async def main() -> None:
+        bench = Bench()
+        await bench.open(tmp_path / "disk", "qcow2")
+        copy = str(tmp_path / "copy")
+        await bench.do(
+            "drive-mirror", job_id="j", device="d0", target=copy, sync="top", mode="existing"
+        )
+        assert (await bench.engine.job_ended("j")).status == "ready"
+        await bench.do("job-complete", id="j")
+        await bench.ended()
+        assert bench.drive.node is not None
+        assert bench.drive.node.backing is not None
+        assert bench.drive.node.backing.filename == str(tmp_path / "other")
+        await bench.engine.shut_down()
+
+    run(main())
+    assert "other" in tools.run("qemu-img", "info", tmp_path / "copy")
+
+
+def test_nobody_writes_past_a_mirror_that_holds_writes_up(tmp_path: Path) -> None:
+    """In the background a write to the node itself is noticed; with write-blocking, refused."""
+
+    async def main() -> None:
+        async with disk(tmp_path / "disk", bytes(MIB)) as bench:
+            await target(bench, tmp_path / "copy", MIB)
+            node, other = bench.engine.graph.nodes["disk"], Client("other")
+            await mirror(bench, copy_mode="write-blocking")
+            with pytest.raises(PermissionConflict):
+                bench.engine.graph.add_client(other, node, permissions.WRITE, permissions.ALL)
+            await bench.do("job-cancel", id="j")
+            await bench.ended()
+            await mirror(bench)
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            root = bench.engine.graph.add_client(other, node, permissions.WRITE, permissions.ALL)
+
+            def write() -> None:
+                lane = other.lane()
+                with lane:
+                    root.write(memoryview(b"behind"), 70_000)
+                other.drop_lane(lane)
+
+            await asyncio.to_thread(write)
+            await bench.engine.graph.remove_client(other)
+            await bench.do("job-complete", id="j")
+            await bench.ended()
+
+    run(main())
+    assert (tmp_path / "copy").read_bytes()[70_000:70_006] == b"behind"
+
+
+def test_replacing_a_node_that_has_gone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with disk(tmp_path / "disk", bytes(MIB)) as bench:
+            await target(bench, tmp_path / "copy", MIB)
+            with pytest.raises(RequestError, match="Failed to find node with node-name='gone'"):
+                await mirror(bench, replaces="gone")
+            with pytest.raises(RequestError, match="abrupt change of visible data"):
+                await mirror(bench, replaces="target")
+            await mirror(bench, replaces="disk")
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            job = bench.engine.job_table.find("j")
+            del bench.engine.graph.nodes["disk"]
+            with pytest.raises(RequestError, match="Node name 'disk' not found"):
+                await bench.do("job-complete", id="j")
+            bench.engine.graph.nodes["disk"] = bench.drive.node.below()  # type: ignore
+            assert job is not None
+            await bench.do("job-complete", id="j")
+            await bench.ended()
+            assert bench.drive.node is bench.engine.graph.nodes["target"]
+
+    run(main())
+
+
+def test_the_end_of_the_engine_leaves_sound_images(tmp_path: Path) -> None:
+    """Shut down while one mirror is ready: it is cancelled by force."""
+
+    async def main() -> None:
+        async with disk(tmp_path / "disk", b"y" * MIB) as bench:
+            await target(bench, tmp_path / "copy", MIB)
+            await mirror(bench, auto_dismiss=False)
+            assert (await bench.engine.job_ended("j")).status == "ready"
+
+    run(main())
+    assert (tmp_path / "disk").read_bytes() == b"y" * MIB
