@@ -1,4 +1,4 @@
-"""Image files: ``create``, ``block_resize``, ``check``, ``map``."""
+"""Image files: ``create``, ``block_resize``, ``resize``, ``check``, ``map``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from monitor.commands.imagetext import check_text, map_text
 from monitor.commands.registry import Answer, Session, command
 from monitor.engine.schema.base import UNSET
-from monitor.engine.schema.extra import CheckImage, CreateImage, MapImage
+from monitor.engine.schema.extra import CheckImage, CreateImage, MapImage, ResizeImage
 from monitor.engine.schema.graph import BlockResize
 
 
@@ -60,6 +60,38 @@ async def create(
             backing_file=UNSET if backing_file is None else backing_file,
             backing_format=UNSET if backing_format is None else backing_format,
             options=UNSET if options is None else options,
+        )
+    )
+
+
+@command(
+    "resize",
+    "shrink:--shrink,preallocation:--preallocation=e(off|metadata|falloc|full),device:B,size:z",
+    help="resize an open image, with or without storage for what is added",
+    params="[--shrink] [--preallocation=mode] device size",
+    hmp=False,
+    details="As qemu-img resize: a smaller size needs --shrink, and the data beyond it is lost.",
+    example="resize --preallocation=falloc d0 128M",
+    arguments_help={
+        "shrink": "a smaller size is meant",
+        "preallocation": "what is allocated at once of a larger one",
+        "device": "the image",
+        "size": "the new size, bytes or with a unit",
+    },
+)
+async def resize(
+    session: Session,
+    shrink: bool,
+    preallocation: Literal["off", "metadata", "falloc", "full"] | None,
+    device: str,
+    size: int,
+) -> None:
+    await session.engine.execute(
+        ResizeImage(
+            device=device,
+            size=size,
+            shrink=shrink,
+            preallocation=UNSET if preallocation is None else preallocation,
         )
     )
 

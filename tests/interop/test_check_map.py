@@ -18,7 +18,14 @@ from monitor.commands.imagetext import check_text, map_text
 from monitor.engine.clock import ManualClock
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
-from monitor.engine.schema.extra import CheckImage, DriveAdd, ImageCheck, MapEntry, MapImage
+from monitor.engine.schema.extra import (
+    CheckImage,
+    DriveAdd,
+    ImageCheck,
+    MapEntry,
+    MapImage,
+    ResizeImage,
+)
 from tests.support.qcow2 import qemu_check, qemu_content
 from tests.support.tools import need, run
 
@@ -254,3 +261,25 @@ def test_what_lies_compressed_has_no_place(tmp_path: Path) -> None:
     assert runs[0].data
     assert runs[0].offset is msgspec.UNSET
     assert "compressed" in map_text(runs)
+
+
+# -- resize ----------------------------------------------------------------------------------
+
+
+def test_resized_with_storage_and_shrunk(tmp_path: Path) -> None:
+    path = image(tmp_path / "a.qcow2")
+    size = 8 * MIB
+    for mode in ("off", "metadata", "falloc", "full"):
+        size += 5 * MIB
+        asked(path, ResizeImage(device="d0", size=size, preallocation=mode), ",format=qcow2")
+        assert checked(path).problems == []
+        assert len(qemu_content(path)) == size
+    with pytest.raises(RequestError) as caught:
+        asked(path, ResizeImage(device="d0", size=MIB), ",format=qcow2")
+    assert caught.value.text == "Use the --shrink option to perform a shrink operation."
+    with pytest.raises(RequestError) as caught:
+        asked(path, ResizeImage(device="d0", size=MIB, preallocation="full"), ",format=qcow2")
+    assert caught.value.text == "Preallocation can only be used for growing images"
+    asked(path, ResizeImage(device="d0", size=MIB, shrink=True), ",format=qcow2")
+    assert path.stat().st_size < 3 * MIB
+    assert qemu_check(path) == SOUND

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -13,12 +15,14 @@ from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import DeviceNotFound, RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.client import Client
+from monitor.engine.graph.edge import RootEdge
 from monitor.engine.graph.errors import DeviceNameIsNode, DeviceOrNodeNotFound
 from monitor.engine.graph.graph import Drive, Graph
 from monitor.engine.graph.mapping import Mapped, map_chain
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
+from monitor.engine.handlers.graph import resize
 from monitor.engine.schema.drive import INTERFACES
 from monitor.engine.schema.extra import (
     CheckImage,
@@ -30,6 +34,7 @@ from monitor.engine.schema.extra import (
     IoResult,
     MapEntry,
     MapImage,
+    ResizeImage,
 )
 
 
@@ -155,6 +160,31 @@ def _image_check(node: Node, report: CheckReport) -> ImageCheck:
         problems=report.problems,
         **numbers,
     )
+
+
+class ShrinkNotMeant(RequestError):
+    template = "Use the --shrink option to perform a shrink operation."
+
+
+class OnlyForGrowing(RequestError):
+    template = "Preallocation can only be used for growing images"
+
+
+@handles(ResizeImage)
+async def resize_image(engine: EmbeddedEngine, request: ResizeImage) -> None:
+    graph, size = engine.graph, request.size
+    mode = "off" if request.preallocation is UNSET else str(request.preallocation)
+    async with graph.turn:
+        node = graph.find(request.device)
+        now = node.length()
+        if size <= now and mode != "off":
+            raise OnlyForGrowing
+        if size < now and request.shrink is not True:
+            raise ShrinkNotMeant
+        change = partial(RootEdge.truncate, size=size)
+        if size > now:
+            change = partial(RootEdge.grow, size=size, preallocation=mode)
+        await resize(graph, node, request.device, change)
 
 
 @handles(MapImage)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import UNSET, UnsetType
 
 from monitor.engine import images, permissions
@@ -11,12 +13,14 @@ from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.client import Client
+from monitor.engine.graph.edge import RootEdge
 from monitor.engine.graph.errors import (
     DeviceHasNoMedium,
     DeviceOrNodeNotFound,
     NodeInUse,
     NotMonitorOwned,
 )
+from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.graph.snapshot import check_depth, flush, make_read_only, put_overlay
@@ -178,20 +182,28 @@ async def block_resize(engine: EmbeddedEngine, request: BlockResize) -> None:
             raise SizeNotPositive()
         if request.size > MAX_LENGTH:
             raise BeyondMaximum(request.size, MAX_LENGTH)
-        if node.blocker(Operation.RESIZE) is not None:
-            raise DeviceInUse(device or "(null)")
-        client = Client()
-        await graph.make_ready(node, permissions.RESIZE)
-        root = graph.add_client(client, node, permissions.RESIZE, permissions.ALL)
-        try:
-            if node.read_only:
-                raise ImageIsReadOnly(node.name)
-            async with graph.drained(node):
-                await graph.in_worker(root.truncate, request.size)
-        except OSError as error:
-            raise host_failure("Failed to resize", error) from error
-        finally:
-            await graph.remove_client(client)
+        await resize(graph, node, device, lambda root: root.truncate(request.size))
+
+
+async def resize(
+    graph: Graph, node: Node, device: str | None, change: Callable[[RootEdge], None]
+) -> None:
+    """Has ``change`` set the size of a node, in a worker, with nobody at it. The caller has the
+    turn. Raises RequestError."""
+    if node.blocker(Operation.RESIZE) is not None:
+        raise DeviceInUse(device or "(null)")
+    client = Client()
+    await graph.make_ready(node, permissions.RESIZE)
+    root = graph.add_client(client, node, permissions.RESIZE, permissions.ALL)
+    try:
+        if node.read_only:
+            raise ImageIsReadOnly(node.name)
+        async with graph.drained(node):
+            await graph.in_worker(change, root)
+    except OSError as error:
+        raise host_failure("Failed to resize", error) from error
+    finally:
+        await graph.remove_client(client)
 
 
 @acts(BlockdevSnapshot)

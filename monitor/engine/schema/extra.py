@@ -16,6 +16,7 @@ from monitor.engine.schema.base import (
     Result,
     Size,
 )
+from monitor.engine.schema.blockdev import Preallocation
 
 
 class DriveAdd(Request, kw_only=True, tag="x-blkmon-drive-add"):
@@ -87,6 +88,15 @@ class CheckImage(Request, kw_only=True, tag="x-blkmon-check"):
     fix: Annotated[Literal["none", "leaks", "all"], "what is mended (default none)"] | UnsetType = (
         UNSET
     )
+
+
+class ResizeImage(Request, kw_only=True, tag="x-blkmon-resize"):
+    """Set the size of an open image, as ``qemu-img resize`` does."""
+
+    device: DeviceName
+    size: Annotated[Size, "bytes"]
+    shrink: Annotated[bool, "a smaller size is meant: data beyond it is lost"] | UnsetType = UNSET
+    preallocation: Annotated[Preallocation, "what is allocated at once"] | UnsetType = UNSET
 
 
 class ImageCheck(Result, kw_only=True):
