@@ -45,7 +45,7 @@ class Held:
                 write(driver, buffer, offset)
                 return
             self._count(1)
-            assert self._go.wait(10), "no section has begun"
+            assert self._go.wait(60), "no section has begun"
             write(driver, buffer, offset)
             self._count(-1)
 
