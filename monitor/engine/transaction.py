@@ -134,7 +134,10 @@ class Actions:
         self.words: list[str] = []
         """What the actions did so far, in words."""
         self._steps: list[tuple[Step | None, Step | None, Step | None]] = []
-        self._jobs: list[Job] = []
+        self.jobs: list[Job] = []
+        """Those that the actions have made."""
+        self.half_made: set[Job] = set()
+        """Those of the action that failed."""
         self._stack = AsyncExitStack()
 
     def add(
@@ -179,8 +182,17 @@ class Actions:
         """Takes in a job (its id is checked by now): it begins when all is committed, ends
         together with those of a grouped transaction, and is gone where anything fails."""
         self.engine.job_table.add(job, self.group)
-        self._jobs.append(job)
-        self.add(abort=lambda: job.group.withdraw(job))
+        self.jobs.append(job)
+        self.add(abort=lambda: self._undo(job))
+
+    async def _undo(self, job: Job) -> None:
+        """A job whose own action failed was never quite there; any other is cancelled. Each has
+        QEMU's events."""
+        if job in self.half_made and not job.cancel_requested:
+            job.group.jobs.remove(job)
+            await self.engine.job_table.discard(job)
+        else:
+            await job.group.withdraw(job)
 
     async def drain(self, *nodes: Node) -> None:
         """Keeps further nodes drained until the transaction has ended."""
@@ -191,7 +203,7 @@ class Actions:
     async def commit(self) -> None:
         for commit, _, _ in self._steps:
             await _take(commit)
-        for job in self._jobs:
+        for job in self.jobs:
             if not job.cancel_requested:  # by a user who was quick: its end is under way
                 job.start()
         await self._clean()
@@ -266,15 +278,10 @@ async def _prepare_all(actions: Actions, requests: Sequence[Data]) -> None:
 
 
 async def _prepare(actions: Actions, number: int, request: Data) -> None:
-    action = _action_of(type(request))
+    """One action; what it raises knows its number."""
     name = request.qmp_name() if isinstance(request, Request) else "abort"
-    said = len(actions.words)
     try:
-        if actions.completion != "individual" and not action.groups:
-            raise CompletionModeUnsupported(name, actions.completion)
-        await action.prepare(actions.engine, request, actions)
-        if len(actions.words) == said:
-            actions.says(name)
+        await _act(actions, name, request)
     except RequestError as error:
         error.failed_action = number
         raise
@@ -282,6 +289,20 @@ async def _prepare(actions: Actions, number: int, request: Data) -> None:
         failure = host_failure(name, error)
         failure.failed_action = number
         raise failure from error
+
+
+async def _act(actions: Actions, name: str, request: Data) -> None:
+    action = _action_of(type(request))
+    if actions.completion != "individual" and not action.groups:
+        raise CompletionModeUnsupported(name, actions.completion)
+    said, made = len(actions.words), len(actions.jobs)
+    try:
+        await action.prepare(actions.engine, request, actions)
+    except BaseException:
+        actions.half_made.update(actions.jobs[made:])
+        raise
+    if len(actions.words) == said:
+        actions.says(name)
 
 
 async def _uninterrupted(ending: Coroutine[Any, Any, None]) -> None:
