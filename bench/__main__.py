@@ -9,7 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import bench.bitmaps  # noqa: F401  (declares its rows)
+import bench.bitmaps
+import bench.mirrors  # noqa: F401
 from bench.sessions import OURS, QSD
 from bench.work import ROWS, UNITS, Work
 

@@ -123,7 +123,7 @@ DISK_MIB = int(os.environ.get("BENCH_DISK_MIB", "1024"))
 """The disk that is backed up; performance.md's goals are for 4096."""
 
 
-def _disk(folder: Path) -> None:
+def half_used_disk(folder: Path) -> None:
     """Half of it in use, in extents of 1 MiB."""
     run("qemu-img", "create", "-q", "-f", "qcow2", "d.qcow2", f"{DISK_MIB}M", folder=folder)
     writes = [word for i in range(0, DISK_MIB, 2) for word in ("-c", f"write -q -P 7 {i}M 1M")]
@@ -148,7 +148,7 @@ def _backup(command: tuple[str, ...], folder: Path, **options: Any) -> float:
 
 @row("full backup, half of the disk in use, fsync")
 def full_backup(command: tuple[str, ...], folder: Path) -> float:
-    _disk(folder)
+    half_used_disk(folder)
     took = _backup(command, folder, sync="full")
     run("qemu-img", "compare", "d.qcow2", "t.qcow2", folder=folder)
     return took
@@ -156,7 +156,7 @@ def full_backup(command: tuple[str, ...], folder: Path) -> float:
 
 @row("incremental backup of 5 % of the disk, fsync")
 def incremental_backup(command: tuple[str, ...], folder: Path) -> float:
-    _disk(folder)
+    half_used_disk(folder)
     run("qemu-img", "bitmap", "--add", "-g", "64k", "d.qcow2", "b", folder=folder)
     clusters = DISK_MIB * 16
     places = sorted({i * 7919 % clusters for i in range(clusters // 20)})

@@ -14,16 +14,15 @@ nobody waits for somebody who waits for him.
 
 from __future__ import annotations
 
-import errno
 import mmap
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
 
 from monitor.engine.bitmap import DirtyBitmap
-from monitor.engine.drivers.base import Child, Extent, ExtentKind
+from monitor.engine.drivers.base import Child
+from monitor.engine.drivers.between_files import BetweenFiles
 from monitor.engine.drivers.buffers import is_zero
 from monitor.engine.drivers.ranges import RangeLocks
 
@@ -31,14 +30,8 @@ UNIT: Final = 64 << 10
 """The least that is copied, in bytes; more where the target's clusters are larger."""
 _CHUNK: Final = 1 << 20
 """Bytes that a guest's thread copies in one step."""
-_BETWEEN_FILES: Final = 256 << 10
-"""Bytes from which on leaving a copy to the host costs less than reading and writing it."""
 _BUFFERS: Final = 16
 """Guests' threads that copy at once; further ones wait for one of them."""
-_NOT_BETWEEN_FILES: Final = frozenset(
-    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY}
-)
-
 Side = Literal["read", "write"]
 
 
@@ -60,6 +53,7 @@ class BlockCopy:
         self.moved: Callable[[int], None] = lambda count: None
         self.compress = False
         self.between_files = True
+        self._files = BetweenFiles()
         """Copies may be left to the host where both ends lie plainly in its files."""
         self._ranges = RangeLocks()
         self._buffers = _Buffers(max(unit, _CHUNK))
@@ -116,8 +110,8 @@ class BlockCopy:
     def _copy(self, offset: int, view: memoryview, at: Callable[[Side], None]) -> None:
         at("read")
         done = 0
-        if self.between_files and not self.compress and len(view) >= _BETWEEN_FILES:
-            done = self._copy_between_files(offset, len(view))
+        if self.between_files and not self.compress:
+            done = self._files.copy(self.source, self.target, offset, len(view))
         if done == len(view):
             return
         with view[done:] as rest:
@@ -129,52 +123,6 @@ class BlockCopy:
                 self.target.write_compressed(rest, offset + done)
             else:
                 self.target.write(rest, offset + done)
-
-    def _copy_between_files(self, offset: int, length: int) -> int:
-        """How much of the beginning the host has copied. What it could not is left to reads and
-        writes, which tell the failing side apart."""
-        end, position = offset + length, offset
-        with self.source.hold():
-            while position < end:
-                run = self.source.map(position, end - position)[0]
-                if run.kind is not ExtentKind.DATA or run.host < 0 or run.compressed:
-                    break
-                copied = self._copy_run(run, position)
-                if not copied:
-                    break
-                position += copied
-        return position - offset
-
-    def _copy_run(self, run: Extent, offset: int) -> int:
-        reserved = self.target.map_for_write(offset, run.length)
-        if reserved is None:
-            return 0
-        try:
-            position = run.host_offset
-            for place in reserved.runs:
-                _copy_range(run.host, position, place)
-                position += place.length
-        except OSError as error:
-            reserved.abort()
-            if error.errno in _NOT_BETWEEN_FILES:
-                self.between_files = False
-            return 0
-        except BaseException:
-            reserved.abort()
-            raise
-        reserved.commit()
-        return reserved.length
-
-
-def _copy_range(host: int, offset: int, place: Extent) -> None:
-    done = 0
-    while done < place.length:
-        count = os.copy_file_range(
-            host, place.host, place.length - done, offset + done, place.host_offset + done
-        )
-        if not count:  # the source's file ends before its disk does
-            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
-        done += count
 
 
 class _Buffers:

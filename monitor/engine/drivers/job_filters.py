@@ -136,6 +136,9 @@ class _JobFilter(Driver):
     def map(self, offset: int, length: int) -> list[Extent]:
         return self.image.map(offset, length)
 
+    def hold(self) -> AbstractContextManager[None]:
+        return self.image.hold()
+
     @property
     def alignment(self) -> int:  # type: ignore[override]  # the child's may change when reopened
         return self.image.alignment

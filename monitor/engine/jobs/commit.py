@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from monitor.engine import permissions
 from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.between_files import BetweenFiles
 from monitor.engine.drivers.job_filters import CommitTopDriver
 from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
@@ -251,6 +252,7 @@ class _Carrying:
         self._offset = 0
         self._ahead: deque[Run] = deque()
         self.grain = CHUNK
+        self._files = BetweenFiles()
         self.failed: list[Piece] = []
         """What failed and the policy ignored: to be done again, for ever, as in QEMU."""
         self._again: deque[Piece] = deque()
@@ -278,11 +280,12 @@ class _Carrying:
             piece.side = "write"
             self._base.write_zeroes(piece.offset, piece.length, True, False)
             return
-        view = buffer[: piece.length]
+        done = self._files.copy(self._top, self._base, piece.offset, piece.length)
+        view = buffer[: piece.length - done]
         piece.side = "read"
-        self._top.read(view, piece.offset)
+        self._top.read(view, piece.offset + done)
         piece.side = "write"
-        self._base.write(view, piece.offset)
+        self._base.write(view, piece.offset + done)
 
     def done(self, piece: Piece) -> None:
         self._job.progress.advance(piece.length)

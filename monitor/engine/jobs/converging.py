@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from monitor.engine.bitmap import DirtyBitmap
 from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.between_files import BetweenFiles
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.graph.allocation import Run, runs_through
 from monitor.engine.jobs.carrying import ZERO_CHUNK
@@ -57,6 +58,7 @@ class Converging:
         self._unit = unit
         self._unmap = unmap
         self._ranges = ranges
+        self._files = BetweenFiles()
         self._position = 0
         self._ahead: deque[Run] = deque()
         self.grain = max(unit, 64 << 10)
@@ -102,7 +104,8 @@ class Converging:
             self._target.write_zeroes(piece.offset, piece.length, self._unmap, False)
             return
         end = piece.offset + piece.length
-        for offset in range(piece.offset, end, len(buffer)):
+        done = self._files.copy(self._source, self._target, piece.offset, piece.length)
+        for offset in range(piece.offset + done, end, len(buffer)):
             view = buffer[: min(len(buffer), end - offset)]
             piece.side = "read"
             self._source.read(view, offset)

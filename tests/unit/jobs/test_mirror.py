@@ -228,3 +228,31 @@ def test_the_end_of_the_engine_leaves_sound_images(tmp_path: Path) -> None:
 
     run(main())
     assert (tmp_path / "disk").read_bytes() == b"y" * MIB
+
+
+def test_a_target_that_is_only_written_to_may_take_an_image_below(tmp_path: Path) -> None:
+    """What is read consistently may not: the source, which already has one besides."""
+    tools.need("qemu-img")
+    for name in ("base", "copy"):
+        tools.run("qemu-img", "create", "-q", "-f", "qcow2", tmp_path / name, "1M")
+
+    async def main() -> None:
+        async with disk(tmp_path / "disk", b"z" * MIB) as bench:
+            for node, name, options in (
+                ("target", "copy", {"backing": None}),
+                ("base", "base", {}),
+            ):
+                file = {"driver": "file", "filename": str(tmp_path / name)}
+                await bench.do("blockdev-add", node_name=node, driver="qcow2", file=file, **options)
+            await mirror(bench)
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            with pytest.raises(RequestError, match="The overlay is already in use"):
+                await bench.do("blockdev-snapshot", node="base", overlay="disk")
+            await bench.do("blockdev-snapshot", node="base", overlay="target")
+            nodes = bench.engine.graph.nodes
+            assert nodes["target"].backing is nodes["base"]
+            await bench.do("job-complete", id="j")
+            await bench.ended()
+            assert contents(nodes["target"]) == b"z" * MIB
+
+    run(main())
