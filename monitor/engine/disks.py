@@ -78,7 +78,9 @@ async def save(
             graph.refuse_if_busy(disk, Operation.INTERNAL_SNAPSHOT)
         await actions.drain(*(held for _, held in disks))
         for disk, held in disks:
-            replaced = None if name is None else internal.find(held.driver.snapshots(), None, name)
+            replaced = None
+            if name:
+                replaced = internal.find(held.driver.snapshots(), None, wanted)
             try:
                 await internal.create(engine, actions, disk, wanted)
             except OSError as error:
