@@ -15,6 +15,7 @@ from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.jobs.backup import BackupJob, BackupPlan
 from monitor.engine.jobs.carrying import MOST_WRITERS
+from monitor.engine.jobs.state import Status
 from monitor.engine.jobs.stream import unfiltered
 from monitor.engine.schema.backup import BackupCommon, BackupPerf, BlockdevBackup, DriveBackup
 from monitor.engine.schema.blockdev import BlockdevOptionsCopyBeforeWrite
@@ -276,8 +277,12 @@ def _make_job(
         auto_finalize=request.auto_finalize is not False,
         auto_dismiss=request.auto_dismiss is not False,
     )
+    try:
+        job.set_speed(0 if request.speed is UNSET else request.speed)
+    except RequestError:
+        job.move(Status.NULL)
+        raise
     actions.add_job(job)
-    job.set_speed(0 if request.speed is UNSET else request.speed)
     return job
 
 

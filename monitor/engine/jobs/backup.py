@@ -214,7 +214,8 @@ class _Walk:
         self._blank_below = self._target.below() is None
         self._offset = 0
         self._ahead: list[Run] = []
-        self.grain = self._copying.unit
+        self.grain = self._copying.size
+        """Pieces are judged as they are: what is ignored is tried again, so nothing is lost."""
         self.failed = False
         """Something was passed over because it failed."""
 
@@ -273,7 +274,7 @@ class _Walk:
 
     def _in_units(self, runs: list[Run]) -> Iterator[Run]:
         """Zeroes in whole units, or up to the end of the disk; all else is data."""
-        unit, begin, end = self.grain, runs[0].offset, runs[-1].offset + runs[-1].length
+        unit, begin, end = self._copying.unit, runs[0].offset, runs[-1].offset + runs[-1].length
         for run in runs:
             if run.kind is ExtentKind.DATA:
                 continue
@@ -294,7 +295,7 @@ class _Walk:
         """A unit that could not be looked at; reading it will tell."""
         start = self._copying.todo.next_dirty(self._offset)
         assert start is not None
-        length = min(self.grain, self._copying.size - start)
+        length = min(self._copying.unit, self._copying.size - start)
         self._offset = start + length
         return Piece(start, length, copy=True, unseen=True)
 

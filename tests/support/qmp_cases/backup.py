@@ -20,6 +20,17 @@ def drive_backup(**options: Any) -> dict[str, Any]:
     return do("drive-backup", **{"job_id": "j", "device": "n0", "target": "new.qcow2", **options})
 
 
+FAILING = do(
+    "blockdev-add",
+    driver="qcow2",
+    node_name="n0",
+    file={
+        "driver": "blkdebug",
+        "image": {"driver": "file", "filename": "base.qcow2"},
+        "inject-error": [{"event": "read_aio", "once": True, "immediately": True, "errno": 5}],
+    },
+)
+"""A disk whose first read of data fails."""
 CASES: dict[str, Requests] = {
     "backup: names": [
         SOURCE,
@@ -154,6 +165,31 @@ CASES: dict[str, Requests] = {
         drive_backup(job_id="j3", sync="full", target="empty.qcow2", mode="existing"),
         wait("j3", "null"),
     ],
+    "backup: a read that fails once, ignored": [
+        FAILING,
+        TARGET,
+        backup(sync="full", on_source_error="ignore", auto_dismiss=False),
+        wait("j", "concluded"),
+        do("job-dismiss", id="j"),
+    ],
+    "backup: a write that fails once, ignored": [
+        SOURCE,
+        do(
+            "blockdev-add",
+            driver="qcow2",
+            node_name="t0",
+            file={
+                "driver": "blkdebug",
+                "image": {"driver": "file", "filename": "empty.qcow2"},
+                "inject-error": [
+                    {"event": "write_aio", "once": True, "immediately": True, "errno": 28}
+                ],
+            },
+        ),
+        backup(sync="full", on_target_error="ignore", auto_dismiss=False),
+        wait("j", "concluded"),
+        do("job-dismiss", id="j"),
+    ],
     "copy-before-write": [
         SOURCE,
         TARGET,
@@ -223,3 +259,9 @@ REFUSALS: dict[str, dict[str, str | Never]] = {
         "Node '%' is busy: %": "drive-backup: refusals",
     },
 }
+
+UNLOOKED = {
+    "backup: a read that fails once, ignored",
+    "backup: a write that fails once, ignored",
+}
+"""The names of nodes on blkdebug hold its options in another order."""
