@@ -20,7 +20,8 @@ from monitor.engine.handlers.stream import NotInBackingChain, find_backing_image
 from monitor.engine.internal import root_node
 from monitor.engine.jobs.commit import CommitJob, CommitPlan
 from monitor.engine.jobs.filters import skip_filters
-from monitor.engine.jobs.mirror import ActiveCommitJob, MirrorPlan
+from monitor.engine.jobs.mirror import ActiveCommitJob
+from monitor.engine.jobs.mirror_plan import MirrorPlan
 from monitor.engine.jobs.synchronous import commit_all, commit_one
 from monitor.engine.schema.commit import BlockCommit, CommitDrive
 

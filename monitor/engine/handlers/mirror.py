@@ -19,7 +19,8 @@ from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
 from monitor.engine.internal import root_node
 from monitor.engine.jobs.filters import skip_filters
-from monitor.engine.jobs.mirror import MirrorJob, MirrorPlan
+from monitor.engine.jobs.mirror import MirrorJob
+from monitor.engine.jobs.mirror_plan import MirrorPlan
 from monitor.engine.schema.decode import WrongParameterValue
 from monitor.engine.schema.mirror import BlockdevMirror, DriveMirror
 

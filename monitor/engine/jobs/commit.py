@@ -105,7 +105,8 @@ class CommitJob(BlockJob):
                 await table.discard(job)
             raise
         job.progress.set_remaining(plan.top.length())  # known before the thread's first step
-        graph.clients.update((job, job._writer, job._top_reader))
+        for client in (job, job._writer, job._top_reader):
+            graph.admit(client)
         job.block(plan.device, *job._between, plan.base)
         job.start()
 

@@ -18,14 +18,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from monitor.engine import permissions
 from monitor.engine.bitmap import DirtyBitmap
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.drivers.job_filters import ActiveWrites, MirrorTopDriver
-from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
 from monitor.engine.graph.allocation import runs_of
 from monitor.engine.graph.blockers import Blocker
@@ -50,6 +48,14 @@ from monitor.engine.jobs.filters import (
     take_off,
 )
 from monitor.engine.jobs.manager import Jobs
+from monitor.engine.jobs.mirror_plan import (
+    BadBufferSize,
+    FilterOnChain,
+    IntoItself,
+    MirrorPlan,
+    ReplacedNodeGone,
+    SizesDiffer,
+)
 from monitor.engine.schema.job import JobType
 
 SLICE: Final = 0.1
@@ -63,59 +69,6 @@ _SECTOR: Final = 512
 
 _READ: Final = permissions.CONSISTENT_READ
 _SHARED: Final = permissions.CONSISTENT_READ | permissions.WRITE | permissions.WRITE_UNCHANGED
-
-
-class SizesDiffer(RequestError):
-    template = "Source and target image have different sizes"
-
-
-class BadBufferSize(RequestError):
-    template = "Invalid parameter 'buf-size'"
-
-
-class IntoItself(RequestError):
-    template = "Can't mirror node into itself"
-
-
-class FilterOnChain(RequestError):
-    template = "Cannot mirror to a filter on top of a node in the source's backing chain"
-
-
-class ReplacedNodeGone(RequestError):
-    template = "Node name '{node}' not found"
-    node: str
-
-
-@dataclass(frozen=True)
-class MirrorPlan:
-    """What to mirror, names resolved and checked.
-
-    ``base``: only what lies above it is copied; None for all. ``backing`` is what becomes of the
-    target's backing link in the end: "leave", "source" (the source's own, or the source where
-    nothing but new writes was copied), "open" (the one that its header names).
-    """
-
-    source: Node
-    target: Node
-    base: Node | None = None
-    only_new_writes: bool = False
-    zero_target: bool = False
-    backing: str = "leave"
-    replaces: str | None = None
-    granularity: int = 0
-    buffer: int = 0
-    unmap: bool = True
-    write_blocking: bool = False
-    filter_name: str | None = None
-    commits: bool = False
-
-    @property
-    def unit(self) -> int:
-        """Bytes that a bit of the job's bitmap stands for: a cluster of the target's, in bounds."""
-        if self.granularity:
-            return self.granularity
-        cluster = self.target.cluster_size()
-        return min(65536, max(4096, cluster)) if cluster else 65536
 
 
 class MirrorJob(BlockJob):
@@ -137,6 +90,8 @@ class MirrorJob(BlockJob):
             raise IntoItself()
         graph = table.graph
         job = None
+        if not plan.target.read_only:
+            await graph.make_ready(plan.target, permissions.WRITE)
         try:
             async with graph.drained(plan.source, plan.target):
                 with Transaction() as transaction:
@@ -152,7 +107,8 @@ class MirrorJob(BlockJob):
             if job is not None:
                 await table.discard(job)
             raise
-        graph.clients.update((job, job._writer))
+        for client in (job, job._writer):
+            graph.admit(client)
         job.block(filter_node, plan.source, plan.target, *job._between)
         job.start()
 
