@@ -1,0 +1,69 @@
+"""Commits and mirrors leave the images as qemu-storage-daemon does: same chains, same bytes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import tools
+from tests.support.qmp_cases import gathered
+from tests.support.qmp_cases.words import IMAGES
+from tests.support.side_by_side import OURS, QSD, converse
+
+CASES = {
+    "commit: an image of the middle": ["top.qcow2"],
+    "commit: by nodes": [],  # its link leads nowhere: only the link is looked at
+    "commit: the active image": ["base.qcow2", "top.qcow2"],
+    "commit: the active image, down to a base, cancelled": ["top.qcow2"],
+    "mirror: full": ["empty.qcow2", "top.qcow2"],
+    "mirror: cancelled when ready": ["empty.qcow2"],
+    "drive-mirror: a new image": ["copy.img"],
+    "drive-mirror: a new overlay": ["copy.img", "top.qcow2"],
+    "drive-mirror: new writes only": ["copy.img"],
+    "drive-mirror: raw": ["copy.img"],
+    "drive-mirror: existing": ["empty.qcow2"],
+    "stream to a base": ["top.qcow2"],
+}
+"""What is looked at after each conversation of tests/support/qmp_cases, with all that is below."""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tools.need("qemu-storage-daemon", "qemu-img", "qemu-io")
+    folder = tmp_path_factory.mktemp("images")
+    for make in IMAGES:
+        subprocess.run(make, cwd=folder, check=True, capture_output=True, timeout=20)
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_as_qemu_leaves_them(tmp_path: Path, images: Path, case: str) -> None:
+    folders = {}
+    for side, command in (("theirs", QSD), ("ours", OURS)):
+        folders[side] = tmp_path / side
+        tools.run("cp", "-r", images, folders[side])
+        converse(command, folders[side], gathered().cases[case])
+    assert _link(folders["ours"]) == _link(folders["theirs"])
+    for name in CASES[case]:
+        ours, theirs = (folders[side] / name for side in ("ours", "theirs"))
+        assert _chain(ours) == _chain(theirs)
+        tools.run("qemu-img", "compare", ours, theirs)
+
+
+def _link(folder: Path) -> Any:
+    found = json.loads(tools.run("qemu-img", "info", "--output=json", folder / "top.qcow2"))
+    return found.get("backing-filename"), found.get("backing-filename-format")
+
+
+def _chain(image: Path) -> list[dict[str, Any]]:
+    """All but sizes on the host, and the names of the two sides' folders."""
+    said = tools.run("qemu-img", "info", "--backing-chain", "--output=json", image)
+    found = json.loads(said.replace(str(image.parent), "."))
+    for layer in found:
+        layer.pop("actual-size")
+    chain: list[dict[str, Any]] = found
+    return chain
