@@ -349,6 +349,10 @@ class Driver(ABC):
     """Once open: it can only be read, and ``auto_read_only`` allows that."""
     is_protocol: ClassVar[bool] = False
     """A file name may call the driver by a prefix; an image in it is called by its name."""
+    lingers: ClassVar[bool] = False
+    """Its work may outlast the request that it was for; drained sections wait for ``at_rest``."""
+    on_rest: Callable[[], None] | None = None
+    """Called, from any thread, when a driver that lingers may have come to rest."""
     minds_parents: ClassVar[bool] = False
     """What it takes and shares of its children depends on whether anybody is above it."""
     has_parents = False
@@ -376,6 +380,10 @@ class Driver(ABC):
     def event_sink(self) -> Callable[[str], None] | None:
         """What the parents' ``Child.event`` is bound to, once this driver is open."""
         return None
+
+    def at_rest(self) -> bool:
+        """Whether nothing goes on that no request waits for."""
+        return True
 
     def own_bitmaps(self) -> Sequence[tuple[str, DirtyBitmap]]:
         """Bitmaps of its own that queries show: of the child in a role, or of the node itself

@@ -63,11 +63,15 @@ class BlockCopy:
         end = offset + length + self.unit - 1
         return offset & -self.unit, min(self.size, end & -self.unit)
 
+    def lacks(self, offset: int, length: int) -> bool:
+        """Whether something of the range is to do."""
+        return self.todo.next_dirty(*self.aligned(offset, length)) is not None
+
     def before_write(self, offset: int, length: int) -> None:
         """A guest is about to change the range: afterwards nothing of it is to do. Raises OSError,
         and then the guest must not go on."""
-        start, end = self.aligned(offset, length)
-        if self.todo.next_dirty(start, end) is not None:
+        if self.lacks(offset, length):
+            start, end = self.aligned(offset, length)
             with self._buffers.borrowed() as buffer:
                 self.copy(start, end - start, buffer, lambda side: None)
 

@@ -13,7 +13,10 @@ and asks no client for anything. Reads and flushes go to the disk and nowhere el
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import os
+import threading
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Final
 
 from monitor.engine import permissions
@@ -32,8 +35,16 @@ class CopyBeforeWriteDriver(Driver):
     child_roles: ClassVar[tuple[str, ...]] = ("file", "target")
     opens_at_once = True
     minds_parents = True
+    lingers = True
 
     copying: BlockCopy
+
+    def __init__(
+        self, wait: Callable[[threading.Event, float], bool] = threading.Event.wait
+    ) -> None:
+        self._wait = wait
+        self._lock = threading.Lock()
+        self._late = 0
 
     # -- life --------------------------------------------------------------------------------
 
@@ -47,6 +58,7 @@ class CopyBeforeWriteDriver(Driver):
         if context.bitmap is not None:
             self.copying.todo.clear()
             self.copying.todo.merge(context.bitmap)
+        self._timeout = options.cbw_timeout if isinstance(options.cbw_timeout, int) else 0
         self._breaks_guest = options.on_cbw_error != "break-snapshot"
         self.failure: OSError | None = None
         """Why the target lacks old data; the disk goes on (``break-snapshot``)."""
@@ -73,6 +85,9 @@ class CopyBeforeWriteDriver(Driver):
 
     def filename_over(self, below: str) -> str:
         return below
+
+    def at_rest(self) -> bool:
+        return not self._late
 
     def own_bitmaps(self) -> Sequence[tuple[str, DirtyBitmap]]:
         return (("file", self.copying.todo), ("", self.copied), ("", self.readable))
@@ -115,7 +130,10 @@ class CopyBeforeWriteDriver(Driver):
         if self.failure is not None or not length:
             return
         try:
-            self.copying.before_write(offset, length)
+            if self._timeout and self.copying.lacks(offset, length):
+                self._copy_in_time(offset, length)
+            else:
+                self.copying.before_write(offset, length)
         except OSError as error:
             if self._breaks_guest:
                 raise
@@ -123,3 +141,30 @@ class CopyBeforeWriteDriver(Driver):
             return
         start, end = self.copying.aligned(offset, length)
         self.copied.set(start, end - start)
+
+    def _copy_in_time(self, offset: int, length: int) -> None:
+        """Within ``cbw-timeout`` seconds, else ETIMEDOUT. Nothing can stop a copy under way: it
+        goes on by itself, holding its range. It is counted before the guest's request ends, so
+        that a drained section that finds no request finds the copy."""
+        ended = threading.Event()
+        failures: list[OSError] = []
+
+        def copy() -> None:
+            try:
+                self.copying.before_write(offset, length)
+            except OSError as error:
+                failures.append(error)
+            finally:
+                with self._lock:
+                    self._late -= 1
+                ended.set()
+                if self.on_rest is not None:
+                    self.on_rest()
+
+        with self._lock:
+            self._late += 1
+        threading.Thread(target=copy, name="copy before write", daemon=True).start()
+        if not self._wait(ended, self._timeout):
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        if failures:
+            raise failures[0]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 import msgspec
 
 from monitor.engine import permissions
-from monitor.engine.drivers.base import OpenFlags
+from monitor.engine.drivers.base import Driver, OpenFlags
 from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
 from monitor.engine.graph.blockers import Operation
@@ -165,6 +165,10 @@ class Graph:
 
     def clients_of(self, nodes: Iterable[Node]) -> set[Client]:
         """Every client whose requests can reach one of ``nodes``."""
+        return self._above(nodes)[0]
+
+    def _above(self, nodes: Iterable[Node]) -> tuple[set[Client], list[Driver]]:
+        """The clients that can reach ``nodes``, and the drivers on the way that linger."""
         found: set[Client] = set()
         stack, seen = list(nodes), set(nodes)
         while stack:
@@ -174,7 +178,7 @@ class Graph:
                 elif edge.parent not in seen:
                     seen.add(edge.parent)
                     stack.append(edge.parent)
-        return found
+        return found, [node.driver for node in seen if node.driver.lingers]
 
     @asynccontextmanager
     async def drained(self, *nodes: Node) -> AsyncIterator[None]:
@@ -188,12 +192,16 @@ class Graph:
             except RuntimeError:  # the loop has ended; nobody waits any more
                 return
 
-        section = _Section(set(nodes), self.clients_of(nodes), wake)
+        clients, lingering = self._above(nodes)
+        section = _Section(set(nodes), clients, wake)
         self._sections.append(section)
         for client in section.clients:
             client.close_gate(wake)
         try:
-            while not all(client.quiet for client in section.clients):
+            while not (
+                all(client.quiet for client in section.clients)
+                and all(driver.at_rest() for driver in lingering)
+            ):
                 await looked.wait()
                 looked.clear()
             yield
@@ -201,6 +209,11 @@ class Graph:
             self._sections.remove(section)
             for client in section.clients:
                 client.open_gate(wake)
+
+    def report_rest(self) -> None:
+        """From any thread: a driver that lingers may have come to rest."""
+        for section in list(self._sections):
+            section.wake()
 
     def admit(self, client: Client) -> None:
         """Takes in a client that has its edges, and makes no requests yet. It keeps to the sections
@@ -347,6 +360,9 @@ class Graph:
                 if not node.is_open:
                     pass
                 elif node.driver.opens_at_once:
+                    if node.driver.lingers:
+                        async with self.drained(node):
+                            pass  # what goes on by itself ends
                     node.driver.close()
                 else:
                     await self.in_worker(node.driver.close)

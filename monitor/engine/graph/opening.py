@@ -123,6 +123,7 @@ class Opening:
         self._attach_children(node, children, options, given)
         bitmap = self._named_bitmap(options)
         context = OpenContext(options, flags, node.name, node.children, bitmap)
+        driver.on_rest = graph.report_rest
         driver.on_corrupt = graph.corruption_reporter(node)
         driver.on_suspend = graph.suspension_reporter()
         if driver.opens_at_once:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,9 +26,12 @@ PIECE = 4096
 
 
 def opened(
-    disk: MemoryDriver | FileDriver, target: MemoryDriver | FileDriver, **options: object
+    disk: MemoryDriver | FileDriver,
+    target: MemoryDriver | FileDriver,
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
+    **options: object,
 ) -> CopyBeforeWriteDriver:
-    driver = CopyBeforeWriteDriver()
+    driver = CopyBeforeWriteDriver(wait)
     settled = BlockdevOptionsCopyBeforeWrite(file="f", target="t", **options)  # type: ignore[arg-type]
     children = {"file": DriverEdge(disk), "target": DriverEdge(target)}
     driver.open(OpenContext(settled, OpenFlags(), "cbw", children))
@@ -120,3 +125,29 @@ def test_files_copy_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (tmp_path / "disk").read_bytes()[4 * UNIT :][:2] == b"no"
     for driver in drivers:
         driver.close()
+
+
+def test_a_copy_that_takes_too_long() -> None:
+    """The guest's write fails and the copy goes on; nobody finds the filter at rest before."""
+    reached, opened_again = threading.Event(), threading.Event()
+
+    def hold(operation: str, offset: int, length: int) -> None:
+        reached.set()
+        assert opened_again.wait(20)
+
+    disk, target = MemoryDriver(data=b"o" * SIZE), MemoryDriver(SIZE, before=hold)
+    driver = opened(
+        disk, target, wait=lambda ended, seconds: reached.wait(20) and False, cbw_timeout=7
+    )
+    rested = threading.Event()
+    driver.on_rest = rested.set
+    with pytest.raises(OSError, match="timed out"):
+        driver.write(memoryview(b"n"), 0)
+    assert disk.contents()[:1] == b"o"
+    assert not driver.at_rest()
+    opened_again.set()
+    assert rested.wait(20)
+    assert driver.at_rest()
+    assert target.contents()[:UNIT] == b"o" * UNIT
+    driver.write(memoryview(b"n"), 0)  # there is nothing to copy any more
+    assert disk.contents()[:1] == b"n"
