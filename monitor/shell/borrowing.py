@@ -18,7 +18,7 @@ from monitor.shell.texts import printable
 from monitor.shell.watching import watch, with_changes
 
 if TYPE_CHECKING:
-    from monitor.parser import Invocation
+    from monitor.language.parser import Invocation
     from monitor.shell.plain import PlainScreen
     from monitor.shell.screen import Screen
 

@@ -26,7 +26,7 @@ from monitor.engine.schema.query import QueryBlock, QueryNamedBlockNodes
 from monitor.shell.texts import read_script
 
 if TYPE_CHECKING:
-    from monitor.parser import Invocation
+    from monitor.language.parser import Invocation
 
 _OF_THE_SESSION = frozenset({"set", "unset", "macro"})
 _OVER = frozenset({"concluded", "null"})

@@ -1,4 +1,4 @@
-"""``monitor.completion`` behind prompt_toolkit's menu.
+"""``monitor.language.completion`` behind prompt_toolkit's menu.
 
 The catalogue is asked at each key, so a name that the line before created, or a job that another
 client started, is there at once. Only files need more than memory (``shell.files``).
@@ -18,8 +18,8 @@ from monitor.shell.files import File, Lister
 from monitor.shell.texts import printable
 
 if TYPE_CHECKING:
-    from monitor.completion import Candidate, FileSlot
-    from monitor.parser import Language
+    from monitor.language.completion import Candidate, FileSlot
+    from monitor.language.parser import Language
     from monitor.shell.session import Session
 
 MOST = 1000
@@ -57,8 +57,8 @@ class CatalogueCompleter(Completer):
         macros = self.session.macros if self.session is not None else {}
         if not macros:
             return None
-        from monitor.completion import whole_language
-        from monitor.parser import Language
+        from monitor.language.completion import whole_language
+        from monitor.language.parser import Language
 
         known = whole_language()
         return Language(
@@ -68,7 +68,7 @@ class CatalogueCompleter(Completer):
 
     def only_one(self, document: Document) -> Completion | None:
         """The candidate, where there is one and it takes no look at a disk to know that."""
-        from monitor.completion import Candidate
+        from monitor.language.completion import Candidate
 
         event = CompleteEvent(completion_requested=True)
         found = list(islice(self._suggestions(document, event), 2))
@@ -80,7 +80,7 @@ class CatalogueCompleter(Completer):
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
         """Without files, which have to be waited for."""
-        from monitor.completion import Candidate
+        from monitor.language.completion import Candidate
 
         for found in self._suggestions(document, complete_event):
             if isinstance(found, Candidate):
@@ -89,7 +89,7 @@ class CatalogueCompleter(Completer):
     async def get_completions_async(
         self, document: Document, complete_event: CompleteEvent
     ) -> AsyncGenerator[Completion, None]:
-        from monitor.completion import Candidate
+        from monitor.language.completion import Candidate
 
         for found in self._suggestions(document, complete_event):
             if isinstance(found, Candidate):
@@ -102,7 +102,7 @@ class CatalogueCompleter(Completer):
         self, document: Document, event: CompleteEvent
     ) -> Iterable[Candidate | FileSlot]:
         # Imported here: the grammar is not needed to draw the first prompt.
-        from monitor.completion import suggest
+        from monitor.language.completion import suggest
 
         text = document.text_before_cursor
         if not self.active():

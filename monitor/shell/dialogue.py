@@ -10,7 +10,7 @@ from monitor.shell.failures import told
 from monitor.shell.session import Session
 
 if TYPE_CHECKING:
-    from monitor.parser import Invocation
+    from monitor.language.parser import Invocation
 
 
 class Dialogue(Session):
@@ -25,7 +25,7 @@ class Dialogue(Session):
         return await self.recorded(text, self._enter(text))
 
     async def _enter(self, text: str) -> bool:
-        from monitor.parser import ScriptErrors
+        from monitor.language.parser import ScriptErrors
 
         good = True
         try:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from monitor.commands.registry import Answer
 
 if TYPE_CHECKING:
-    from monitor.outputs import Output
-    from monitor.parser import Invocation
+    from monitor.language.outputs import Output
+    from monitor.language.parser import Invocation
     from monitor.shell.session import Session
 
 _COLLECTED: ContextVar[list[str] | None] = ContextVar("collected", default=None)

@@ -132,7 +132,7 @@ def _one_line(text: str) -> str:
 
 
 def _width(text: str) -> int:
-    from monitor.syntax import columns_of
+    from monitor.language.syntax import columns_of
 
     return columns_of(text)
 

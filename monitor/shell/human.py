@@ -11,7 +11,7 @@ from monitor.shell.dialogue import Dialogue
 from monitor.shell.failures import told
 
 if TYPE_CHECKING:
-    from monitor.parser import Invocation
+    from monitor.language.parser import Invocation
 
 
 class HumanLines(Dialogue):

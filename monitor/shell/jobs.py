@@ -11,7 +11,7 @@ from monitor.engine.api import Engine
 from monitor.engine.errors import JobNotActive, RequestError
 
 if TYPE_CHECKING:
-    from monitor.parser import Invocation
+    from monitor.language.parser import Invocation
 
 _OVER = frozenset({"concluded", "null", "undefined"})
 

@@ -21,7 +21,7 @@ from monitor.engine.errors import RequestError
 from monitor.engine.schema.graph import BlockResize
 
 if TYPE_CHECKING:
-    from monitor.parser import Invocation
+    from monitor.language.parser import Invocation
 
 
 class NotDone(RequestError):

@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 
-from monitor.syntax import columns_of
+from monitor.language.syntax import columns_of
 
 
 def height(text: str, columns: int) -> int:

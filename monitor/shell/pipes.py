@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 
 from monitor.engine.errors import HostFailure, RequestError, host_failure
-from monitor.outputs import Output
+from monitor.language.outputs import Output
 
 _IMAGE_MAGIC = b"QFI\xfb"
 

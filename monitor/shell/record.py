@@ -27,7 +27,7 @@ from monitor.shell.session import CONTINUATION, PROMPT
 from monitor.shell.texts import printable
 
 if TYPE_CHECKING:
-    from monitor.parser import Invocation
+    from monitor.language.parser import Invocation
 
 
 @dataclass

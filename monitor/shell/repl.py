@@ -23,6 +23,7 @@ from monitor.commands.settings import SettingListener
 from monitor.engine.api import Engine, Event
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.job import JobCancel
+from monitor.language.syntax import ParseError
 from monitor.shell import guard
 from monitor.shell.announce import Announcer, told_by_wait
 from monitor.shell.borrowing import TerminalDialogue
@@ -37,11 +38,10 @@ from monitor.shell.plain import PlainScreen
 from monitor.shell.screen import Screen
 from monitor.shell.session import CONTINUATION, PROMPT
 from monitor.shell.toolbar import is_live
-from monitor.syntax import ParseError
 from monitor.version import VERSION
 
 if TYPE_CHECKING:
-    from monitor.parser import Invocation
+    from monitor.language.parser import Invocation
 
 
 class PromptOptions(Protocol):
@@ -108,7 +108,7 @@ def make_screen(engine: Engine, history: StateHistory) -> Screen | PlainScreen:
 
 def is_complete(text: str) -> bool:
     """Whether Enter runs ``text``: no bracket, group or string in it is open."""
-    from monitor.parser import is_complete as no_bracket_open
+    from monitor.language.parser import is_complete as no_bracket_open
 
     return no_bracket_open(text)
 
@@ -228,8 +228,8 @@ class PromptSession(TerminalDialogue, SettingListener):
         try:
             from prompt_toolkit.lexers import PygmentsLexer
 
-            import monitor.completion
-            import monitor.parser  # noqa: F401  (is loaded when the first key needs it)
+            import monitor.language.completion
+            import monitor.language.parser  # noqa: F401  (is loaded when the first key needs it)
             from monitor.shell.highlight import prompt_lexer
 
             lexer = PygmentsLexer(prompt_lexer())

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from typing import TYPE_CHECKING, Any
 
 from monitor.engine.errors import MonitorError
+from monitor.language.variables import Scope
 from monitor.shell.disks import DiskRefused, add_disks, setup_lines
 from monitor.shell.failures import OutputClosed
 from monitor.shell.script import (
@@ -23,11 +24,10 @@ from monitor.shell.script import (
     read_lines,
 )
 from monitor.shell.texts import read_script
-from monitor.variables import Scope
 
 if TYPE_CHECKING:
     from monitor.engine.api import Engine
-    from monitor.parser import Invocation
+    from monitor.language.parser import Invocation
     from monitor.servers.door import Door
     from monitor.servers.qmp import QmpServer
     from monitor.shell.checkpoint import Checkpoint

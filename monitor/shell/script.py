@@ -24,17 +24,17 @@ from monitor.commands.registry import Answer
 from monitor.commands.render import note_line
 from monitor.engine.api import Engine, Event
 from monitor.engine.errors import MonitorError, ProtocolError
+from monitor.language.syntax import ParseError
 from monitor.shell.directing import as_json, collected, text_of
 from monitor.shell.failures import OutputClosed, ScriptStopped, error_text
 from monitor.shell.jobs import settle
 from monitor.shell.session import Session
 from monitor.shell.texts import decode_script, printable, read_script
-from monitor.syntax import ParseError
 
 if TYPE_CHECKING:
-    from monitor.parser import Invocation
+    from monitor.language.parser import Invocation
+    from monitor.language.variables import Scope
     from monitor.shell.checkpoint import Checkpoint
-    from monitor.variables import Scope
 
 PIPE = "<stdin>"
 
@@ -237,7 +237,7 @@ class ScriptSession(Session):
     async def run_pipe(self, lines: AsyncIterator[str]) -> None:
         """Runs commands as their lines arrive. A line that does not parse ends it with SYNTAX, as
         a failing command would; with ``keep_going`` only that line is lost."""
-        from monitor.parser import Assembler
+        from monitor.language.parser import Assembler
 
         reader, first, number = Assembler(), 1, 0
         async for line in lines:
@@ -307,7 +307,7 @@ def parse_sources(
 ) -> list[Invocation] | None:
     """All commands of all sources, each read as what stands before it defines; None when there are
     mistakes, which are then all reported, to ``out`` as objects of JSON."""
-    from monitor.parser import parse_script
+    from monitor.language.parser import parse_script
 
     found: list[Invocation] = []
     sound = True
@@ -323,7 +323,7 @@ def parse_sources(
 def report_mistakes(error: MonitorError, err: TextIO, out: TextIO | None = None) -> None:
     """Each mistake that parsing met, with its place and the caret under it; with ``out`` there, as
     an object of JSON, too."""
-    from monitor.parser import ScriptErrors
+    from monitor.language.parser import ScriptErrors
 
     for mistake in error.errors if isinstance(error, ScriptErrors) else [error]:
         place = f"{getattr(mistake, 'source', PIPE)}:{getattr(mistake, 'line', 1)}"

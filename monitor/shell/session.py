@@ -35,9 +35,9 @@ from monitor.shell.texts import read_script
 
 if TYPE_CHECKING:
     from monitor.commands.macros import Macro
-    from monitor.parser import Invocation
+    from monitor.language.parser import Invocation
+    from monitor.language.variables import Scope
     from monitor.shell.record import Recorder
-    from monitor.variables import Scope
 
 PROMPT = "blkmon> "
 CONTINUATION = "......> "
@@ -49,7 +49,7 @@ GROUP = " TRANS> "
 def continuation(text: str, line: int) -> str:
     """What stands before line ``line`` (from 1) of a command that ``text`` is: which bracket is
     open there. A recording has ``CONTINUATION`` in all cases."""
-    from monitor.scanner import Assembler
+    from monitor.language.scanner import Assembler
 
     reader = Assembler()
     for before in text.split("\n")[:line]:
@@ -138,13 +138,13 @@ class Session(ABC):
 
     def scope(self) -> Scope | None:
         """What names mean to the next line; None for QEMU's own language."""
-        from monitor.variables import Scope
+        from monitor.language.variables import Scope
 
         return Scope(self.variables, self.macros, read_script)
 
     def parse(self, text: str, source: str, line: int = 1) -> list[Invocation]:
         """The commands of a text, with what variables mean now. Raises ScriptErrors."""
-        from monitor.parser import parse_script
+        from monitor.language.parser import parse_script
 
         return parse_script(text, source, line, self.scope())
 
@@ -221,7 +221,7 @@ class Session(ABC):
 
     async def explain(self, error: MonitorError, invocation: Invocation) -> None:
         """Adds what helps a person: the nearest name to one that does not exist, and its place."""
-        from monitor.hints import explain, missing_file
+        from monitor.language.hints import explain, missing_file
 
         explain(error, invocation, self.engine)
         path = missing_file(error)

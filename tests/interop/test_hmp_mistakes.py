@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from monitor.parser import ParseError, parse_line
+from monitor.language.parser import ParseError, parse_line
 
 LINES = [
     "foo",

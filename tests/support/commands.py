@@ -10,7 +10,7 @@ from monitor.commands.macros import Macro
 from monitor.commands.registry import Answer
 from monitor.commands.settings import Settings
 from monitor.engine.schema.base import Request
-from monitor.parser import parse_line
+from monitor.language.parser import parse_line
 from tests.support.fake_engine import FakeEngine
 
 T = TypeVar("T")

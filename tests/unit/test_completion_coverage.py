@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from monitor import fields
 from monitor.commands.registry import Argument, Command, commands
-from monitor.completion import whole_language
 from monitor.engine.schema.base import Request, request_types
 from monitor.engine.schema.meanings import meaning
-from monitor.slots import Place, Slot, place_at
-from monitor.variables import Scope
+from monitor.language import fields
+from monitor.language.completion import whole_language
+from monitor.language.slots.places import Place, Slot, place_at
+from monitor.language.variables import Scope
 
 LISTED = {"command", "flag", "key", "value"}
 NAMED = {

@@ -7,8 +7,8 @@ import inspect
 import pytest
 
 from monitor.commands.registry import Argument, command, commands, parse_pattern
-from monitor.parser import parse_script
-from monitor.variables import Scope
+from monitor.language.parser import parse_script
+from monitor.language.variables import Scope
 
 
 def test_a_pattern_of_flags_and_optional_arguments() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from monitor.completion import Candidate, suggest
 from monitor.engine.drive_options import parse_drive
 from monitor.engine.errors import RequestError
 from monitor.engine.images import NewImage, OptionNotSupported, _from_strings, qcow2_options
 from monitor.engine.schema.base import fields_of
 from monitor.engine.schema.drive import CACHE_MODES, LATER, DriveOptions, choices
 from monitor.engine.schema.imageopts import USUAL, image_options
+from monitor.language.completion import Candidate, suggest
 from tests.support.fake_engine import FakeEngine
 
 WORDS = [(f.name, choice) for f in fields_of(DriveOptions) for choice in f.choices]

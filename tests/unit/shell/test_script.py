@@ -7,8 +7,8 @@ import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from monitor.language.variables import Scope
 from monitor.shell.script import ScriptOptions, ScriptSession, Source, Status, parse_sources
-from monitor.variables import Scope
 from tests.support.fake_engine import FakeEngine, job
 
 Work = Callable[[ScriptSession, FakeEngine], Awaitable[None]]

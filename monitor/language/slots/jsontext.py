@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from monitor import fields
-from monitor.cursor import Cursor
 from monitor.engine.schema.base import Request
-from monitor.fields import Tree
-from monitor.slots import Place, Slot, Word, keys_slots, value_slots
-from monitor.syntax import Kind, Mistake, Token
+from monitor.language import fields
+from monitor.language.cursor import Cursor
+from monitor.language.fields import Tree
+from monitor.language.slots.places import Place, Slot, Word, keys_slots, value_slots
+from monitor.language.syntax import Kind, Mistake, Token
 
 _PIECE = re.compile(
     r"""\s+|(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<open>[{\[])|(?P<close>[}\]])"""

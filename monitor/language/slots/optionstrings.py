@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from monitor import fields
-from monitor.cursor import Cursor
 from monitor.engine.schema import imageopts
 from monitor.engine.schema.base import Field
 from monitor.engine.schema.blockdev import AnyBlockdevOptions
 from monitor.engine.schema.drive import DriveOptions
-from monitor.fields import Tree
-from monitor.slots import Place, Slot, Word, choice_words, keys_slots, slots_of, value_slots
-from monitor.syntax import Kind, Token
+from monitor.language import fields
+from monitor.language.cursor import Cursor
+from monitor.language.fields import Tree
+from monitor.language.slots.places import (
+    Place,
+    Slot,
+    Word,
+    choice_words,
+    keys_slots,
+    slots_of,
+    value_slots,
+)
+from monitor.language.syntax import Kind, Token
 
 
 def in_option_string(cursor: Cursor, *, creating: bool = False) -> Place:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor import grammar
-from monitor.parser import Language, ParseError, ScriptErrors, parse_script
+from monitor.language import grammar
+from monitor.language.parser import Language, ParseError, ScriptErrors, parse_script
 
 WORDS = [
     "blockdev-add", "block_resize", "info", "block", "drive_add", "job-cancel", "wait", "driver=",
@@ -51,7 +51,7 @@ def run(script: str, **environment: str) -> str:
         text=True,
         timeout=60,
         env={"PATH": "/usr/bin:/bin", **environment},
-        cwd=Path(grammar.__file__).parent.parent,
+        cwd=Path(grammar.__file__).parents[2],
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
@@ -60,7 +60,7 @@ def run(script: str, **environment: str) -> str:
 
 def test_ordinary_lines_do_not_import_lark() -> None:
     out = run(
-        "import sys; from monitor.parser import parse_line\n"
+        "import sys; from monitor.language.parser import parse_line\n"
         "parse_line('blockdev-add driver=raw node-name=a file=b # x')\n"
         """parse_line('-job-cancel {"id": "a b"}'); parse_line('echo "x"')\n"""
         "print('lark' in sys.modules)"
@@ -69,7 +69,8 @@ def test_ordinary_lines_do_not_import_lark() -> None:
 
 
 USES_LARK = (
-    "from monitor.parser import parse_line; print(parse_line(\"job-cancel {'id':'a'}\").text)"
+    "from monitor.language.parser import parse_line; "
+    "print(parse_line(\"job-cancel {'id':'a'}\").text)"
 )
 
 

@@ -11,15 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from monitor import fields
-from monitor.arguments import EXPECTED, expected, split_option
 from monitor.commands.registry import Argument, Command
-from monitor.cursor import Cursor, locate
 from monitor.engine.schema.base import Field, Request
 from monitor.engine.schema.meanings import meaning
-from monitor.fields import Tree
-from monitor.parser import Language
-from monitor.syntax import Kind, Mistake, Statement, Token
+from monitor.language import fields
+from monitor.language.arguments import EXPECTED, expected, split_option
+from monitor.language.cursor import Cursor, locate
+from monitor.language.fields import Tree
+from monitor.language.parser import Language
+from monitor.language.syntax import Kind, Mistake, Statement, Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def place_at(text: str, language: Language) -> Place | None:
         slot = actions_slot(language) if cursor.group else commands_slot(language)
         return Place(cursor.text, cursor.start, (slot,))
     if (cursor.arguments or cursor.text.startswith("--")) and not cursor.json:
-        from monitor.outputslots import in_output
+        from monitor.language.slots.outputs import in_output
 
         behind = in_output(cursor)
         if behind is not None:
@@ -178,7 +178,7 @@ def _in_command(command: Command, cursor: Cursor, language: Language) -> Place:
     if words and not cursor.quoted:
         slots.append(Slot("flag", "an option", words_of(words)))
     if cursor.text.startswith("--"):
-        from monitor.outputslots import OUTPUT_SLOT
+        from monitor.language.slots.outputs import OUTPUT_SLOT
 
         slots.append(OUTPUT_SLOT)
     if positional is None or (cursor.text.startswith("-") and slots):
@@ -229,18 +229,18 @@ def _value_of(
 ) -> Place:
     kind = argument.kind
     if kind == "O":
-        from monitor.optionslots import in_option_string
+        from monitor.language.slots.optionstrings import in_option_string
 
         return in_option_string(cursor, creating=argument.verb == "create")
     if argument.verb == "qemu-io":
-        from monitor.ioslots import in_io_command
+        from monitor.language.slots.qemuio import in_io_command
 
         return in_io_command(cursor)
     what = f"{help_of(command, argument)}: {expected(argument)}"
     if argument.verb == "command":
         slots: tuple[Slot, ...] = _commands_by_name(language, cursor)
     elif argument.verb in ("variable", "value"):
-        from monitor.settingslots import of_settings
+        from monitor.language.slots.settings import of_settings
 
         slots = of_settings(argument, cursor, what)
     elif argument.verb == "macro":
@@ -279,7 +279,7 @@ def _commands_by_name(language: Language, cursor: Cursor) -> tuple[Slot, ...]:
 
 def _in_request(request: type[Request], cursor: Cursor) -> Place:
     if cursor.json:
-        from monitor.jsonslots import in_json
+        from monitor.language.slots.jsontext import in_json
 
         return in_json(request, cursor)
     try:
@@ -291,11 +291,11 @@ def _in_request(request: type[Request], cursor: Cursor) -> Place:
     if cursor.key:
         key, value = cursor.key, cursor.text
     elif not equals and cursor.text.startswith("--"):
-        from monitor.outputslots import OUTPUT_SLOT
+        from monitor.language.slots.outputs import OUTPUT_SLOT
 
         if request.qmp_name() != "transaction":
             return Place(cursor.text, cursor.start, (OUTPUT_SLOT,))
-        from monitor.grouping import FLAGS
+        from monitor.language.grouping import FLAGS
 
         flags = Slot("flag", "how the transaction is carried out", words_of(FLAGS))
         return Place(cursor.text, cursor.start, (flags, OUTPUT_SLOT))

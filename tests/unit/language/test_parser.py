@@ -10,7 +10,7 @@ import pytest
 from monitor.commands.registry import Command, parse_pattern
 from monitor.engine.drivers.registry import driver_names
 from monitor.engine.schema.graph import BlockdevAdd, BlockResize
-from monitor.parser import (
+from monitor.language.parser import (
     Assembler,
     Invocation,
     Language,

@@ -14,8 +14,8 @@ from typing import Any
 from monitor import sizes
 from monitor.commands.registry import Argument, Command
 from monitor.engine.schema.scalars import parse_int64
+from monitor.language.syntax import Kind, Mistake, Span, Statement, Token, one_of
 from monitor.nearest import nearest, suggestion
-from monitor.syntax import Kind, Mistake, Span, Statement, Token, one_of
 
 EXPECTED = {
     "B": "a drive or a node",
@@ -247,7 +247,7 @@ class _Binder:
         self.bound.spans[argument.name] = span
 
     def _take_keywords(self, argument: Argument) -> None:
-        from monitor.fields import collect
+        from monitor.language.fields import collect
 
         tree = collect(self.tokens[self.at :])
         self.at = len(self.tokens)

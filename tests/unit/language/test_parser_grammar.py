@@ -7,10 +7,10 @@ import json
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from monitor import grammar, scanner
-from monitor.parser import is_complete
-from monitor.scanner import Assembler
-from monitor.syntax import Kind, Mistake, Statement
+from monitor.language import grammar, scanner
+from monitor.language.parser import is_complete
+from monitor.language.scanner import Assembler
+from monitor.language.syntax import Kind, Mistake, Statement
 
 PIECES = [
     "foo", "block-add", "x=", "a.b=", '"', '"a b"', r"\"", "\\", "\\q", "{", "}", "[", "]", ":",

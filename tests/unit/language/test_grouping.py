@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from monitor.completion import suggest
 from monitor.engine.api import Name
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.graph import BlockdevSnapshot
 from monitor.engine.schema.transaction import RehearseTransaction, Transaction
-from monitor.hints import explain
-from monitor.parser import Invocation, ScriptErrors, is_complete, parse_script
-from monitor.variables import Scope
+from monitor.language.completion import suggest
+from monitor.language.hints import explain
+from monitor.language.parser import Invocation, ScriptErrors, is_complete, parse_script
+from monitor.language.variables import Scope
 
 TWO = "transaction(\n  blockdev-snapshot node=n0 overlay=ov\n  # so far\n  abort\n)"
 

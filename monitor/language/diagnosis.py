@@ -22,7 +22,7 @@ from monitor.engine.schema.mistakes import (
     WrongParameterValue,
 )
 from monitor.engine.schema.scalars import parse_bool
-from monitor.fields import (
+from monitor.language.fields import (
     Tree,
     arms_of,
     element_field,
@@ -35,8 +35,8 @@ from monitor.fields import (
     tag_field,
     tag_member,
 )
+from monitor.language.syntax import Kind, Mistake, Span, Statement, Token, one_of
 from monitor.nearest import nearest, suggestion
-from monitor.syntax import Kind, Mistake, Span, Statement, Token, one_of
 
 _LONG = 8
 """More options than this are not listed beside a suggestion."""
@@ -225,7 +225,7 @@ def _open_json(tree: Tree) -> None:
     """Gives objects and lists typed as JSON branches with their places, as dotted keys have."""
     token = tree.token
     if token is not None and token.kind is Kind.JSON and isinstance(token.data, (dict, list)):
-        from monitor import grammar
+        from monitor.language import grammar
 
         places = {
             name: ((key[0] + token.start, key[1] + token.start),

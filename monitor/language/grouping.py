@@ -22,13 +22,13 @@ from monitor.engine.schema.transaction import (
     Transaction,
     TransactionProperties,
 )
-from monitor.fields import read_request
+from monitor.language.fields import read_request
+from monitor.language.syntax import Kind, Mistake, Span, Statement, one_of
 from monitor.nearest import suggestion
-from monitor.syntax import Kind, Mistake, Span, Statement, one_of
 
 if TYPE_CHECKING:
-    from monitor.parser import Language
-    from monitor.variables import Scope
+    from monitor.language.parser import Language
+    from monitor.language.variables import Scope
 
 DRY_RUN = "--dry-run"
 GROUPED = "--grouped"
@@ -101,7 +101,7 @@ def _action(
     except Mistake as mistake:
         if changed is None:
             raise
-        from monitor.variables import shifted
+        from monitor.language.variables import shifted
 
         raise shifted(mistake, changed) from None
     return kind(data=data), places

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.commands.io.usage import USAGES
-from monitor.completion import MOST, Candidate, FileSlot, spell, suggest, whole_language
 from monitor.engine.api import Name, NameList, texts_of
-from monitor.parser import Language
-from monitor.ranking import rank
-from monitor.slots import commands_slot
-from tests.unit.test_parser import sample
+from monitor.language.completion import MOST, Candidate, FileSlot, spell, suggest, whole_language
+from monitor.language.parser import Language
+from monitor.language.ranking import rank
+from monitor.language.slots.places import commands_slot
+from tests.unit.language.test_parser import sample
 
 NODES = [Name("n0", "qcow2 64M rw"), Name("#block1", "file 1M ro")]
 DRIVES = [Name("d0", "qcow2")]

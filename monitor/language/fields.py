@@ -19,8 +19,8 @@ from monitor import sizes
 from monitor.engine.schema.base import Field, Request, describe, fields_of
 from monitor.engine.schema.decode import ParameterError, decode
 from monitor.engine.schema.scalars import parse_int64
-from monitor.scanner import MAX_DEPTH
-from monitor.syntax import Kind, Mistake, Span, Statement, Token, one_of
+from monitor.language.scanner import MAX_DEPTH
+from monitor.language.syntax import Kind, Mistake, Span, Statement, Token, one_of
 
 
 class Tree(msgspec.Struct):
@@ -133,7 +133,7 @@ def _from_json(
 def _diagnosis(
     error: ParameterError, request_type: type[Request], tree: Tree, statement: Statement
 ) -> Mistake:
-    from monitor.diagnosis import diagnose
+    from monitor.language.diagnosis import diagnose
 
     return diagnose(error, arguments_type(request_type), tree, statement)
 

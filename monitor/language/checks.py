@@ -32,7 +32,7 @@ def _drive_add(node: bool, opts: str, **_: Any) -> None:
     from monitor.engine.schema.base import fields_of
     from monitor.engine.schema.drive import LATER, PLACE, DriveOptions
     from monitor.engine.schema.mistakes import UnacceptedValue
-    from monitor.hints import image_keys
+    from monitor.language.hints import image_keys
 
     known = {*image_keys(), *PLACE, *LATER}
     accepted = {member.name: member.choices for member in fields_of(DriveOptions)}

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from monitor.engine.api import Name, texts_of
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.mistakes import UnacceptedValue, UnexpectedParameter
+from monitor.language.parser import Invocation
+from monitor.language.syntax import ParseError
 from monitor.nearest import suggestion
-from monitor.parser import Invocation
-from monitor.syntax import ParseError
 
 
 class Names(Protocol):
@@ -158,7 +158,7 @@ def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
             return choices(kind.removeprefix("drive "))
         case "command":
             from monitor.commands.topics import TOPICS
-            from monitor.completion import whole_language
+            from monitor.language.completion import whole_language
 
             return [*whole_language().human, *whole_language().requests, *TOPICS]
         case "qemu-io":
@@ -170,7 +170,7 @@ def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
 
             return image_options("qcow2")
         case _:
-            from monitor.fields import image_formats
+            from monitor.language.fields import image_formats
 
             return image_formats()
 
@@ -179,7 +179,7 @@ def image_keys() -> set[str]:
     """Everything that an option string of a drive may hold, by its last name."""
     from monitor.engine.schema.blockdev import AnyBlockdevOptions
     from monitor.engine.schema.drive import DriveOptions
-    from monitor.fields import members, structs_of
+    from monitor.language.fields import members, structs_of
 
     structs = (DriveOptions, *structs_of(AnyBlockdevOptions))
     return {name for struct in structs for name in members(struct)}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from monitor.commands.forms import FORMATS
-from monitor.cursor import Cursor
-from monitor.outputs import BACKGROUND, OPERATORS, OPTION
-from monitor.slots import Place, Slot, Word
-from monitor.syntax import Kind
+from monitor.language.cursor import Cursor
+from monitor.language.outputs import BACKGROUND, OPERATORS, OPTION
+from monitor.language.slots.places import Place, Slot, Word
+from monitor.language.syntax import Kind
 
 _VARIABLE = re.compile(r"(?<!\$)(?:\$\$)*\$(?P<brace>\{?)(?P<name>[A-Za-z_]\w*|)\Z", re.ASCII)
 

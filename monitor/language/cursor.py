@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from monitor import scanner
-from monitor.syntax import Kind, Token
+from monitor.language import scanner
+from monitor.language.syntax import Kind, Token
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from monitor.engine.errors import MonitorError, RequestError
-from monitor.syntax import ParseError, ScriptErrors
-from monitor.variables import Scope
+from monitor.language.syntax import ParseError, ScriptErrors
+from monitor.language.variables import Scope
 
 if TYPE_CHECKING:
-    from monitor.parser import Invocation, Language
+    from monitor.language.parser import Invocation, Language
 
 
 def follow(language: Language, invocation: Invocation, scope: Scope) -> list[ParseError]:
@@ -24,7 +24,7 @@ def follow(language: Language, invocation: Invocation, scope: Scope) -> list[Par
     assert command is not None
     check = command.check
     if check is None and scope.strict:
-        from monitor.checks import CHECKS
+        from monitor.language.checks import CHECKS
 
         check = CHECKS.get(command.name)
     if check is not None:
@@ -88,7 +88,7 @@ def _follow_text(language: Language, text: str, source: str, scope: Scope) -> li
 
 def _placed(error: RequestError, invocation: Invocation) -> ParseError:
     """What a check refuses, at the word that it is about."""
-    from monitor.hints import explain
+    from monitor.language.hints import explain
 
     explain(error, invocation, _Nothing())
     if isinstance(error.mark, ParseError):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from monitor.outputs import Output
-from monitor.parser import Invocation, parse_script
-from monitor.variables import Scope
+from monitor.language.outputs import Output
+from monitor.language.parser import Invocation, parse_script
+from monitor.language.variables import Scope
 
 
 def parsed(text: str) -> list[Invocation]:

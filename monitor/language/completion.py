@@ -1,8 +1,8 @@
 """What can be typed next: ``suggest(text before the cursor, catalogue) -> candidates``.
 
-Pure: no terminal, no disk, no waiting. ``slots`` says what may stand at the cursor, the catalogue
-(an engine) which names exist now, ``ranking`` in which order they are offered. Files are the one
-thing that takes a look at a disk; a ``FileSlot`` asks whoever draws the menu to do that.
+Pure: no terminal, no disk, no waiting. ``slots.places`` says what may stand at the cursor, the
+catalogue (an engine) which names exist now, ``ranking`` in which order they are offered. Files are
+the one thing that takes a look at a disk; a ``FileSlot`` asks whoever draws the menu to do that.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from monitor.engine.api import Name, NameList
-from monitor.parser import Language
-from monitor.ranking import rank
-from monitor.scanner import PLAIN_WORD
-from monitor.slots import Place, Slot, Word, place_at
+from monitor.language.parser import Language
+from monitor.language.ranking import rank
+from monitor.language.scanner import PLAIN_WORD
+from monitor.language.slots.places import Place, Slot, Word, place_at
 
 
 class Catalogue(Protocol):
@@ -104,7 +104,7 @@ def whole_language() -> Language:
 
 def _variables(text: str, catalogue: Catalogue) -> list[Candidate | FileSlot] | None:
     """Candidates for a ``$NAME`` that is being typed; None where none is, or none is known."""
-    from monitor.outputslots import in_variable
+    from monitor.language.slots.outputs import in_variable
 
     found = in_variable(text)
     known = list(catalogue.names("variable")) if found is not None else []

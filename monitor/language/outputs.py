@@ -19,8 +19,8 @@ from collections.abc import Callable
 import msgspec
 
 from monitor.commands.forms import FORMATS
+from monitor.language.syntax import Kind, Mistake, Statement, Token, one_of
 from monitor.nearest import suggestion
-from monitor.syntax import Kind, Mistake, Statement, Token, one_of
 
 OPERATORS = ("|", ">", ">>")
 OPTION = "--output"

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from monitor.syntax import Kind, Statement, Token
+from monitor.language.syntax import Kind, Statement, Token
 
 MAX_DEPTH = 100
 """Brackets inside each other in JSON; options nest a few levels, Python's stack is limited."""

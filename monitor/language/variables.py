@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from monitor.language.syntax import Kind, Mistake, Span, Statement, Token
 from monitor.nearest import suggestion
-from monitor.syntax import Kind, Mistake, Span, Statement, Token
 
 if TYPE_CHECKING:
     from monitor.commands.macros import Macro

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from monitor.commands.io.flags import flags_of, takes_value
 from monitor.commands.io.usage import SHORT, USAGES
-from monitor.cursor import Cursor
-from monitor.slots import Place, Slot, Word
+from monitor.language.cursor import Cursor
+from monitor.language.slots.places import Place, Slot, Word
 
 
 def in_io_command(cursor: Cursor) -> Place:

@@ -10,9 +10,9 @@ from monitor.commands.errors import UnknownHumanCommand, Verbatim
 from monitor.engine.api import Name
 from monitor.engine.errors import DeviceNotFound, JobNotActive, MonitorError, Refused
 from monitor.engine.schema.mistakes import UnacceptedValue, UnexpectedParameter
-from monitor.hints import explain, hint_for
-from monitor.parser import parse_line, parse_script
-from monitor.syntax import ParseError
+from monitor.language.hints import explain, hint_for
+from monitor.language.parser import parse_line, parse_script
+from monitor.language.syntax import ParseError
 
 
 class Exists:

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from monitor import scanner
-from monitor.arguments import bind
 from monitor.commands.registry import Command, commands
 from monitor.engine.schema.base import Request, request_types
-from monitor.fields import read_request
-from monitor.nearest import suggestion
-from monitor.scanner import Assembler
-from monitor.syntax import (
+from monitor.language import scanner
+from monitor.language.arguments import bind
+from monitor.language.fields import read_request
+from monitor.language.scanner import Assembler
+from monitor.language.syntax import (
     Kind,
     Mistake,
     ParseError,
@@ -33,10 +32,11 @@ from monitor.syntax import (
     Token,
     one_of,
 )
+from monitor.nearest import suggestion
 
 if TYPE_CHECKING:
-    from monitor.outputs import Output
-    from monitor.variables import Scope
+    from monitor.language.outputs import Output
+    from monitor.language.variables import Scope
 
 __all__ = [
     "Assembler",
@@ -164,7 +164,7 @@ class Language:
                     continue
                 found.append(invocation)
                 if scope is not None and invocation.command is not None:
-                    from monitor.following import follow
+                    from monitor.language.following import follow
 
                     followed += follow(self, invocation, scope)
         if errors or followed:
@@ -226,7 +226,7 @@ class Language:
         if start and "\n" in origin.text:
             line = origin.position(start)[0]
         if statement.body is not None:
-            from monitor.grouping import read_group
+            from monitor.language.grouping import read_group
 
             output = None
             read: _Read = read_group(self, statement, origin.text, scope)
@@ -249,7 +249,7 @@ class Language:
             bound = bind(what, statement, text)
             return what, bound.values, bound.spans
         if what.qmp_name() == "transaction":
-            from monitor.grouping import rehearsal
+            from monitor.language.grouping import rehearsal
 
             what, statement = rehearsal(statement)
         made, spans = read_request(what, statement)
@@ -259,8 +259,8 @@ class Language:
         self, scope: Scope, statement: Statement, text: str
     ) -> tuple[_Read, Output | None]:
         """The same where something may be this shell's own, beyond QEMU's language."""
-        from monitor.outputs import split_output
-        from monitor.variables import shifted
+        from monitor.language.outputs import split_output
+        from monitor.language.variables import shifted
 
         statement, output = split_output(statement, text, lambda t: scope.expanded(t, text))
         human = self.human.get(statement.name.text)
@@ -354,7 +354,7 @@ def _statements(origin: SourceText) -> list[Statement]:
     found = scanner.scan(origin.text)
     if found is not None:
         return found
-    from monitor import grammar
+    from monitor.language import grammar
 
     try:
         return grammar.parse(origin.text)
