@@ -10,7 +10,7 @@ and makes it dirty again. No range is under way twice at a time, as passes do no
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from monitor.engine.bitmap import DirtyBitmap
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from monitor.engine.jobs.block import BlockJob
 
 _AREA: Final = 64 << 20
-"""Bytes of a dirty area that are taken, and looked at, in one step."""
+"""Bytes of the disk whose dirty areas are taken, and looked at, in one step."""
 
 
 class Converging:
@@ -122,22 +122,35 @@ class Converging:
         return all(run.kind is not ExtentKind.DATA for run in runs)
 
     def _take(self) -> bool:
-        """Takes the next dirty area: it is clean from now on; ``_ahead`` tells what it holds."""
+        """Takes the next dirty areas, a stretch of the disk: they are clean from now on; ``_ahead``
+        tells what they hold."""
         start = self._bitmap.next_dirty(self._position)
         if start is None or start >= self._length:
             return False
         limit = start + max(_AREA, self._bitmap.granularity)
-        end = next((at + size for at, size in self._bitmap.areas(start, limit)), limit)
-        start -= start % self._unit
-        end = min(self._length, -(-end // self._unit) * self._unit)
+        areas = list(self._bitmap.areas(start, min(limit, self._length)))
+        if not areas:  # a guest's write has reached the target itself meanwhile
+            self._position = limit
+            return self._take()
+        if self._unit > 1:
+            areas = [self._in_whole_units(*areas[0])]
+        for offset, size in areas:
+            self._bitmap.reset(offset, size)
+        start, end = areas[0][0], areas[-1][0] + areas[-1][1]
         self._position = end
-        self._bitmap.reset(start, end - start)
         try:
             runs = runs_through(self._layers(), start, end - start)
         except OSError:
             runs = [Run(ExtentKind.DATA, start, end - start)]  # reading it will say what is wrong
-        self._ahead.extend(self._in_units(runs, start, end))
+        if self._unit > 1:
+            runs = self._in_units(runs, start, end)
+        self._ahead.extend(_within(areas, runs))
         return True
+
+    def _in_whole_units(self, offset: int, size: int) -> tuple[int, int]:
+        start = offset - offset % self._unit
+        end = min(self._length, -(-(offset + size) // self._unit) * self._unit)
+        return start, end - start
 
     def _in_units(self, runs: Sequence[Run], start: int, end: int) -> list[Run]:
         """Data and zeroes with borders on units: a unit that holds data in part is data."""
@@ -156,3 +169,20 @@ class Converging:
         if at < end:
             found.append(Run(ExtentKind.ZERO, at, end - at))
         return found
+
+
+def _within(areas: Sequence[tuple[int, int]], runs: Sequence[Run]) -> Iterator[Run]:
+    """The parts of ``runs``, which cover all areas without a gap, that lie in ``areas``: data, and
+    zeroes for whatever is none."""
+    at = 0
+    for offset, size in areas:
+        end = offset + size
+        while offset < end:
+            run = runs[at]
+            stop = run.offset + run.length
+            if stop <= offset:
+                at += 1
+                continue
+            kind = ExtentKind.DATA if run.kind is ExtentKind.DATA else ExtentKind.ZERO
+            yield Run(kind, offset, min(end, stop) - offset)
+            offset = min(end, stop)
