@@ -33,6 +33,9 @@ def error_text(error: MonitorError) -> str:
     return f"{text}\n{error.hint}" if error.hint else text
 
 
+CLOSE_FAILED = "X_BLKMON_CLOSE_FAILED"
+
+
 def note_line(event: Event) -> str | None:
     """The line for an event that QMP does not have and that people want to read; else None.
 
@@ -48,7 +51,10 @@ _NOTES: dict[str, Any] = {
     ),
     "X_BLKMON_NOTE": lambda data: str(data["text"]),
     "X_BLKMON_SUSPENDED": lambda data: f"blkdebug: Suspended request '{data['tag']}'",
-    "X_BLKMON_CLOSE_FAILED": lambda data: f"closing failed: {data['error']}",
+    CLOSE_FAILED: lambda data: (
+        f"Closing '{data['file'] or data['node-name']}' failed: {data['error']}; what was written "
+        "since the last flush may be missing"
+    ),
 }
 
 

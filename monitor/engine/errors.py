@@ -149,6 +149,13 @@ class HostFailure(RequestError):
         self.reason = os.strerror(self.errno)
 
 
+def describe_failure(error: Exception) -> str:
+    """What something failed with, in QEMU's words: the error's text, or what its errno means."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error)
+
+
 def as_word(name: str) -> str:
     """A name as it is typed at the prompt, for lines that a hint shows."""
     if name and all(char.isalnum() or char in "-._" for char in name) and name[0] != "-":

@@ -168,8 +168,10 @@ class Language:
 
                     followed += follow(self, invocation, scope)
         if errors or followed:
+            # What a sourced file has wrong comes after it all, in that file's own order.
+            errors += (error for error in followed if error.source == source)
             errors.sort(key=lambda error: error.line)
-            raise ScriptErrors(errors + followed)
+            raise ScriptErrors(errors + [e for e in followed if e.source != source])
         return found
 
     # From lines to statements

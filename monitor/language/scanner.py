@@ -40,7 +40,7 @@ HEAD = re.compile(
 )
 BETWEEN = re.compile(_BETWEEN, re.ASCII)
 _REST = re.compile(rf"{_BETWEEN}\Z", re.ASCII)
-_GROUP = r"[A-Za-z][\w-]*(?:[ \t]+--[\w-]+)*\((?!\S)"
+_GROUP = r"(?:[A-Za-z][\w-]*(?:[ \t]+--[\w-]+)*|transaction(?:[ \t]+--[\w-]+)*[ \t]+)\((?!\S)"
 GROUP = re.compile(_GROUP, re.ASCII)
 """The head of a group, with its flags."""
 GROUP_END = re.compile(rf"{_BETWEEN}\)(?!\S)", re.ASCII)
@@ -175,7 +175,7 @@ def json_token(text: str, match: re.Match[str]) -> Token | None:
 _SPECIAL = re.compile(r'["{\[(]')
 _OUTSIDE = re.compile(
     rf"""\s+|\#(?!\S).*|(?P<close>\)(?!\S))|(?:{_KEY})?(?P<open>["{{\[])"""
-    rf"""|(?P<group>{_GROUP})|\S+""",
+    rf"""|(?P<group>{_GROUP})|[-!](?={_GROUP})|\S+""",
     re.ASCII,
 )
 _COMMAND_PLACE = re.compile(r"(?:.*(?<!\S);)?[\s!-]*\Z", re.ASCII)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from monitor.commands.render import CLOSE_FAILED, note_line
 from monitor.engine.errors import MonitorError
 from monitor.language.variables import Scope
 from monitor.shell.disks import DiskRefused, add_disks, setup_lines
@@ -26,7 +27,7 @@ from monitor.shell.script import (
 from monitor.shell.texts import read_script
 
 if TYPE_CHECKING:
-    from monitor.engine.api import Engine
+    from monitor.engine.api import Engine, Event
     from monitor.language.parser import Invocation
     from monitor.servers.door import Door
     from monitor.servers.qmp import QmpServer
@@ -222,16 +223,39 @@ async def _with_engine(
     asyncio.get_running_loop().set_exception_handler(_unawaited)
     engine = embedded_engine()
     progress = _progress(engine, options)
+    closings = Closings(engine, telling=bool(options.qmp))
     try:
         await add_disks(engine, options.disks)
-        return await front_end(engine)
+        status = await front_end(engine)
     except DiskRefused as refused:
         print(f"blkmon: {refused}", file=sys.stderr)
-        return Status.FAILED
+        status = Status.FAILED
     finally:
+        closings.telling = True
         await engine.shut_down()
+        closings.close()
         if progress is not None:
             progress.close()
+    return status or (Status.FAILED if closings.failed else Status.OK)
+
+
+class Closings:
+    """Whether all that was written could be kept when nodes were closed: the exit status says it.
+
+    While ``telling`` there is no front end that prints a line of its own about it.
+    """
+
+    def __init__(self, engine: Engine, *, telling: bool) -> None:
+        self.telling = telling
+        self.failed = False
+        self.close = engine.subscribe(self._on_event)
+
+    def _on_event(self, event: Event) -> None:
+        if event.name != CLOSE_FAILED:
+            return
+        self.failed = True
+        if self.telling:
+            print(f"blkmon: {note_line(event)}", file=sys.stderr)
 
 
 def _progress(engine: Engine, options: argparse.Namespace) -> ProgressLines | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +44,59 @@ def test_check_runs_nothing(run: Run, tmp_path: Path) -> None:
     ended = run("--check", typed="bogus\nechoo x\n")
     assert ended.returncode == 3
     assert ended.stderr.count("Error: ") == 2
+
+
+def test_mistakes_of_every_kind_come_in_the_order_of_their_lines(run: Run, tmp_path: Path) -> None:
+    lines = ["bogus", "drive_add 0 if=none,file=x,foo=bar", "echo $nope", "block_resize d0 12y"]
+    (tmp_path / "s").write_text("\n".join(lines))
+    ended = run("--check", "s")
+    places = [line.split(" ")[0] for line in ended.stderr.splitlines() if " Error: " in line]
+    assert places == ["s:1:", "s:2:", "s:3:", "s:4:"]
+
+
+# A disk on which tables can no longer be written; data still can.
+FULL = """\
+create -f qcow2 a.qcow2 1M
+blockdev-add {"driver":"qcow2","node-name":"n0","file":{"driver":"blkdebug",
+  "image":{"driver":"file","filename":"a.qcow2"},
+  "inject-error":[{"event":"l2_update","errno":28,"once":false}]}}
+qemu-io n0 "write 0 64k"
+"""
+LOST = "failed: No space left on device; what was written since the last flush may be missing\n"
+
+
+@pytest.mark.parametrize("end", ["", "quit\n"])
+def test_what_cannot_be_written_at_the_end_is_told(run: Run, end: str) -> None:
+    ended = run(typed=FULL + end)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("blkmon: Closing ")
+    assert ended.stderr.endswith(LOST)
+    assert ended.stderr.count("\n") == 1
+
+
+def test_what_cannot_be_written_by_a_command_is_told_once(run: Run) -> None:
+    ended = run(typed=FULL + "blockdev-del node-name=n0\necho on\n")
+    assert ended.returncode == 1
+    assert ended.stdout.endswith("on\n")
+    assert ended.stderr.startswith("<stdin>:6: Closing ")
+    assert ended.stderr.endswith(LOST)
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_program_that_speaks_qmp_learns_it_by_the_status(run: Run) -> None:
+    assert run(typed="create -f qcow2 a.qcow2 1M\n").returncode == 0
+    node = json.loads(FULL[FULL.index("{") : FULL.rindex("}") + 1])
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("qmp_capabilities", {}),
+        ("blockdev-add", node),
+        ("human-monitor-command", {"command-line": 'qemu-io n0 "write 0 64k"'}),
+        ("quit", {}),
+    ]
+    typed = [json.dumps({"execute": name, "arguments": data}) for name, data in requests]
+    ended = run("--qmp", "stdio", typed="\n".join(typed) + "\n")
+    assert ended.stdout.count('"return"') == 4, ended.stdout
+    assert ended.returncode == 1
+    assert ended.stderr.endswith(LOST)
 
 
 def test_a_pipe_runs_up_to_the_mistake(run: Run, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import msgspec
 
 from monitor.engine import permissions
 from monitor.engine.drivers.base import Driver, OpenFlags
-from monitor.engine.errors import RequestError
+from monitor.engine.errors import RequestError, describe_failure
 from monitor.engine.graph import edit
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.client import Client
@@ -349,6 +349,7 @@ class Graph:
         Returns what went wrong on the way (a failed write-back); everything is closed all the same.
         """
         problems: list[RequestError | OSError] = []
+        told: list[dict[str, str]] = []
         queue = list(nodes)
         while queue:
             node = queue.pop(0)
@@ -368,6 +369,8 @@ class Graph:
                     await self.in_worker(node.driver.close)
             except (RequestError, OSError) as error:
                 problems.append(error)
+                place = {"node-name": node.name, "file": node.filename}  # while it has children
+                told.append({**place, "error": describe_failure(error)})
             children = [edge.child for edge in node.children.values()]
             await self._take_bitmaps_back(node)
             with Transaction() as transaction:
@@ -376,8 +379,8 @@ class Graph:
                 edit.refresh(transaction, children)
                 self.commit(transaction)
             queue.extend(children)
-        for problem in problems:
-            self.emit("X_BLKMON_CLOSE_FAILED", {"error": str(problem)})
+        for data in told:
+            self.emit("X_BLKMON_CLOSE_FAILED", data)
         return problems
 
     async def lend_bitmaps(self, node: Node) -> None:

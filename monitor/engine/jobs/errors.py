@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from monitor.engine.errors import RequestError
 
 
@@ -44,10 +42,3 @@ class JobPaused(RequestError):
 class CannotComplete(RequestError):
     template = "The active block job '{job}' cannot be completed"
     job: str
-
-
-def describe_failure(error: Exception) -> str:
-    """What a job failed with, in QEMU's words: the error's text, or what its errno means."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return str(error)

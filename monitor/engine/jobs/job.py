@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from monitor.engine.api import JobSnapshot
 from monitor.engine.clock import Clock
-from monitor.engine.errors import InternalError, RequestError
+from monitor.engine.errors import InternalError, RequestError, describe_failure
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.transaction import Transaction
@@ -33,7 +33,6 @@ from monitor.engine.jobs.errors import (
     CannotComplete,
     JobAlreadyPaused,
     JobNotPaused,
-    describe_failure,
 )
 from monitor.engine.jobs.pausing import JobCancelled, Pausing
 from monitor.engine.jobs.progress import Progress

@@ -107,6 +107,8 @@ class JobStatusChange(EventData, kw_only=True, tag="JOB_STATUS_CHANGE"):
 class CloseFailed(EventData, kw_only=True, tag="X_BLKMON_CLOSE_FAILED"):
     """A node has been closed, but what it still had to write could not be written."""
 
+    node_name: str
+    file: str
     error: str
 
 

@@ -47,7 +47,12 @@ def test_errors_as_hmp_prints_them() -> None:
             "Node 'ov' was dropped: nothing uses it",
         ),
         ("X_BLKMON_NOTE", {"text": "warning: raw was guessed"}, "warning: raw was guessed"),
-        ("X_BLKMON_CLOSE_FAILED", {"error": "a: No space"}, "closing failed: a: No space"),
+        (
+            "X_BLKMON_CLOSE_FAILED",
+            {"node-name": "n0", "file": "a.qcow2", "error": "No space left on device"},
+            "Closing 'a.qcow2' failed: No space left on device; what was written since the last "
+            "flush may be missing",
+        ),
         ("JOB_STATUS_CHANGE", {"id": "j", "status": "null"}, None),
     ],
 )

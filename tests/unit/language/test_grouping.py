@@ -55,6 +55,25 @@ def test_a_group_is_whole_when_its_bracket_is_closed() -> None:
     assert not is_complete("transaction --dry-run --grouped(\nabort")
 
 
+@pytest.mark.parametrize("head", ["-transaction(", "! transaction(", "-transaction --dry-run("])
+def test_a_mark_before_a_group(head: str) -> None:
+    text = f"{head}\n  abort\n)"
+    assert not is_complete(head)
+    assert is_complete(text)
+    assert read(text).mark == head[0]
+
+
+@pytest.mark.parametrize("head", ["transaction (", "transaction --dry-run\t(", "-transaction ("])
+def test_a_blank_before_the_bracket(head: str) -> None:
+    assert not is_complete(head)
+    assert len(request(f"{head}\n  abort\n)").actions) == 1
+
+
+def test_a_group_begins_where_a_command_does() -> None:
+    for text in ("echo -transaction(", "echo a -transaction (", "echo transaction ("):
+        assert is_complete(text), text
+
+
 def test_flags() -> None:
     made = request("transaction --dry-run --grouped(\n abort\n)")
     assert isinstance(made, RehearseTransaction)
