@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 
@@ -130,11 +131,10 @@ class Settings:
         return any(fnmatch.fnmatchcase(event, pattern) for pattern in wanted.split(","))
 
 
-class SettingListener:
+class SettingListener(Protocol):
     """Someone who acts when a setting changes."""
 
-    def setting_changed(self, name: str) -> None:
-        raise NotImplementedError
+    def setting_changed(self, name: str) -> None: ...
 
 
 def check_set(name: str | None, value: str | None) -> None:

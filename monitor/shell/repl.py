@@ -19,7 +19,6 @@ from prompt_toolkit.utils import get_cwidth
 
 from monitor.commands.registry import Answer
 from monitor.commands.session import may_quit
-from monitor.commands.settings import SettingListener
 from monitor.engine.api import Engine, Event
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.job import JobCancel
@@ -113,7 +112,7 @@ def is_complete(text: str) -> bool:
     return no_bracket_open(text)
 
 
-class PromptSession(TerminalDialogue, SettingListener):
+class PromptSession(TerminalDialogue):
     """A conversation with a person on a terminal."""
 
     interactive = True

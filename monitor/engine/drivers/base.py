@@ -93,7 +93,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Pro
 import msgspec
 
 from monitor.engine import permissions
-from monitor.engine.errors import RequestError
+from monitor.engine.errors import Refused, RequestError
 
 if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
@@ -526,7 +526,7 @@ class Driver(ABC):
     def check_new_bitmap(self, name: str, granularity: int, others: Sequence[str]) -> None:
         """Whether the image can keep one more bitmap beside ``others`` that it keeps or will keep.
         Raises RequestError with the reason."""
-        raise NotImplementedError(f"{self.name} keeps no bitmaps")
+        raise Refused(f"Driver '{self.name}' keeps no bitmaps")
 
     # -- facts -------------------------------------------------------------------------------
 
@@ -550,8 +550,8 @@ class Driver(ABC):
         return None
 
     def set_backing(self, filename: str | None, fmt: str | None) -> None:
-        """Rewrites the header's backing link durably: flush, header, flush."""
-        raise NotImplementedError(f"{self.name} keeps no backing link")
+        """Rewrites the header's backing link durably: flush, header, flush. Raises OSError."""
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
     def attach_backing(self, child: Child | None) -> None:  # noqa: B027  (formats only)
         """The graph attached, replaced or (None) removed the backing child. Called drained."""

@@ -27,6 +27,7 @@ from monitor.engine.graph.errors import (
     DeviceOrNodeNotFound,
     DuplicateNodeName,
     InvalidNodeName,
+    NeedRootNode,
     NodeBusy,
     NodeNameIsDevice,
     NodeNameTooLong,
@@ -105,6 +106,13 @@ class Graph:
         node = self.nodes.get(name)
         if node is None:
             raise DeviceOrNodeNotFound(name, name)
+        return node
+
+    def find_root(self, name: str) -> Node:
+        """As ``find``, of what is no other node's child nor a job's."""
+        node = self.find(name)
+        if any(isinstance(edge.parent, Node) or edge.parent.stays_at_node for edge in node.parents):
+            raise NeedRootNode(name)
         return node
 
     def find_either(self, device: str | None, node_name: str | None) -> Node:

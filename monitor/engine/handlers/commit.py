@@ -17,7 +17,6 @@ from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.handlers import handles
 from monitor.engine.handlers.stream import NotInBackingChain, find_backing_image
-from monitor.engine.internal import root_node
 from monitor.engine.jobs.commit import CommitJob, CommitPlan
 from monitor.engine.jobs.filters import skip_filters
 from monitor.engine.jobs.mirror import ActiveCommitJob
@@ -95,7 +94,7 @@ def _device(graph: Graph, name: str) -> Node:
     """The top of the chain. A name that nobody has is DeviceNotFound, which clients ask for."""
     if name not in graph.drives and name not in graph.nodes:
         raise DeviceNotFound(name)
-    return root_node(graph, name)
+    return graph.find_root(name)
 
 
 def _top_and_base(graph: Graph, device: Node, request: BlockCommit) -> tuple[Node, Node]:

@@ -17,7 +17,6 @@ from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
-from monitor.engine.internal import root_node
 from monitor.engine.jobs.filters import skip_filters
 from monitor.engine.jobs.mirror import MirrorJob
 from monitor.engine.jobs.mirror_plan import MirrorPlan
@@ -53,7 +52,7 @@ class SyncNotSupported(RequestError):
 async def blockdev_mirror(engine: EmbeddedEngine, request: BlockdevMirror) -> None:
     graph = engine.graph
     async with graph.turn:
-        source = root_node(graph, request.device)
+        source = graph.find_root(request.device)
         target = graph.find(request.target)
         filter_name = _given(request.filter_node_name)
         zero_target = request.sync == "full"
@@ -65,7 +64,7 @@ async def blockdev_mirror(engine: EmbeddedEngine, request: BlockdevMirror) -> No
 async def drive_mirror(engine: EmbeddedEngine, request: DriveMirror) -> None:
     graph = engine.graph
     async with graph.turn:
-        source = root_node(graph, request.device)
+        source = graph.find_root(request.device)
         graph.refuse_if_busy(source, Operation.MIRROR_SOURCE)
         below = _backing_of(source)
         sync = "full" if below is None and request.sync == "top" else str(request.sync)

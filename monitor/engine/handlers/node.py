@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,7 +9,6 @@ from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph import edit
 from monitor.engine.graph.blockers import Operation
-from monitor.engine.graph.errors import NeedRootNode
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.threshold import WriteThreshold
@@ -63,7 +60,7 @@ async def block_set_write_threshold(
 async def change_backing_file(engine: EmbeddedEngine, request: ChangeBackingFile) -> None:
     graph = engine.graph
     async with graph.turn:
-        top = _root_node(graph, request.device)
+        top = graph.find_root(request.device)
         image = graph.find_either(None, request.image_node_name)
         if image.below() is None:
             raise NothingBelow(image.name)
@@ -83,17 +80,8 @@ async def change_backing_file(engine: EmbeddedEngine, request: ChangeBackingFile
                     graph.commit(transaction)
 
 
-def _root_node(graph: Graph, name: str) -> Node:
-    node = graph.find(name)
-    if any(isinstance(edge.parent, Node) for edge in node.parents):
-        raise NeedRootNode(name)
-    return node
-
-
 def _write_link(image: Node, backing_file: str) -> None:
     """The format that is written is the image's own, as QEMU has it."""
-    if not image.driver.supports_backing:
-        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
     image.driver.set_backing(backing_file, image.driver.name)
 
 

@@ -8,7 +8,7 @@ from errno import EPERM
 import msgspec
 from msgspec import UNSET
 
-from monitor.engine import disks, internal
+from monitor.engine import disk_snapshots, node_snapshots
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import HostFailure, RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
@@ -73,21 +73,21 @@ class NoSnapshotList(RequestError):
 async def snapshot_internal(
     engine: EmbeddedEngine, request: BlockdevSnapshotInternalSync, actions: Actions
 ) -> None:
-    device, name = request.device, internal.cut_name(request.name)
-    node = internal.root_node(engine.graph, device)
+    device, name = request.device, node_snapshots.cut_name(request.name)
+    node = engine.graph.find_root(device)
     engine.graph.refuse_if_busy(node, Operation.INTERNAL_SNAPSHOT)
     if node.read_only:
         raise DeviceReadOnly(device)
-    held = internal.keeper(node)
+    held = node_snapshots.keeper(node)
     if held is None:
         raise NoInternalSnapshots(node.driver.name, device)
     if not name:
         raise NameEmpty()
-    if internal.find(held.driver.snapshots(), None, name) is not None:
+    if node_snapshots.find(held.driver.snapshots(), None, name) is not None:
         raise SnapshotExists(name, device)
     await actions.drain(held)
     try:
-        await internal.create(engine, actions, node, name)
+        await node_snapshots.create(engine, actions, node, name)
     except OSError as error:
         what = f"Failed to create snapshot '{name}' on device '{device}'"
         raise host_failure(what, error) from error
@@ -101,20 +101,20 @@ async def delete_internal(
     identity = None if request.id is UNSET else str(request.id)
     name = None if request.name is UNSET else str(request.name)
     async with graph.turn:
-        node = internal.root_node(graph, device)
+        node = graph.find_root(device)
         if identity is None and name is None:
             raise NameOrIdMissing()
         graph.refuse_if_busy(node, Operation.INTERNAL_SNAPSHOT_DELETE)
-        held = internal.keeper(node)
+        held = node_snapshots.keeper(node)
         if held is None:
             raise NoSnapshotList(device)
         async with graph.drained(held):
-            number = internal.find(held.driver.snapshots(), identity, name)
+            number = node_snapshots.find(held.driver.snapshots(), identity, name)
             if number is None:
                 raise NoSuchSnapshot(identity or "null", name or "null", device)
             if held.read_only:
                 raise HostFailure("Failed to remove snapshot from snapshot list", EPERM)
-            info = await internal.delete(graph, held, number)
+            info = await node_snapshots.delete(graph, held, number)
     return msgspec.convert(info, SnapshotInfo)
 
 
@@ -123,17 +123,17 @@ async def delete_internal(
 
 @handles(SaveDisks)
 async def save_disks(engine: EmbeddedEngine, request: SaveDisks) -> None:
-    await disks.save(engine, None if request.name is UNSET else str(request.name))
+    await disk_snapshots.save(engine, None if request.name is UNSET else str(request.name))
 
 
 @handles(LoadDisks)
 async def load_disks(engine: EmbeddedEngine, request: LoadDisks) -> None:
-    await disks.load(engine, request.name)
+    await disk_snapshots.load(engine, request.name)
 
 
 @handles(DeleteDisks)
 async def delete_disks(engine: EmbeddedEngine, request: DeleteDisks) -> None:
-    await disks.delete(engine, request.name)
+    await disk_snapshots.delete(engine, request.name)
 
 
 @handles(QueryDiskSnapshots)
@@ -141,8 +141,8 @@ async def query_disk_snapshots(
     engine: EmbeddedEngine, request: QueryDiskSnapshots
 ) -> list[DiskSnapshots]:
     answer = []
-    for disk in internal.writable_disks(engine.graph):
-        held = internal.keeper(disk)
+    for disk in node_snapshots.writable_disks(engine.graph):
+        held = node_snapshots.keeper(disk)
         infos = held.driver.snapshots() if held is not None else []
         answer.append(
             DiskSnapshots(
@@ -160,19 +160,20 @@ async def query_disk_snapshots(
 @handles(SnapshotSave)
 async def snapshot_save(engine: EmbeddedEngine, request: SnapshotSave) -> None:
     tag, devices, vmstate = request.tag, request.devices, request.vmstate
-    work = functools.partial(disks.save, engine, tag, devices, vmstate, replace=False)
+    work = functools.partial(disk_snapshots.save, engine, tag, devices, vmstate, replace=False)
     _begin(engine, SaveJob, request.job_id, work)
 
 
 @handles(SnapshotLoad)
 async def snapshot_load(engine: EmbeddedEngine, request: SnapshotLoad) -> None:
-    work = functools.partial(disks.load, engine, request.tag, request.devices, request.vmstate)
+    tag, devices, vmstate = request.tag, request.devices, request.vmstate
+    work = functools.partial(disk_snapshots.load, engine, tag, devices, vmstate)
     _begin(engine, LoadJob, request.job_id, work)
 
 
 @handles(SnapshotDelete)
 async def snapshot_delete(engine: EmbeddedEngine, request: SnapshotDelete) -> None:
-    work = functools.partial(disks.delete, engine, request.tag, request.devices)
+    work = functools.partial(disk_snapshots.delete, engine, request.tag, request.devices)
     _begin(engine, DeleteJob, request.job_id, work)
 
 

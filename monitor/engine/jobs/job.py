@@ -20,6 +20,7 @@ import asyncio
 import errno
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -50,7 +51,7 @@ T = TypeVar("T")
 Emit = Callable[[str, dict[str, Any]], None]
 
 
-class Job(Client):
+class Job(Client, ABC):
     """One job. Everything but ``run``, ``prepare`` and the pause points is of the control loop.
 
     ``job_id`` None makes an internal job: it has no events and no query shows it.
@@ -98,8 +99,9 @@ class Job(Client):
 
     # -- what a type of job does -------------------------------------------------------------
 
+    @abstractmethod
     def run(self) -> None:
-        raise NotImplementedError(type(self).__name__)
+        """The work, in the job's thread. What it raises is the job's error."""
 
     async def before_end(self) -> None:
         """Nothing by default. May open and reopen nodes; the turn is held, nothing is drained.

@@ -1,6 +1,6 @@
 """Internal snapshots of several disks in the background: ``snapshot-save``, ``-load``, ``-delete``.
 
-The work is that of ``engine.disks``; what goes wrong with it is the job's error.
+The work is that of ``engine.disk_snapshots``; what goes wrong with it is the job's error.
 """
 
 from __future__ import annotations

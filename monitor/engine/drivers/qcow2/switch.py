@@ -92,7 +92,7 @@ def switch(image: Image, change: Change) -> None:
         raise
     freed = [old, unused, *(_clusters(image, *extent) for extent in change.freed)]
     with image.lock:
-        _adopt(image, change, room, l1, reftable, touched, len(table))
+        _adopt(image, change, l1, reftable, touched, len(table))
         image.retire([part for part in freed if len(part)])
     with contextlib.suppress(OSError):  # it stays to be done, and the next flush tells
         writeback.drain_locked(image)
@@ -259,7 +259,6 @@ def _clusters(image: Image, offset: int, size: int) -> NDArray[np.uint64]:
 def _adopt(
     image: Image,
     change: Change,
-    room: _Room,
     l1: Entries,
     reftable: Entries,
     touched: list[int],

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Sequence
 
-from monitor.engine import internal
+from monitor.engine import node_snapshots
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import Refused, RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
@@ -69,20 +69,21 @@ async def save(
     made from the time. With ``replace``, snapshots of that name that are there already go, once the
     new ones are made. Raises RequestError."""
     graph = engine.graph
-    wanted = internal.cut_name(name or _name_of_now(engine))
+    wanted = node_snapshots.cut_name(name or _name_of_now(engine))
     async with undoing(engine) as actions:
         disks = _some(graph, devices, vmstate)
         for disk, held in disks:
-            if not replace and internal.find(held.driver.snapshots(), None, wanted) is not None:
+            there = node_snapshots.find(held.driver.snapshots(), None, wanted)
+            if there is not None and not replace:
                 raise SnapshotSomewhere(wanted)
             graph.refuse_if_busy(disk, Operation.INTERNAL_SNAPSHOT)
         await actions.drain(*(held for _, held in disks))
         for disk, held in disks:
             replaced = None
             if name:
-                replaced = internal.find(held.driver.snapshots(), None, wanted)
+                replaced = node_snapshots.find(held.driver.snapshots(), None, wanted)
             try:
-                await internal.create(engine, actions, disk, wanted)
+                await node_snapshots.create(engine, actions, disk, wanted)
             except OSError as error:
                 raise _failure("create", wanted, disk, error) from error
             if replaced is not None:
@@ -96,7 +97,7 @@ def _name_of_now(engine: EmbeddedEngine) -> str:
 async def _forget(graph: Graph, disk: Node, held: Node, number: int) -> None:
     """Takes an older snapshot away, which nobody will miss if it has to stay."""
     try:
-        await internal.delete(graph, held, number)
+        await node_snapshots.delete(graph, held, number)
     except RequestError as error:
         graph.emit("X_BLKMON_NOTE", {"text": _failure("delete", "", disk, error).text})
 
@@ -111,7 +112,7 @@ async def load(
     graph = engine.graph
     async with graph.turn:
         disks = _some(graph, devices, vmstate)
-        found = [internal.find(held.driver.snapshots(), None, name) for _, held in disks]
+        found = [node_snapshots.find(held.driver.snapshots(), None, name) for _, held in disks]
         numbers = [number for number in found if number is not None]
         if len(numbers) < len(disks):
             raise SnapshotNotEverywhere(name)
@@ -138,11 +139,11 @@ async def delete(engine: EmbeddedEngine, name: str, devices: Sequence[str] | Non
         async with graph.drained(*(held for _, held in disks)):
             for disk, held in disks:
                 graph.refuse_if_busy(disk, Operation.INTERNAL_SNAPSHOT_DELETE)
-                number = internal.find(held.driver.snapshots(), None, name)
+                number = node_snapshots.find(held.driver.snapshots(), None, name)
                 if number is None:
                     continue
                 try:
-                    await internal.delete(graph, held, number)
+                    await node_snapshots.delete(graph, held, number)
                 except RequestError as error:
                     raise _failure("delete", name, disk, error) from error
 
@@ -159,14 +160,14 @@ def _some(graph: Graph, devices: Sequence[str] | None, vmstate: str | None) -> l
 
 def _able(graph: Graph, devices: Sequence[str] | None) -> list[Disk]:
     if devices is None:
-        nodes = list(internal.writable_disks(graph))
+        nodes = list(node_snapshots.writable_disks(graph))
     elif not devices:
         raise NoDevices()
     else:
         nodes = [_node(graph, name) for name in dict.fromkeys(devices)]
     disks = []
     for disk in nodes:
-        held = internal.keeper(disk)
+        held = node_snapshots.keeper(disk)
         if held is None or disk.read_only:
             raise CannotSnapshotDisk(disk.user_name())
         disks.append((disk, held))

@@ -12,7 +12,6 @@ from typing import Any
 from monitor.engine.drivers.base import NewSnapshot
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
-from monitor.engine.graph.errors import NeedRootNode
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.transaction import Actions
@@ -28,14 +27,6 @@ MAX_NAME = 255
 def cut_name(name: str) -> str:
     """As much of a snapshot's name as is kept."""
     return name.encode("utf-8", "surrogateescape")[:MAX_NAME].decode("utf-8", "ignore")
-
-
-def root_node(graph: Graph, name: str) -> Node:
-    """The node called so, which must be no other node's child, nor a job's."""
-    node = graph.find(name)
-    if any(isinstance(edge.parent, Node) or edge.parent.stays_at_node for edge in node.parents):
-        raise NeedRootNode(name)
-    return node
 
 
 def keeper(node: Node) -> Node | None:
