@@ -62,6 +62,8 @@ def argument_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="parse everything, list all mistakes, run nothing",
     )
+    add("--object", "-object", metavar="OPTS", action=_DiskAction, dest="object",
+        help="make a secret, TLS credentials or an iothread before anything runs")  # fmt: skip
     add("--nbd-server", metavar="OPTS", action=_DiskAction, dest="nbd_server",
         help="listen for NBD clients before anything runs, as qemu-storage-daemon")  # fmt: skip
     add("--export", metavar="OPTS", action=_DiskAction, dest="export",

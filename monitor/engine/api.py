@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 
 import msgspec
 
 from monitor.engine.schema.base import Request
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -106,6 +109,10 @@ class Exported(Protocol):
     writethrough: bool
     bitmaps: Mapping[str, Any]
     """Names of the dirty bitmaps that clients may read."""
+
+    @property
+    def workers(self) -> ThreadPoolExecutor | None:
+        """The threads on which long requests are to be done; None: the server's own."""
 
     def enter(self, hang_up: Callable[[], None]) -> bool:
         """A client begins to use it; False when it is too late for that. ``hang_up`` is called,

@@ -28,6 +28,8 @@ class EmbeddedEngine(Engine):
         self._exports: Exports | None = None
         self._export_servers: dict[str, Callable[[], ExportServer]] = {}
         self._subscribers: list[Callable[[Event], None]] = []
+        self.chardevs: list[str] = []
+        """Where QMP is served, in QEMU's words (query-chardev)."""
 
     async def execute(self, request: Request) -> Any:
         try:
@@ -63,6 +65,8 @@ class EmbeddedEngine(Engine):
         if kind == "export":
             exports = self._exports.by_id if self._exports is not None else {}
             return [Name(each.id, f"{each.type} {each.node.name}") for each in exports.values()]
+        if kind == "object":
+            return [Name(each.id, each.type) for each in self.graph.objects.by_id.values()]
         if kind == "snapshot":
             kept = {
                 str(info["name"]): node.user_name()
@@ -157,3 +161,4 @@ class EmbeddedEngine(Engine):
         self.graph.let_go()
         await self._jobs.cancel_all()
         await self.graph.close_all()
+        self.graph.objects.close()

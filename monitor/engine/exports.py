@@ -30,8 +30,11 @@ from monitor.engine.graph.node import Node
 from monitor.engine.schema.export import AnyExportOptions, BlockExportInfo, BlockExportRemoveMode
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from monitor.engine.bitmap import DirtyBitmap
     from monitor.engine.graph.edge import RootEdge
+    from monitor.engine.objects.iothread import Iothread
 
 
 class InvalidExportId(RequestError):
@@ -47,6 +50,11 @@ class ExportIdTaken(RequestError):
 class NoExportDriver(RequestError):
     template = "No driver found for the requested export type"
     type: str
+
+
+class IothreadNotFound(RequestError):
+    template = 'iothread "{id}" not found'
+    id: str
 
 
 class CannotWriteReadOnly(RequestError):
@@ -100,6 +108,7 @@ class Export(Client):
         self.bitmaps: Mapping[str, DirtyBitmap] = {}
         """Those that its clients may read, by name; nobody changes them meanwhile."""
         self.shutting_down = False
+        self._iothread: Iothread | None = None
         self.drive: Drive | None = None
         """The drive whose disk it offers, and with which it goes (nbd-server-add)."""
         self.unused = asyncio.Event()
@@ -110,6 +119,18 @@ class Export(Client):
     @property
     def type(self) -> str:
         return str(type(self.options).__struct_config__.tag)
+
+    def use(self, iothread: Iothread | None) -> None:
+        """Long requests are done on its threads; None: no longer."""
+        for each, change in ((self._iothread, -1), (iothread, 1)):
+            if each is not None:
+                each.users += change
+        self._iothread = iothread
+
+    @property
+    def workers(self) -> ThreadPoolExecutor | None:
+        """Where long requests are to be done; None: where its server likes."""
+        return None if self._iothread is None else self._iothread.workers
 
     @property
     def root(self) -> RootEdge:
@@ -277,12 +298,14 @@ class Exports:
         server = self.server(export.type)
         if export.writable and node.read_only:
             raise CannotWriteReadOnly(node.name)
+        iothread = self._iothread(options)
         server.check(options)
         bitmaps = _bitmaps_of(self._graph, node, options)
         taken = permissions.CONSISTENT_READ | (permissions.WRITE if export.writable else 0)
         await self._graph.make_ready(node, taken)
         self._graph.add_client(export, node, taken, permissions.ALL & ~permissions.RESIZE)
         export.bitmaps = bitmaps
+        export.use(iothread)
         for bitmap in bitmaps.values():
             bitmap.busy = True
         self.by_id[export.id] = export
@@ -334,6 +357,17 @@ class Exports:
             await server.stop()
         await self.remove_all()
 
+    def _iothread(self, options: AnyExportOptions) -> Iothread | None:
+        """Raises IothreadNotFound."""
+        if options.iothread is UNSET:
+            return None
+        from monitor.engine.objects.iothread import Iothread
+
+        found = self._graph.objects.by_id.get(str(options.iothread))
+        if not isinstance(found, Iothread):
+            raise IothreadNotFound(str(options.iothread))
+        return found
+
     def _shut(self, export: Export) -> None:
         self.server(export.type).withdraw(export)
         export.shut_down()
@@ -348,6 +382,7 @@ class Exports:
             return
         for bitmap in export.bitmaps.values():
             bitmap.busy = False
+        export.use(None)
         await self._graph.remove_client(export)
         del self.by_id[export.id]
         self._graph.emit("BLOCK_EXPORT_DELETED", {"id": export.id})

@@ -23,8 +23,8 @@ class Catalogue(Protocol):
     """Names that exist now; an ``Engine`` is one."""
 
     def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
-        """Of a kind ("node", "drive", "device", "job", "bitmap", "snapshot", "export"); jobs and
-        bitmaps that accept ``verb``, bitmaps of the node ``of``."""
+        """Of a kind ("node", "drive", "device", "job", "bitmap", "snapshot", "export",
+        "object"); jobs and bitmaps that accept ``verb``, bitmaps of the node ``of``."""
 
 
 class Candidate(NamedTuple):
@@ -119,7 +119,18 @@ def _variables(text: str, catalogue: Catalogue) -> list[Candidate | FileSlot] | 
 
 
 _FROM_CATALOGUE = frozenset(
-    ("node", "drive", "device", "job", "bitmap", "snapshot", "export", "variable", "macro")
+    (
+        "node",
+        "drive",
+        "device",
+        "job",
+        "bitmap",
+        "snapshot",
+        "export",
+        "object",
+        "variable",
+        "macro",
+    )
 )
 
 

@@ -273,6 +273,7 @@ def expected(member: Field) -> str:
             "job": "a job",
             "bitmap": "a bitmap",
             "export": "an export",
+            "object": "an object",
             "snapshot": "an internal snapshot",
             "file": "a file name",
             "new": "a new name",

@@ -23,7 +23,8 @@ class Names(Protocol):
     """Where the names are that exist; an ``Engine`` is one."""
 
     def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
-        """Of a kind: "node", "drive", "device", "job", "export", "bitmap" (of the node ``of``)."""
+        """Of a kind: "node", "drive", "device", "job", "export", "object", "bitmap" (of the
+        node ``of``)."""
 
 
 def missing_file(error: MonitorError) -> str | None:
@@ -96,6 +97,8 @@ _UNKNOWN = (
     ),
     (re.compile(r"Could not open '(?P<name>[^']+)': No such file or directory"), "file"),
     (re.compile(r"Export '(?P<name>[^']+)' is not found"), "export"),
+    (re.compile(r"object '(?P<name>[^']+)' not found"), "object"),
+    (re.compile(r"No (?:secret|TLS credentials) with id '(?P<name>[^']+)'"), "object"),
     (re.compile(r"Unknown (?:driver|file format) '(?P<name>[^']+)'"), "format"),
     (re.compile(r"unknown command: '(?P<name>[^']+)'"), "command"),
     (re.compile(r'command "?(?P<name>[^" ]+)"? not found'), "qemu-io"),
@@ -142,7 +145,7 @@ def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
     """The names of a kind, or what else could have stood there."""
     mistake = _mistake(error)
     match kind:
-        case "node" | "device" | "job" | "bitmap" | "export" | "snapshot":
+        case "node" | "device" | "job" | "bitmap" | "export" | "object" | "snapshot":
             return texts_of(engine.names(kind))
         case "bitmap":
             return texts_of(engine.names(kind, of=getattr(error, "node", "")))

@@ -16,6 +16,14 @@ class Door(NamedTuple):
     port: str = ""
     server: bool = True
 
+    @property
+    def text(self) -> str:
+        """How QEMU writes it."""
+        if self == STDIO:
+            return "stdio"
+        where = f"unix:{self.path}" if self.path is not None else f"tcp:{self.host}:{self.port}"
+        return f"{where},server=on" if self.server else where
+
 
 STDIO: Final = Door()
 EXPECTED: Final = "expected stdio, unix:PATH[,server=on|off] or tcp:HOST:PORT[,server=on|off]"

@@ -1,5 +1,5 @@
 """What a command line opens before anything runs, spelled as QEMU and qemu-storage-daemon spell it:
-``--drive``, ``--blockdev``, ``--nbd-server``, ``--export``."""
+``--drive``, ``--blockdev``, ``--object``, ``--nbd-server``, ``--export``."""
 
 from __future__ import annotations
 
@@ -57,6 +57,11 @@ def _request(option: str, value: str) -> Request:
         from monitor.engine.schema.export import NbdServerOptions, nbd_server_start
 
         return nbd_server_start(_options(NbdServerOptions, value, None))
+    if option == "object":
+        from monitor.engine.schema.objects import ObjectAdd
+
+        made: Request = _options(ObjectAdd, value, "qom-type")
+        return made
     if option == "export":
         from monitor.engine.schema.export import BlockExportAdd
 

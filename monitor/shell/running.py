@@ -222,6 +222,7 @@ async def _with_engine(
 
     asyncio.get_running_loop().set_exception_handler(_unawaited)
     engine = embedded_engine()
+    engine.chardevs = [door.text for door in options.qmp]
     progress = _progress(engine, options)
     closings = Closings(engine, telling=bool(options.qmp))
     try:

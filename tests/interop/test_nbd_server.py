@@ -4,64 +4,31 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support import tools
+from tests.support.served import Served
 
-PATIENCE = 60.0
 
-
-class Server:
+class Server(Served):
     """A monitor that exports ``disk`` (qcow2 on a base) and ``plain`` (raw) on ``socket``."""
 
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "nbd.sock"
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "monitor", "--qmp", "stdio"),
-                *("--blockdev", "qcow2,node-name=disk,file.driver=file,file.filename=disk.qcow2"),
-                *("--blockdev", "raw,node-name=plain,file.driver=file,file.filename=plain.img"),
-                *("--nbd-server", f"addr.type=unix,addr.path={self.socket}"),
-                *("--export", "nbd,id=disk,node-name=disk,writable=on,allocation-depth=on"),
-                *("--export", "nbd,id=plain,node-name=plain,writable=on,description=bytes"),
-            ],
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+        super().__init__(
+            folder,
+            ("--blockdev", "qcow2,node-name=disk,file.driver=file,file.filename=disk.qcow2"),
+            ("--blockdev", "raw,node-name=plain,file.driver=file,file.filename=plain.img"),
+            ("--nbd-server", f"addr.type=unix,addr.path={self.socket}"),
+            ("--export", "nbd,id=disk,node-name=disk,writable=on,allocation-depth=on"),
+            ("--export", "nbd,id=plain,node-name=plain,writable=on,description=bytes"),
         )
-        self._watchdog = threading.Timer(PATIENCE, self._process.kill)
-        self._watchdog.start()
-        self._read()
-        self.do("qmp_capabilities")
 
     def uri(self, name: str) -> str:
         return f"nbd+unix:///{name}?socket={self.socket}"
-
-    def do(self, command: str, **arguments: Any) -> Any:
-        assert self._process.stdin
-        request = {"execute": command, "arguments": arguments}
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        while "event" in (message := self._read()):
-            continue
-        return message.get("return", message)
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout
-        message: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return message
-
-    def close(self) -> None:
-        self.do("quit")
-        self._process.communicate(timeout=20)
-        self._watchdog.cancel()
-        assert self._process.returncode == 0
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ EXPECTED = {
     "blockdev-create options (qcow2): no member 'encrypt'": "there is no encryption",
     "blockdev-add (qcow2): no member 'data-file'": "external data files are refused",
     "block-export-add type: no value '*'": "only NBD is served",
+    "object-add qom-type: no value '*'": "secrets, x509 credentials and iothreads only",
     "query-blockstats ->[] driver-specific driver: no value 'nvme'": "no such driver",
     "query-block ->[] inserted image format-specific type: no value 'vmdk'": "no such driver",
     "query-block ->[] inserted image format-specific type: no value 'luks'": "no such driver",
@@ -28,6 +29,16 @@ EXPECTED = {
     ),
 }
 """Differences that are meant, each with its reason."""
+
+
+QUESTIONS = {
+    "query-status", "query-name", "query-kvm", "query-cpus-fast", "query-tpm", "query-iothreads",
+}  # fmt: skip
+"""Of the system emulator only."""
+
+EMULATOR = (
+    "qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-qmp", "stdio",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +80,21 @@ def test_what_is_there_beside_qemus_is_named_as_ours(schemas: tuple[Schema, Sche
         "snapshot-save",  # these three are the system emulator's: test_internal_snapshots.py
         "snapshot-load",
         "snapshot-delete",
+        *QUESTIONS,
         "block_passwd",  # QEMU 7.2 has forgotten it; the reference refuses it
     }
     assert names(ours, "event") <= names(theirs, "event")
+
+
+def test_questions_about_a_machine_have_the_emulators_types(
+    schemas: tuple[Schema, Schema], tmp_path: Path
+) -> None:
+    """What qemu-storage-daemon does not know, clients of the system emulator ask."""
+    tools.need("qemu-system-x86_64")
+    ours, theirs = schemas[0], _schema(EMULATOR, tmp_path)
+    assert names(theirs, "command") >= QUESTIONS
+    found = [d for d in differences(ours, theirs) if d.split()[0].rstrip(":") in QUESTIONS]
+    assert not found
 
 
 def test_the_walk_finds_what_differs(schemas: tuple[Schema, Schema]) -> None:

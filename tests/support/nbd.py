@@ -13,6 +13,7 @@ from typing import Any
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.drivers.memory import MemoryDriver
 from monitor.servers.nbd.connection import Connection
+from monitor.servers.nbd.helpers import Budget
 from monitor.wire.nbd import layout as n
 from monitor.wire.nbd.offers import ALLOCATION, Offer
 
@@ -29,6 +30,7 @@ class MemoryExport:
     writable = True
     writethrough = False
     bitmaps: Mapping[str, Any] = {}
+    workers = None
 
     def __init__(self, driver: MemoryDriver) -> None:
         self.driver = driver
@@ -69,7 +71,7 @@ class MemoryExport:
 class MemoryServer:
     """Serves ``driver`` as the export "disk" at ``path``, until ``close``."""
 
-    tls = None
+    tls: Any = None
     handshake_seconds = 10.0
 
     def __init__(
@@ -77,6 +79,7 @@ class MemoryServer:
         maximum_block: int = n.MAX_PAYLOAD, contexts: tuple[str, ...] = (ALLOCATION,),
     ) -> None:  # fmt: skip
         self.offers = self
+        self.budget = Budget()
         self.path = path
         self._export = MemoryExport(driver)
         self._facts = {

@@ -23,6 +23,7 @@ NAMED = {
     "bitmap",
     "snapshot",
     "export",
+    "object",
     "file",
     "variable",
     "macro",

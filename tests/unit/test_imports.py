@@ -48,6 +48,7 @@ INSIDE = ("graph", "drivers", "jobs", "handlers")
 COMMON = frozenset({"monitor.nearest", "monitor.sizes", "monitor.version"})
 
 THIRD_PARTY = {
+    "cryptography": {"monitor.engine.objects"},
     "lark": {"monitor.language.grammar"},
     "prompt_toolkit": {"monitor.shell"},
     "pygments": {"monitor.shell"},

@@ -97,9 +97,7 @@ from monitor.engine.errors import Refused, RequestError
 
 if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
-
-if TYPE_CHECKING:
-    from monitor.engine.bitmap import DirtyBitmap
+    from monitor.engine.objects.base import Objects
 
 __all__ = [
     "MAX_LENGTH",
@@ -303,6 +301,8 @@ class OpenContext(msgspec.Struct):
     children: Mapping[str, Child]
     bitmap: DirtyBitmap | None = None
     """The dirty bitmap that the options name."""
+    objects: Objects | None = None
+    """Where the options' secrets and credentials are found."""
 
 
 class Reopen(Protocol):

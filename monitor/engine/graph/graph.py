@@ -36,6 +36,7 @@ from monitor.engine.graph.errors import (
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.policy import OpenPolicy, allow_deep_reads
 from monitor.engine.graph.transaction import Transaction
+from monitor.engine.objects.base import Objects
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -82,6 +83,8 @@ class Graph:
         """Nodes that are not open yet: their names are taken, but nobody finds them."""
         self.drives: dict[str, Drive] = {}
         self.clients: set[Client] = set()
+        self.objects = Objects()
+        """What the user has made for options to name."""
         self.emit = emit
         self.policy = policy or OpenPolicy()
         self.turn = asyncio.Lock()

@@ -122,7 +122,7 @@ class Opening:
         await self._make_ready(node, children)
         self._attach_children(node, children, options, given)
         bitmap = self._named_bitmap(options)
-        context = OpenContext(options, flags, node.name, node.children, bitmap)
+        context = OpenContext(options, flags, node.name, node.children, bitmap, graph.objects)
         driver.on_rest = graph.report_rest
         driver.on_corrupt = graph.corruption_reporter(node)
         driver.on_suspend = graph.suspension_reporter()

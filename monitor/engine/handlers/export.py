@@ -24,6 +24,8 @@ from monitor.engine.schema.export import (
 )
 
 if TYPE_CHECKING:
+    import ssl
+
     from monitor.engine.graph.node import Node
 
 NBD = "nbd"
@@ -35,8 +37,17 @@ class ListeningServer(ExportServer, Protocol):
     @property
     def running(self) -> bool: ...
 
-    async def start(self, request: NbdServerStart) -> None:
-        """Listens. Raises RequestError."""
+    async def start(self, request: NbdServerStart, tls: ssl.SSLContext | None) -> None:
+        """Listens; with ``tls`` nobody is let in unencrypted. Raises RequestError."""
+
+
+class AlreadyRunning(RequestError):
+    template = "NBD server already running"
+
+
+class NoAuthorisation(RequestError):
+    template = "Parameter 'tls-authz' is not supported here"
+    hint = "verify-peer of the credentials lets in whoever ca-cert.pem has signed"
 
 
 class ServerNotRunning(RequestError):
@@ -50,7 +61,17 @@ def _nbd(engine: EmbeddedEngine) -> ListeningServer:
 @handles(NbdServerStart)
 async def nbd_server_start(engine: EmbeddedEngine, request: NbdServerStart) -> None:
     async with engine.graph.turn:
-        await _nbd(engine).start(request)
+        server = _nbd(engine)
+        if server.running:
+            raise AlreadyRunning()
+        tls = None
+        if request.tls_authz is not UNSET:
+            raise NoAuthorisation()
+        if request.tls_creds is not UNSET:
+            from monitor.engine.objects.tls import serving
+
+            tls = serving(engine.graph.objects, str(request.tls_creds))
+        await server.start(request, tls)
 
 
 @handles(NbdServerStop)

@@ -46,7 +46,8 @@ class Names(msgspec.Struct, frozen=True):
     verb: str = ""  # for jobs and bitmaps: the verb that those offered must accept
 
     KINDS: ClassVar[tuple[str, ...]] = (
-        "node", "drive", "device", "job", "bitmap", "snapshot", "export", "file", "new",
+        "node", "drive", "device", "job", "bitmap", "snapshot", "export", "object", "file",
+        "new",
     )  # fmt: skip
 
 
@@ -76,6 +77,7 @@ DeviceName = Annotated[str, Names("device")]  # a drive or a node
 SnapshotName = Annotated[str, Names("snapshot")]  # of any image
 JobName = Annotated[str, Names("job")]
 FileName = Annotated[str, Names("file")]
+ObjectName = Annotated[str, Names("object")]  # a secret, TLS credentials, an iothread
 NewName = Annotated[str, Names("new")]
 
 OnOffAuto = Literal["auto", "on", "off"]

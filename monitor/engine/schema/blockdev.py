@@ -14,6 +14,7 @@ from monitor.engine.schema.base import (
     Int32,
     NewName,
     NodeName,
+    ObjectName,
     OnOffAuto,
     Options,
     QInt,
@@ -178,7 +179,7 @@ class BlockdevOptionsNullCo(BlockdevOptions, tag="null-co", kw_only=True):
 class BlockdevOptionsNbd(BlockdevOptions, tag="nbd", kw_only=True):
     server: Annotated[AnySocketAddress, "where it listens"]
     export: Annotated[str, "the export's name (default: the server's default)"] | UnsetType = UNSET
-    tls_creds: Annotated[str, "the object with our TLS credentials"] | UnsetType = UNSET
+    tls_creds: Annotated[ObjectName, "the object with our TLS credentials"] | UnsetType = UNSET
     tls_hostname: Annotated[str, "the name that its certificate must have"] | UnsetType = UNSET
     x_dirty_bitmap: (
         Annotated[str, "a metadata context that map shows", Feature("unstable")] | UnsetType

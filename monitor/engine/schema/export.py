@@ -12,6 +12,7 @@ from monitor.engine.schema.base import (
     Names,
     NewName,
     NodeName,
+    ObjectName,
     Options,
     Request,
     Result,
@@ -68,8 +69,12 @@ class NbdServerStart(Request, kw_only=True, tag="nbd-server-start"):
     """Begin to listen for NBD clients; exports are added by block-export-add."""
 
     addr: Annotated[AnySocketAddressLegacy, "where to listen"]
-    tls_creds: Annotated[str, "the object with the server's TLS credentials"] | UnsetType = UNSET
-    tls_authz: Annotated[str, "the object that judges clients' certificates"] | UnsetType = UNSET
+    tls_creds: Annotated[ObjectName, "the object with the server's TLS credentials"] | UnsetType = (
+        UNSET
+    )
+    tls_authz: Annotated[ObjectName, "the object that judges clients' certificates"] | UnsetType = (
+        UNSET
+    )
     max_connections: (
         Annotated[int, Int("uint32"), "clients at once, 0 for no limit (default 100)"] | UnsetType
     ) = UNSET
@@ -138,7 +143,7 @@ class BlockExportOptions(Options, tag_field="type", kw_only=True):
 
     id: Annotated[NewName, "the export's id"]
     fixed_iothread: Annotated[bool, "the node may not move from the thread"] | UnsetType = UNSET
-    iothread: Annotated[str, "the thread that serves it"] | UnsetType = UNSET
+    iothread: Annotated[ObjectName, "the threads that serve it"] | UnsetType = UNSET
     node_name: Annotated[NodeName, "what is offered"]
     writable: Annotated[bool, "clients may write"] | UnsetType = UNSET
     writethrough: Annotated[bool, "each write is flushed"] | UnsetType = UNSET

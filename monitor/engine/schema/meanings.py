@@ -6,7 +6,13 @@ By the field's name on the wire; a value that reads the same everywhere stands u
 from __future__ import annotations
 
 MEANINGS: dict[str, dict[str, str]] = {
-    "": {"on": "yes", "off": "no", "auto": "whichever fits", "none": "none at all"},
+    "": {
+        "on": "yes",
+        "off": "no",
+        "auto": "whichever fits",
+        "none": "none at all",
+        "base64": "in letters and digits",
+    },
     "driver": {
         "blkdebug": "requests that fail or wait when told to",
         "copy-before-write": "a filter that keeps old data",
@@ -124,6 +130,12 @@ MEANINGS: dict[str, dict[str, str]] = {
         "fd": "a descriptor that is open already",
         "nbd": "by the NBD server",
     },
+    "qom-type": {
+        "iothread": "a pool of threads with a name",
+        "secret": "a password",
+        "tls-creds-x509": "certificates and keys for TLS",
+    },
+    "endpoint": {"client": "connects", "server": "is connected to"},
     "completion-mode": {
         "individual": "each job ends by itself",
         "grouped": "all jobs end well, or none",

@@ -10,9 +10,10 @@ import contextlib
 import mmap
 import socket
 import threading
-from queue import SimpleQueue
+import time
 from typing import TYPE_CHECKING, Final, Protocol
 
+from monitor.servers.nbd.helpers import Budget, ClientGone, Helpers
 from monitor.servers.nbd.serving import Refusal, Serving, is_short
 from monitor.wire.nbd import layout as n
 from monitor.wire.nbd import transmission as t
@@ -21,7 +22,7 @@ from monitor.wire.nbd.handshake import ServerHandshake
 if TYPE_CHECKING:
     import ssl
 
-    from monitor.engine.api import Exported, Lane
+    from monitor.engine.api import Exported
     from monitor.wire.nbd.offers import Offers
 
 INPUT: Final = 1 << 20
@@ -32,10 +33,11 @@ REPLY: Final = 1 << 10
 """More than a short request's reply takes beside its data, errors included."""
 BATCH: Final = 256
 """Short requests that are done in one stay in a lane."""
-HELPERS: Final = 4
-"""Threads that carry out what is not short."""
-IN_FLIGHT: Final = 2 * n.MAX_PAYLOAD
-"""Bytes of data of a client's long requests that are under way at once."""
+SLOW: Final = 0.0005
+"""Seconds that a short request takes where it waits for a disk. Then the next ones go to helpers,
+which wait for several at once."""
+PATIENCE: Final = 16
+"""Batches that go to helpers until one is tried again without."""
 
 
 class Host(Protocol):
@@ -44,16 +46,13 @@ class Host(Protocol):
     offers: Offers
     tls: ssl.SSLContext | None
     handshake_seconds: float
+    budget: Budget
 
     def export(self, name: str) -> Exported | None:
         """The export that is offered by that name now."""
 
     def ended(self, connection: Connection) -> None:
         """The connection's thread is about to end."""
-
-
-class ClientGone(Exception):
-    """Nothing more can be sent to the client."""
 
 
 class Connection:
@@ -63,6 +62,7 @@ class Connection:
         self._host = host
         self._sock = sock
         self._encrypted = False
+        self._over = False
         self._sending = threading.Lock()
         self._thread = threading.Thread(target=self._main, name="nbd client", daemon=True)
 
@@ -74,6 +74,7 @@ class Connection:
 
     def hang_up(self) -> None:
         """Ends the connection, from any thread; returns at once."""
+        self._over = True
         with contextlib.suppress(OSError):
             # Not SSLSocket's, which would forget its keys while another thread uses them.
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
@@ -118,6 +119,8 @@ class Connection:
             self._sock, server_side=True, do_handshake_on_connect=False
         )
         self._sock, self._encrypted = sock, True
+        if self._over:  # told while neither socket could be shut
+            raise ClientGone
         sock.do_handshake()
 
     def _serve(self, handshake: ServerHandshake) -> None:
@@ -128,7 +131,8 @@ class Connection:
             return
         serving = Serving(export, offer, handshake.contexts, structured=handshake.structured)
         try:
-            with Helpers(serving, self, 0 if self._encrypted else HELPERS) as helpers:
+            budget = self._host.budget
+            with Helpers(serving, self, budget, alone=self._encrypted) as helpers:
                 _Requests(self, serving, helpers).run(handshake.rest)
         finally:
             export.leave(self.hang_up)
@@ -169,6 +173,8 @@ class _Requests:
         self._batch: list[tuple[t.NbdRequest, memoryview]] = []
         self._expected = 0
         """Bytes that the replies to the batch take at most."""
+        self._slow = 0
+        """Batches that still go to helpers."""
 
     def run(self, rest: bytes) -> None:
         """``rest`` has come already. Returns when the client disconnects; raises OSError,
@@ -214,16 +220,23 @@ class _Requests:
         """Hands a request to a helper, with its data."""
         if size > n.MAX_PAYLOAD:
             raise t.ProtocolError(f"len ({size}) is larger than max len ({n.MAX_PAYLOAD})")
-        data = self._helpers.room(size)
-        here = min(size, self._end - self._start)
+        data = self._helpers.room(request)
+        try:
+            self._receive_into(data)
+        except BaseException:
+            self._helpers.forget(request)
+            raise
+        self._helpers.submit(request, data)
+
+    def _receive_into(self, data: memoryview) -> None:
+        here = min(len(data), self._end - self._start)
         data[:here] = self._input[self._start : self._start + here]
         self._start += here
-        while here < size:
+        while here < len(data):
             count = self._connection.receive(data[here:])
             if not count:
                 raise t.ProtocolError("the client ended in the middle of a request")
             here += count
-        self._helpers.submit(request, data)
 
     # -- a batch of short requests -----------------------------------------------------------
 
@@ -238,13 +251,27 @@ class _Requests:
         """Does the requests in one stay in the lane, and answers them in one go."""
         if not self._batch:
             return
+        if self._slow and len(self._batch) > 1:
+            self._slow -= 1
+            for request, data in self._batch:
+                room = self._helpers.room(request)
+                room[:] = data
+                self._helpers.submit(request, room)
+        else:
+            self._connection.send(self._output[: self._do_batch()])
+        self._batch.clear()
+        self._expected = 0
+
+    def _do_batch(self) -> int:
+        """How many bytes the replies are."""
         used = 0
+        started = time.perf_counter()
         with self._lane:
             for request, data in self._batch:
                 used += self._do(request, data, self._output[used:])
-        self._batch.clear()
-        self._expected = 0
-        self._connection.send(self._output[:used])
+        if time.perf_counter() - started > SLOW * len(self._batch):
+            self._slow = PATIENCE
+        return used
 
     def _do(self, request: t.NbdRequest, data: memoryview, out: memoryview) -> int:
         serving = self._serving
@@ -258,81 +285,3 @@ class _Requests:
             reply = serving.failure(request, error)
         out[: len(reply)] = reply
         return len(reply)
-
-
-class Helpers:
-    """The threads that carry out a client's long requests. With ``count`` 0 its own thread does."""
-
-    def __init__(self, serving: Serving, connection: Connection, count: int) -> None:
-        self._serving = serving
-        self._connection = connection
-        self._count = count
-        self._threads: list[threading.Thread] = []
-        self._todo: SimpleQueue[tuple[t.NbdRequest, memoryview] | None] = SimpleQueue()
-        self._changed = threading.Condition()
-        self._held = 0
-        self._idle = 0
-
-    def __enter__(self) -> Helpers:
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        for _ in self._threads:
-            self._todo.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def room(self, size: int) -> memoryview:
-        """A buffer for a write's data; waits while too much is under way."""
-        if not size:
-            return memoryview(bytearray())
-        with self._changed:
-            self._changed.wait_for(lambda: not self._held or self._held + size <= IN_FLIGHT)
-            self._held += size
-        return memoryview(mmap.mmap(-1, size))
-
-    def submit(self, request: t.NbdRequest, data: memoryview) -> None:
-        if not self._count:
-            lane = self._serving.export.lane()
-            try:
-                self._carry_out(request, data, lane)
-            finally:
-                self._serving.export.drop_lane(lane)
-            return
-        with self._changed:
-            if not self._idle and len(self._threads) < self._count:
-                thread = threading.Thread(target=self._main, name="nbd helper", daemon=True)
-                self._threads.append(thread)
-                thread.start()
-        self._todo.put((request, data))
-
-    def _main(self) -> None:
-        export = self._serving.export
-        lane = export.lane()
-        try:
-            while True:
-                with self._changed:
-                    self._idle += 1
-                work = self._todo.get()
-                with self._changed:
-                    self._idle -= 1
-                if work is None:
-                    return
-                try:
-                    self._carry_out(*work, lane)
-                except ClientGone:
-                    self._connection.hang_up()
-        except BaseException:
-            self._connection.hang_up()
-            raise
-        finally:
-            export.drop_lane(lane)
-
-    def _carry_out(self, request: t.NbdRequest, data: memoryview, lane: Lane) -> None:
-        try:
-            self._serving.carry_out(request, data, lane, self._connection.send)
-        finally:
-            if len(data):
-                with self._changed:
-                    self._held -= len(data)
-                    self._changed.notify()

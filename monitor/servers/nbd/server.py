@@ -25,6 +25,7 @@ from monitor.engine.schema.export import (
 from monitor.engine.schema.sockets import InetSocketAddress, UnixSocketAddress
 from monitor.servers.listening import listen_abstract, listen_inet, listen_unix
 from monitor.servers.nbd.connection import Connection
+from monitor.servers.nbd.helpers import Budget
 from monitor.wire.nbd import layout as n
 from monitor.wire.nbd.offers import ALLOCATION, BITMAP, DEPTH, Offer, Offers
 
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS: Final = 100
 """Clients at once where the start names no number."""
 HANDSHAKE_SECONDS: Final = 10.0
-
-
-class AlreadyRunning(RequestError):
-    template = "NBD server already running"
 
 
 class NotRunning(RequestError):
@@ -75,6 +72,7 @@ class NbdServer:
         self.handshake_seconds = HANDSHAKE_SECONDS
         self.exported: Mapping[str, Exported] = {}
         self.offers: Offers = self
+        self.budget = Budget()
         self._listeners: list[socket.socket] = []
         self._path: str | None = None
         self._limit = MAX_CONNECTIONS
@@ -87,10 +85,9 @@ class NbdServer:
     def running(self) -> bool:
         return bool(self._listeners)
 
-    async def start(self, request: NbdServerStart) -> None:
-        """Listens. Raises RequestError."""
-        if self.running:
-            raise AlreadyRunning()
+    async def start(self, request: NbdServerStart, tls: ssl.SSLContext | None) -> None:
+        """Listens; with ``tls`` nobody is let in unencrypted. Raises RequestError."""
+        self.tls = tls
         limit = request.max_connections
         self._limit = MAX_CONNECTIONS if limit is UNSET else int(limit)
         self._listeners = await asyncio.to_thread(self._listen, request.addr)

@@ -143,6 +143,10 @@ class Serving:
         if request.flags & n.CMD_FLAG_FUA or self.export.writethrough:
             self.export.flush()
 
+    def at_once(self, request: t.NbdRequest) -> bool:
+        """Whether all of a read's data must come in one piece."""
+        return not self.structured or bool(request.flags & n.CMD_FLAG_DF)
+
     # -- long requests -----------------------------------------------------------------------
 
     def carry_out(
@@ -159,7 +163,7 @@ class Serving:
     def _read(
         self, request: t.NbdRequest, data: memoryview, lane: Lane, send: Callable[..., None]
     ) -> None:
-        whole = not self.structured or bool(request.flags & n.CMD_FLAG_DF)
+        whole = self.at_once(request)
         room = memoryview(mmap.mmap(-1, request.length if whole else min(request.length, PIECE)))
         if whole:
             self._fill(request.offset, room, lane)

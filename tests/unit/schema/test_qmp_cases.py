@@ -16,7 +16,10 @@ from tests.support.qmp_cases.messages import REFERENCE
 
 TESTS = Path(__file__).parents[2]
 
-OURS = {"block_passwd"}
+OURS = {
+    "block_passwd", "query-status", "query-name", "query-kvm", "query-cpus-fast", "query-tpm",
+    "query-iothreads",
+}  # fmt: skip
 """Requests that qemu-storage-daemon does not know, beside those named x-blkmon-…."""
 
 REQUESTS = sorted(

@@ -14,11 +14,14 @@ import io
 import os
 import socket
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from monitor.engine.drivers.buffers import zero
 from monitor.wire.nbd import layout as n
 from monitor.wire.nbd.client import ClientHandshake, request
+
+if TYPE_CHECKING:
+    from monitor.engine.drivers.nbd.tls import TlsSocket
 
 IN_FLIGHT: Final = 16
 """Requests that are under way at once, as in QEMU."""
@@ -53,7 +56,7 @@ class _Call:
 class Connection:
     """An open export. ``sock`` is connected and negotiated for as ``handshake`` says."""
 
-    def __init__(self, sock: socket.socket, handshake: ClientHandshake) -> None:
+    def __init__(self, sock: socket.socket | TlsSocket, handshake: ClientHandshake) -> None:
         sock.settimeout(None)
         self.handshake = handshake
         self.lost: ConnectionLost | None = None
@@ -78,7 +81,7 @@ class Connection:
 
     def hang_up(self) -> None:
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     # -- requests ----------------------------------------------------------------------------
 
@@ -280,7 +283,7 @@ def _failure(error: int) -> OSError:
 class _Joined(io.RawIOBase):
     """Bytes that have come already, then a socket's."""
 
-    def __init__(self, first: bytes, sock: socket.socket) -> None:
+    def __init__(self, first: bytes, sock: socket.socket | TlsSocket) -> None:
         self._first = first
         self._sock = sock
 

@@ -16,7 +16,7 @@ import errno
 import mmap
 import os
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET
 
@@ -31,12 +31,16 @@ from monitor.engine.drivers.base import (
 )
 from monitor.engine.drivers.buffers import zero, zeroes
 from monitor.engine.drivers.nbd.address import filename_of
-from monitor.engine.drivers.nbd.session import Session, Where
+from monitor.engine.drivers.nbd.session import Encryption, Session, Where
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.blockdev import BlockdevOptionsNbd
+from monitor.engine.schema.sockets import SocketAddressInet
 from monitor.wire.nbd import layout as n
 from monitor.wire.nbd.offers import ALLOCATION
+
+if TYPE_CHECKING:
+    from monitor.engine.objects.base import Objects
 
 MAX_STATUS: Final = 1 << 30
 """Bytes that one question about allocation is about."""
@@ -53,11 +57,6 @@ class WriteDenied(RequestError):
     template = "request on write denied without write permission"
 
 
-class NoCredentials(RequestError):
-    template = "No TLS credentials with id '{id}'"
-    id: str
-
-
 class NoSuchContext(RequestError):
     template = "requested x-dirty-bitmap {context} not found"
     context: str
@@ -71,14 +70,13 @@ class NbdDriver(Driver):
 
     def open(self, context: OpenContext) -> None:
         options: BlockdevOptionsNbd = context.options
-        if options.tls_creds is not UNSET:
-            raise NoCredentials(str(options.tls_creds))
+        encryption = _encryption(options, context.objects)
         export = "" if options.export is UNSET else str(options.export)
         self._asks_for = ALLOCATION
         if options.x_dirty_bitmap is not UNSET:
             self._asks_for = str(options.x_dirty_bitmap)
         self._session = Session(
-            Where(options.server, export, self._asks_for),
+            Where(options.server, export, self._asks_for, encryption),
             _seconds(options.reconnect_delay),
             _seconds(options.open_timeout),
         )
@@ -254,6 +252,20 @@ class NbdDriver(Driver):
 
     def _up(self, value: int) -> int:
         return -(-value & -self.alignment)
+
+
+def _encryption(options: BlockdevOptionsNbd, objects: Objects | None) -> Encryption | None:
+    """What the options ask for; a server at a host's name must have a certificate for that.
+    Raises RequestError."""
+    if options.tls_creds is UNSET:
+        return None
+    from monitor.engine.objects.tls import encrypting
+
+    hostname = None if options.tls_hostname is UNSET else str(options.tls_hostname)
+    if hostname is None and isinstance(options.server, SocketAddressInet):
+        hostname = options.server.host
+    assert objects is not None
+    return Encryption(*encrypting(objects, str(options.tls_creds), hostname))
 
 
 def _cut(offset: int, length: int, largest: int) -> Iterator[tuple[int, int]]:

@@ -16,7 +16,7 @@ import errno
 import os
 import threading
 import time
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from monitor.engine.drivers.nbd.address import connect
 from monitor.engine.drivers.nbd.connection import Connection, ConnectionLost
@@ -24,6 +24,12 @@ from monitor.engine.errors import RequestError
 from monitor.engine.schema.sockets import AnySocketAddress
 from monitor.wire.nbd import layout as n
 from monitor.wire.nbd.client import ClientHandshake, ServerRefused
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+    from monitor.engine.drivers.nbd.tls import TlsSocket
 
 RETRY: Final = 0.25
 """Seconds between two tries to connect."""
@@ -42,6 +48,19 @@ class Where(NamedTuple):
     server: AnySocketAddress
     export: str
     context: str
+    tls: Encryption | None = None
+
+
+class Encryption(NamedTuple):
+    """``hostname`` is what the server's certificate must be for; None: for anything."""
+
+    context: ssl.SSLContext
+    hostname: str | None
+
+
+class TlsFailed(RequestError):
+    template = "TLS handshake failed: {reason}"
+    reason: str
 
 
 class Session:
@@ -97,18 +116,25 @@ class Session:
 
     def _connect(self) -> Connection:
         where = self._where
-        sock = connect(where.server, PATIENCE)
-        handshake = ClientHandshake(where.export, where.context)
+        sock: socket.socket | TlsSocket = connect(where.server, PATIENCE)
+        handshake = ClientHandshake(where.export, where.context, tls=where.tls is not None)
         try:
             while not handshake.over:
                 data = sock.recv(n.MAX_OPTION)
                 if not data:
                     raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
                 handshake.feed(data)
+                if handshake.wants_tls:
+                    assert where.tls is not None
+                    sock = _encrypted(sock, where.tls)
+                    handshake.tls_started()
                 sock.sendall(handshake.take())
         except ServerRefused as refused:
             sock.close()
             raise NotLetIn(str(refused)) from refused
+        except TlsFailed:
+            sock.close()
+            raise
         except OSError as error:
             sock.close()
             reason = error.strerror or str(error)
@@ -157,6 +183,22 @@ class Session:
                     self._changed.notify_all()
                     return
             connection.close()
+
+
+def _encrypted(sock: Any, encryption: Encryption) -> TlsSocket:
+    """Raises TlsFailed."""
+    import ssl
+
+    from monitor.engine.drivers.nbd.tls import TlsSocket
+
+    encrypted = TlsSocket(sock, encryption.context, encryption.hostname)
+    try:
+        encrypted.do_handshake()
+    except ssl.SSLCertVerificationError as error:
+        raise TlsFailed(error.verify_message) from error
+    except OSError as error:
+        raise TlsFailed(getattr(error, "reason", None) or error.strerror or str(error)) from error
+    return encrypted
 
 
 def _same_disk(old: ClientHandshake, new: ClientHandshake) -> bool:
