@@ -24,6 +24,9 @@ PATIENCE = 20.0
 
 QUIT = {"execute": "quit"}
 
+COME_AGAIN = ("running", "paused", "ready", "standby")
+"""A job's statuses that do not tell that it has been there, but that it is there now."""
+
 _GENERATED = re.compile(r"#block\d+")
 
 
@@ -129,6 +132,8 @@ def _wait(process: subprocess.Popen[str], session: Session, job: str, until: str
     for event in reversed(session.events):
         if _is_end(event, job, ends):
             return
+        if until in COME_AGAIN and _is_end(event, job, COME_AGAIN):
+            break
         if _is_end(event, job, ("created",)):
             break  # an earlier job of that name is meant no more
     while True:
@@ -256,13 +261,13 @@ def difference(request: Any, our: Any, their: Any) -> str:
 
 
 def comparable_events(session: Session) -> list[Any]:
-    """How far a job was when it was cancelled is a matter of time, and so is how often it was
-    paused for a moment while the graph changed."""
+    """How far a job was when it was cancelled, and had to go as far as it knew, is a matter of
+    time, and so is how often it was paused for a moment while the graph changed."""
     shown = []
     for event in session.events:
         data = dict(event["data"] or {})
         if event["event"] == "BLOCK_JOB_CANCELLED":
-            del data["offset"]
+            del data["offset"], data["len"]
         shown.append((event["event"], comparable(data)))
         if [_status(*each) for each in shown[-2:]] == ["paused", "running"]:
             del shown[-2:]

@@ -132,7 +132,7 @@ class Job(Client, ABC):
         return False
 
     def complete(self) -> None:
-        """``job-complete`` came, in state ready."""
+        """``job-complete`` came, in state ready or standby."""
 
     def user_resumed(self) -> None:
         """Hook: a pause by the user, or by an error, has ended."""

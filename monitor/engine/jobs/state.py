@@ -75,7 +75,7 @@ VERBS: Final[dict[Verb, frozenset[Status]]] = {
     Verb.PAUSE: _UNFINISHED,
     Verb.RESUME: _UNFINISHED,
     Verb.SET_SPEED: _UNFINISHED,
-    Verb.COMPLETE: frozenset({_S.READY}),
+    Verb.COMPLETE: frozenset({_S.READY, _S.STANDBY}),  # done when it is resumed
     Verb.FINALIZE: frozenset({_S.PENDING}),
     Verb.DISMISS: frozenset({_S.CONCLUDED}),
 }

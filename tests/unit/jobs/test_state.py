@@ -34,12 +34,12 @@ NEXT = {  # QEMU's job.c, rows by letter
     "E": "N",
     "N": "",
 }
-ACCEPTED = {
+ACCEPTED = {  # since QEMU 6.1 a job that stands by can be completed
     "cancel": "CRPYSWD",
     "pause": "CRPYS",
     "resume": "CRPYS",
     "set-speed": "CRPYS",
-    "complete": "Y",
+    "complete": "YS",
     "finalize": "D",
     "dismiss": "E",
 }
