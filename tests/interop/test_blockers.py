@@ -29,14 +29,13 @@ NODES: Requests = [
 ]
 DROP = do("job-cancel", id="k")
 """Whether a short job is there yet is a matter of time."""
-JOB = {"job-id": "j", "speed": 1, "filter-node-name": "f"}
+KEPT = {"job_id": "j", "filter_node_name": "f"}
 
 
-def begin(command: str, at: str = "paused", **arguments: Any) -> Requests:
+def begin(command: str, **arguments: Any) -> Requests:
     """Paused, since each drained section lets a throttled job of QEMU's go on a bit."""
-    request = do(command, device="n0", **arguments)
-    begun = {**request, "arguments": request["arguments"] | JOB}
-    return [begun, do("job-pause", id="j"), wait("j", at)]
+    begun = do(command, device="n0", speed=1, **KEPT, **arguments)
+    return [begun, do("job-pause", id="j"), wait("j", "paused")]
 
 
 NAMES = ("n0", "middle", "low", "t0", "f")
@@ -47,7 +46,7 @@ GOES_ON: dict[str, Requests] = {
     "stream to a base": begin("block-stream", base_node="low"),
     "commit": begin("block-commit", top_node="middle"),
     "active commit": begin("block-commit"),
-    "active commit to the middle": begin("block-commit", "standby", base_node="middle"),
+    "ready": [do("block-commit", device="n0", base_node="middle", **KEPT), wait("j", "ready")],
     "mirror": begin("blockdev-mirror", target="t0", sync="full"),
     "backup": begin("blockdev-backup", target="t0", sync="full"),
 }
