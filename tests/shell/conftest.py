@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.cli import BLKMON, Run
-from tests.support.terminal import Terminal
+from tests.support.terminal import Terminal, at_prompt
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +40,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
         argv = [sys.executable, *program, *arguments]
         terminal = Terminal(argv, env=env, cwd=str(tmp_path), **options)
         started.append(terminal)
-        terminal.until(lambda t: t.current == "blkmon> ")
+        terminal.until(at_prompt())
         return terminal
 
     yield run

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.terminal import Terminal
+from tests.support.terminal import Terminal, at_prompt
 
 Start = Callable[..., Terminal]
 DRIVE = "if=none,id=d0,node-name=n0,file=top.qcow2,format=qcow2"
@@ -37,10 +37,6 @@ def sound(folder: Path, image: str) -> None:
     tool(folder, "qemu-img", "check", "-q", image)
 
 
-def at_prompt(terminal: Terminal) -> bool:
-    return terminal.current == "blkmon> "
-
-
 def job_row(terminal: Terminal) -> str:
     return next((line for line in terminal.lines if line.startswith(" d0 ")), "")
 
@@ -53,7 +49,7 @@ def test_throttled_stream_in_the_toolbar_then_at_full_speed(start: Start, chain:
     t.until(lambda t: any(re.match(r" +d0 +stream \d+% running", line) for line in t.lines))
     t.send("d0 0\rwait d0\r")
     t.until("Job 'd0' completed")
-    t.until(at_prompt)
+    t.until(at_prompt())
     t.until(lambda t: not job_row(t))
     t.send("quit\r")
     assert t.ended() == 0
@@ -65,11 +61,10 @@ def test_throttled_stream_in_the_toolbar_then_at_full_speed(start: Start, chain:
 def test_overlay_that_the_line_before_made_is_completed(start: Start, chain: Path) -> None:
     t = start("--drive", DRIVE)
     t.send("blockdev-snapshot-sync device=d0 snapshot-file=ov.qcow2 snapshot-node-name=ov7\r")
-    t.until(at_prompt)
     t.send("block-stream device=ov")
     t.until(lambda t: any(re.match(r" +ov7 +qcow2 64 ?M\S* rw", line) for line in t.lines))
     t.send("\t")
-    t.until(lambda t: t.current == "blkmon> block-stream device=ov7")
+    t.until(at_prompt("block-stream device=ov7"))
 
 
 def test_ctrl_c_cancels_the_stream_that_is_waited_for(start: Start, chain: Path) -> None:
@@ -80,7 +75,7 @@ def test_ctrl_c_cancels_the_stream_that_is_waited_for(start: Start, chain: Path)
     t.until("[d]etach, [c]ancel job d0, or keep [w]aiting?")
     t.send("c\r")
     t.until("Job 'd0' was cancelled")
-    t.until(at_prompt)
+    t.until(at_prompt())
     t.control("d")
     assert t.ended() == 0
     sound(chain, "top.qcow2")
@@ -91,7 +86,7 @@ def test_a_node_that_nothing_uses_is_reported_when_it_goes(start: Start, chain: 
     t = start("--blockdev", '{"driver": "null-co", "node-name": "n1", "size": 1048576}')
     t.send("blockdev-snapshot-sync node-name=n1 snapshot-file=ov.qcow2 snapshot-node-name=ov\r")
     t.until("Node 'ov' was dropped: nothing uses it")
-    t.until(at_prompt)
+    t.until(at_prompt())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -8,13 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import CREATE, Run
-from tests.support.terminal import Terminal
+from tests.support.terminal import Terminal, at_prompt
 
 Start = Callable[..., Terminal]
-
-
-def at_prompt(typed: str = "") -> Callable[[Terminal], bool]:
-    return lambda t: t.current == f"blkmon> {typed}".rstrip() or t.current == f"blkmon> {typed}"
 
 
 def config(tmp_path: Path, text: str) -> None:
@@ -51,8 +47,7 @@ def test_tab_then_enter_faster_than_a_menu(start: Start) -> None:
 
 def test_vi_keys(start: Start) -> None:
     terminal = start()
-    terminal.send("set vi on\r")
-    terminal.until(at_prompt())
+    terminal.enter("set vi on")
     terminal.send("echo abc\x1b")
     terminal.until(at_prompt("echo abc"))
     terminal.send("0dwiecho \r")  # to the start, delete a word, insert

@@ -16,6 +16,14 @@ import pyte
 
 DEADLINE = 30.0
 
+PROMPT = "blkmon> "
+
+
+def at_prompt(typed: str = "") -> Callable[[Terminal], bool]:
+    """The cursor stands at the prompt, behind ``typed``. Right behind a ``send`` that leaves the
+    prompt as it is this holds before anything was read: see ``Terminal.enter``."""
+    return lambda terminal: terminal.current == f"{PROMPT}{typed}"
+
 
 class Terminal:
     """``argv`` on a terminal of ``columns`` by ``rows``."""
@@ -94,6 +102,11 @@ class Terminal:
             return -int(self._child.signalstatus)
         assert self._child.exitstatus is not None
         return int(self._child.exitstatus)
+
+    def enter(self, line: str) -> None:
+        """Types a line and Enter at the prompt; done when it has run and the prompt is back."""
+        self.send(f"{line}\r")
+        self.until(lambda t: f"{PROMPT}{line}" in t.lines and at_prompt()(t))
 
     def resize(self, columns: int, rows: int) -> None:
         """The person makes the window another size."""
