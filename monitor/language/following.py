@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from monitor.engine.errors import MonitorError, RequestError
 from monitor.language.syntax import ParseError, ScriptErrors
-from monitor.language.variables import Scope
+from monitor.language.variables import Scope, hidden
 
 if TYPE_CHECKING:
     from monitor.language.parser import Invocation, Language
@@ -71,7 +71,7 @@ def _follow_file(language: Language, invocation: Invocation, scope: Scope) -> li
 
 def _follow_macro(language: Language, invocation: Invocation, scope: Scope) -> list[ParseError]:
     macro = scope.macros[invocation.name]
-    with scope.bound(macro.values(invocation.arguments)):
+    with hidden(scope.variables, macro.values(invocation.arguments)):
         return _follow_text(language, macro.body, macro.source, scope)
 
 

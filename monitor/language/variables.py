@@ -33,6 +33,21 @@ MAX_NESTING = 50
 """Files and named commands inside each other that are followed."""
 
 
+@contextmanager
+def hidden(variables: dict[str, str], values: Mapping[str, str]) -> Iterator[None]:
+    """While ``values`` (a named command's arguments) hide variables of the same names."""
+    before = {name: variables.get(name) for name in values}
+    variables.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                variables.pop(name, None)
+            else:
+                variables[name] = value
+
+
 class Scope:
     """Variables and named commands while a text is parsed; ``set`` in the text changes only this.
 
@@ -63,20 +78,6 @@ class Scope:
             yield fresh
         finally:
             self._inside.pop()
-
-    @contextmanager
-    def bound(self, values: Mapping[str, str]) -> Iterator[None]:
-        """While ``values`` (a named command's arguments) hide variables of the same names."""
-        before = {name: self.variables.get(name) for name in values}
-        self.variables.update(values)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    self.variables.pop(name, None)
-                else:
-                    self.variables[name] = value
 
     def expand(self, statement: Statement, text: str) -> tuple[Statement, list[Token]]:
         """``statement`` with values for variables, and the tokens that have changed.

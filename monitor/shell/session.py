@@ -250,16 +250,10 @@ class Session(ABC):
 
     async def run_macro(self, macro: Macro, values: Mapping[str, str]) -> None:
         """Runs a named command. Its arguments hide variables of the same names meanwhile."""
-        before = {name: self.variables.get(name) for name in values}
-        self.variables.update(values)
-        try:
+        from monitor.language.variables import hidden
+
+        with hidden(self.variables, values):
             await self._run_text(macro.body, macro.source)
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    self.variables.pop(name, None)
-                else:
-                    self.variables[name] = value
 
     async def _run_text(self, text: str, source: str) -> None:
         """The commands of a text that stands elsewhere than the line that runs it."""

@@ -159,8 +159,8 @@ class Window:
     def __init__(self, io: DirectIO, monkeypatch: pytest.MonkeyPatch) -> None:
         self.io = io
         self.opened, self.done = threading.Event(), threading.Event()
-        self._fill = io._fill_partial
-        monkeypatch.setattr(io, "_fill_partial", self.fill_partial)
+        self._fill = io._blocks._fill_partial
+        monkeypatch.setattr(io._blocks, "_fill_partial", self.fill_partial)
 
     def fill_partial(self, blocks: memoryview, start: int, offset: int, end: int) -> None:
         self._fill(blocks, start, offset, end)

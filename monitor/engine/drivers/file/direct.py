@@ -1,13 +1,8 @@
 """O_DIRECT: whole blocks only, from and to aligned memory.
 
-    file     |----block----|----block----|----block----|
-    request        [..........................)
-             <head><-------- whole --------><tail>
-
 A request whose ends lie on blocks goes straight from the caller's buffer, unless the kernel finds
 the buffer's address wanting (EINVAL). Everything else goes through a bounce buffer: an anonymous
-mapping, hence page-aligned, reused. Partial blocks of a write are read first, and while they are on
-their way no other writer may touch them (``RangeLocks``).
+mapping, hence page-aligned, reused (``Blocks``, with ``RangeLocks`` against other writers).
 
 Writing whole blocks may grow a file past the last byte that the caller wrote. Such a write excludes
 all that follows it in the file, and cuts the padding off again.
@@ -22,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
+from monitor.engine.drivers.blocks import Blocks
 from monitor.engine.drivers.buffers import zero
 from monitor.engine.drivers.file.host import file_size
 from monitor.engine.drivers.ranges import END, RangeLocks
@@ -55,28 +51,25 @@ class DirectIO:
         self._fd = fd
         self._size_of = size_of
         self.alignment = probe_alignment(fd)
+        self._blocks = Blocks(
+            self.alignment, BOUNCE_SIZE, self._read_blocks, self._write_blocks, self._bounce
+        )
         self._ranges = RangeLocks()
         self._buffers: list[memoryview] = []
 
     def read(self, buffer: memoryview, offset: int) -> None:
-        if not self._misaligned(offset | len(buffer)):
+        if not self._blocks.misaligned(offset | len(buffer)):
             try:
                 self._read_blocks(buffer, offset)
                 return
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-        end = offset + len(buffer)
-        with self._bounce() as bounce:
-            for start, stop in self._pieces(offset, end):
-                blocks = bounce[: stop - start]
-                self._read_blocks(blocks, start)
-                low, high = max(start, offset), min(stop, end)
-                buffer[low - offset : high - offset] = blocks[low - start : high - start]
+        self._blocks.read(buffer, offset)
 
     def write(self, buffer: memoryview, offset: int) -> None:
         end = offset + len(buffer)
-        if not self._misaligned(offset | len(buffer)):
+        if not self._blocks.misaligned(offset | len(buffer)):
             with self.writing(offset, end):
                 try:
                     self._write_blocks(buffer, offset)
@@ -84,19 +77,19 @@ class DirectIO:
                 except OSError as error:
                     if error.errno != errno.EINVAL:
                         raise
-                self._write_bounced(buffer, offset)
+                self._blocks.write(buffer, offset)
             return
-        padded = self._up(end)
+        padded = self._blocks.up(end)
         grows = padded != end and padded > self._size_of(self._fd)
-        with self._ranges.hold(self._down(offset), END if grows else padded, exclusive=True):
+        with self._ranges.hold(self._blocks.down(offset), END if grows else padded, exclusive=True):
             size = self._size_of(self._fd)
-            self._write_bounced(buffer, offset)
+            self._blocks.write(buffer, offset)
             if grows and padded > size:
                 os.ftruncate(self._fd, max(size, end))
 
     def writing(self, start: int, end: int) -> AbstractContextManager[None]:
         """Held while something else changes these bytes: keeps read-modify-write off them."""
-        return self._ranges.hold(self._down(start), self._up(end), exclusive=False)
+        return self._ranges.hold(self._blocks.down(start), self._blocks.up(end), exclusive=False)
 
     def resizing(self) -> AbstractContextManager[None]:
         """Held while the file's size changes: no write is in flight."""
@@ -109,60 +102,27 @@ class DirectIO:
         while count < len(buffer):
             moved = os.preadv(self._fd, (buffer[count:],), offset + count)
             count += moved
-            if moved == 0 or self._misaligned(count):  # only the end of the file splits a block
+            # Only the end of the file splits a block.
+            if moved == 0 or self._blocks.misaligned(count):
                 zero(buffer[count:])
                 return
 
     def _write_blocks(self, buffer: memoryview, offset: int) -> None:
         count = 0
         while count < len(buffer):
-            moved = self._down(os.pwrite(self._fd, buffer[count:], offset + count))
+            moved = self._blocks.down(os.pwrite(self._fd, buffer[count:], offset + count))
             if moved == 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             count += moved
 
-    def _write_bounced(self, buffer: memoryview, offset: int) -> None:
-        end = offset + len(buffer)
-        with self._bounce() as bounce:
-            for start, stop in self._pieces(offset, end):
-                blocks = bounce[: stop - start]
-                self._fill_partial(blocks, start, offset, end)
-                low, high = max(start, offset), min(stop, end)
-                blocks[low - start : high - start] = buffer[low - offset : high - offset]
-                self._write_blocks(blocks, start)
-
-    def _fill_partial(self, blocks: memoryview, start: int, offset: int, end: int) -> None:
-        """Reads those blocks of a piece that the request covers in part."""
-        stop = start + len(blocks)
-        if start < offset:
-            self._read_blocks(blocks[: self.alignment], start)
-        if end < stop:
-            last = stop - self.alignment
-            self._read_blocks(blocks[last - start :], last)
-
-    def _pieces(self, offset: int, end: int) -> Iterator[tuple[int, int]]:
-        """Whole blocks that cover ``[offset, end)``, a bounce buffer at a time."""
-        limit = self._up(end)
-        for start in range(self._down(offset), limit, BOUNCE_SIZE):
-            yield start, min(start + BOUNCE_SIZE, limit)
-
     @contextmanager
-    def _bounce(self) -> Iterator[memoryview]:
+    def _bounce(self, size: int) -> Iterator[memoryview]:
         try:
             buffer = self._buffers.pop()
         except IndexError:
             buffer = memoryview(mmap.mmap(-1, BOUNCE_SIZE))
         try:
-            yield buffer
+            yield buffer[:size]
         finally:
             if len(self._buffers) < _KEPT_BUFFERS:
                 self._buffers.append(buffer)
-
-    def _misaligned(self, value: int) -> int:
-        return value & (self.alignment - 1)
-
-    def _down(self, value: int) -> int:
-        return value & -self.alignment
-
-    def _up(self, value: int) -> int:
-        return -(-value & -self.alignment)

@@ -1,13 +1,7 @@
 """The ``nbd`` driver: the contract's operations as requests to a server.
 
 A request is cut into what the server takes: at most its largest block, in multiples of its
-smallest. Where that is more than a byte, what lies in part in a block is read first:
-
-    block    |----block----|----block----|----block----|
-    write          [.........................)
-             <-read->                        <--read--->
-
-and no other writer may touch those blocks meanwhile (``RangeLocks``).
+smallest (``Blocks``, with ``RangeLocks`` against other writers).
 """
 
 from __future__ import annotations
@@ -16,6 +10,7 @@ import errno
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET
@@ -29,6 +24,7 @@ from monitor.engine.drivers.base import (
     OpenFlags,
     Reopen,
 )
+from monitor.engine.drivers.blocks import Blocks
 from monitor.engine.drivers.buffers import zero, zeroes
 from monitor.engine.drivers.nbd.address import filename_of
 from monitor.engine.drivers.nbd.session import Encryption, Session, Where
@@ -46,6 +42,8 @@ MAX_STATUS: Final = 1 << 30
 """Bytes that one question about allocation is about."""
 MAX_ADVICE: Final = 1 << 30
 """Bytes that one discard is about."""
+MAX_PIECE: Final = 1 << 20
+"""Bytes that go through memory at once where a request does not lie on blocks."""
 
 
 class NotResizable(RequestError):
@@ -89,7 +87,9 @@ class NbdDriver(Driver):
         self._filename = filename_of(options.server, export)
         self.alignment = server.minimum_block
         self._largest = server.maximum_block
-        self._length = self._down(server.size)  # what is beyond cannot be asked for
+        piece = min(self._largest, MAX_PIECE)
+        self._blocks = Blocks(self.alignment, piece, self._read_blocks, self._write_blocks, _room)
+        self._length = self._blocks.down(server.size)  # what is beyond cannot be asked for
         self._ranges = RangeLocks()
 
     def _settle(self, flags: OpenFlags) -> None:
@@ -119,34 +119,25 @@ class NbdDriver(Driver):
         inside = max(0, min(len(buffer), self._length - offset))
         if inside < len(buffer):
             zero(buffer[inside:])
-        if not self._misaligned(offset | inside):
+        if not self._blocks.misaligned(offset | inside):
             self._read_blocks(buffer[:inside], offset)
             return
-        for start, stop in self._pieces(offset, offset + inside):
-            room = memoryview(mmap.mmap(-1, stop - start))
-            self._read_blocks(room, start)
-            low, high = max(start, offset), min(stop, offset + inside)
-            buffer[low - offset : high - offset] = room[low - start : high - start]
+        self._blocks.read(buffer[:inside], offset)
 
     def write(self, buffer: memoryview, offset: int) -> None:
         end = offset + len(buffer)
-        if not self._misaligned(offset | len(buffer)):
+        if not self._blocks.misaligned(offset | len(buffer)):
             with self._ranges.hold(offset, end, exclusive=False):
                 self._write_blocks(buffer, offset)
             return
-        with self._ranges.hold(self._down(offset), self._up(end), exclusive=True):
-            for start, stop in self._pieces(offset, end):
-                room = memoryview(mmap.mmap(-1, stop - start))
-                self._fill_partial(room, start, offset, end)
-                low, high = max(start, offset), min(stop, end)
-                room[low - start : high - start] = buffer[low - offset : high - offset]
-                self._write_blocks(room, start)
+        with self._ranges.hold(self._blocks.down(offset), self._blocks.up(end), exclusive=True):
+            self._blocks.write(buffer, offset)
 
     def write_zeroes(
         self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
     ) -> None:
         flags = self._session.handshake.flags
-        if not flags & n.FLAG_SEND_WRITE_ZEROES or self._misaligned(offset | length):
+        if not flags & n.FLAG_SEND_WRITE_ZEROES or self._blocks.misaligned(offset | length):
             if no_fallback:
                 raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
             self._write_zero_buffers(offset, length)
@@ -162,7 +153,7 @@ class NbdDriver(Driver):
 
     def discard(self, offset: int, length: int) -> None:
         """Whole blocks of the server's only; where it takes no advice there is none."""
-        start, end = self._up(offset), self._down(offset + length)
+        start, end = self._blocks.up(offset), self._blocks.down(offset + length)
         if not self._session.handshake.flags & n.FLAG_SEND_TRIM or start >= end:
             return
         with self._ranges.hold(start, end, exclusive=False):
@@ -184,8 +175,8 @@ class NbdDriver(Driver):
             return []
         if self._session.handshake.context_id is None:
             return [Extent(ExtentKind.DATA, length)]
-        start = self._down(offset)
-        asked = min(self._up(offset + length) - start, MAX_STATUS)
+        start = self._blocks.down(offset)
+        asked = min(self._blocks.up(offset + length) - start, MAX_STATUS)
         runs = self._session.call(n.CMD_BLOCK_STATUS, start, min(asked, self._length - start))
         found: list[Extent] = []
         skip, left = offset - start, length
@@ -228,31 +219,6 @@ class NbdDriver(Driver):
         for at, size in _cut(offset, length, len(room)):
             self.write(room[:size], at)
 
-    def _fill_partial(self, room: memoryview, start: int, offset: int, end: int) -> None:
-        """Reads those blocks of a piece that the request covers in part."""
-        stop = start + len(room)
-        if start < offset:
-            self._read_blocks(room[: self.alignment], start)
-        if end < stop:
-            last = stop - self.alignment
-            self._read_blocks(room[last - start :], last)
-
-    def _pieces(self, offset: int, end: int) -> Iterator[tuple[int, int]]:
-        """Whole blocks that cover ``[offset, end)``, a bounded number at a time."""
-        size = max(self.alignment, min(self._largest, 1 << 20))
-        limit = self._up(end)
-        for start in range(self._down(offset), limit, size):
-            yield start, min(start + size, limit)
-
-    def _misaligned(self, value: int) -> int:
-        return value & (self.alignment - 1)
-
-    def _down(self, value: int) -> int:
-        return value & -self.alignment
-
-    def _up(self, value: int) -> int:
-        return -(-value & -self.alignment)
-
 
 def _encryption(options: BlockdevOptionsNbd, objects: Objects | None) -> Encryption | None:
     """What the options ask for; a server at a host's name must have a certificate for that.
@@ -266,6 +232,11 @@ def _encryption(options: BlockdevOptionsNbd, objects: Objects | None) -> Encrypt
         hostname = options.server.host
     assert objects is not None
     return Encryption(*encrypting(objects, str(options.tls_creds), hostname))
+
+
+@contextmanager
+def _room(size: int) -> Iterator[memoryview]:
+    yield memoryview(mmap.mmap(-1, size))
 
 
 def _cut(offset: int, length: int, largest: int) -> Iterator[tuple[int, int]]:
