@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import tools
+from tests.support.killing import kills
 from tests.support.side_by_side import OURS
 
 MIB = 1 << 20
@@ -75,7 +76,7 @@ def same(disk: Path, target: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["drive-backup", "blockdev-backup"])
-@pytest.mark.parametrize("auto_dismiss", [True, False])
+@pytest.mark.parametrize("auto_dismiss", [True, False] * max(1, kills(2) // 2))
 def test_killed_at_the_event(tmp_path: Path, disk: Path, kind: str, auto_dismiss: bool) -> None:
     target = tmp_path / "target.qcow2"
     options = {"job_id": "b", "device": "d", "sync": "full", "auto_dismiss": auto_dismiss}
@@ -96,7 +97,7 @@ def test_killed_at_the_event(tmp_path: Path, disk: Path, kind: str, auto_dismiss
     same(disk, target)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(kills(4)))
 def test_killed_on_the_way(tmp_path: Path, disk: Path, seed: int) -> None:
     """The disk is as it was, and what there is of the target is sound; a new backup succeeds."""
     wanted = random.Random(seed).randrange(SIZE)
@@ -118,3 +119,51 @@ def test_killed_on_the_way(tmp_path: Path, disk: Path, seed: int) -> None:
         monitor.do("drive-backup", **options)
         monitor.until("BLOCK_JOB_COMPLETED")
     same(disk, target)
+
+
+def increment(folder: Path, disk: Path) -> Monitor:
+    """A session that has made a full backup ``0``, has written, and begins an increment ``1``."""
+    (folder / "disk").write_bytes(disk.read_bytes())
+    monitor = Monitor(folder)
+    file = {"driver": "file", "filename": "disk"}
+    monitor.do("blockdev-add", node_name="d", driver="qcow2", file=file)
+    monitor.do("block-dirty-bitmap-add", node="d", name="m", persistent=True)
+    options = {"device": "d", "bitmap": "m", "bitmap_mode": "on-success"}
+    monitor.do("drive-backup", job_id="b", sync="full", target="0", format="qcow2", **options)
+    monitor.until("BLOCK_JOB_COMPLETED")
+    monitor.events.clear()
+    for at in range(0, 16, 2):
+        line = f'qemu-io d "write -P {at + 100} {at}M 700k"'
+        monitor.do("human-monitor-command", command_line=line)
+    monitor.do("human-monitor-command", command_line="qemu-io d flush")
+    make = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", "0", "-F", "qcow2"]
+    subprocess.run([*make, "-o", "cluster_size=4k", "1"], cwd=folder, check=True, timeout=20)
+    options |= {"mode": "existing", "format": "qcow2"}
+    speed = 6 * MIB
+    monitor.do("drive-backup", job_id="i", sync="incremental", target="1", speed=speed, **options)
+    return monitor
+
+
+@pytest.mark.parametrize("seed", range(kills(3)))
+@pytest.mark.parametrize("at_end", [True, False])
+def test_an_increment_killed(tmp_path: Path, disk: Path, at_end: bool, seed: int) -> None:
+    """The backup before it is what it was, nobody is told to trust the bitmap, and a told increment
+    is complete."""
+    wanted = random.Random(seed).randrange(5 * MIB)
+    with increment(tmp_path, disk) as monitor:
+        if at_end:
+            monitor.do("block-job-set-speed", device="i", speed=0)
+            monitor.until("BLOCK_JOB_COMPLETED")
+        while not at_end and (jobs := monitor.do("query-jobs")):
+            if jobs[0]["current-progress"] >= wanted:
+                break
+        monitor.kill()
+    same(disk, tmp_path / "0")
+    if at_end:
+        same(tmp_path / "disk", tmp_path / "1")
+    for image in ("disk", "1"):
+        command = ["qemu-img", "check", "-q", tmp_path / image]
+        assert subprocess.run(command, capture_output=True, timeout=20).returncode in (0, 3)
+    facts = json.loads(tools.run("qemu-img", "info", "--output=json", tmp_path / "disk"))
+    kept = facts["format-specific"]["data"].get("bitmaps", [])
+    assert all("in-use" in bitmap["flags"] for bitmap in kept)

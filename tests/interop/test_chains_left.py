@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import tools
 from tests.support.qmp_cases import gathered
-from tests.support.qmp_cases.words import IMAGES
+from tests.support.qmp_cases.words import IMAGES, Requests, add, do, wait
 from tests.support.side_by_side import OURS, QSD, converse
 
 CASES = {
@@ -27,6 +27,10 @@ CASES = {
     "drive-mirror: raw": ["copy.img"],
     "drive-mirror: existing": ["empty.qcow2"],
     "stream to a base": ["top.qcow2"],
+    "stream": ["top.qcow2"],
+    "backup: full": ["empty.qcow2", "top.qcow2"],
+    "backup: top": ["empty.qcow2", "top.qcow2"],
+    "drive-backup: created": ["new.qcow2", "new2.qcow2"],
 }
 """What is looked at after each conversation of tests/support/qmp_cases, with all that is below."""
 
@@ -54,14 +58,57 @@ def test_as_qemu_leaves_them(tmp_path: Path, images: Path, case: str) -> None:
         tools.run("qemu-img", "compare", ours, theirs)
 
 
+SYNCS = [(sync, target) for sync in ("full", "top", "none") for target in ("qcow2", "raw")]
+SOURCES = {"qcow2": "top.qcow2", "raw": "a.img"}
+
+
+def _copies(command: str, source: str) -> Requests:
+    """A copy by each sync mode in each format: ``to-full.raw`` and so on."""
+    requests: Requests = [add("n0", SOURCES[source], source)]
+    for sync, target in SYNCS:
+        job, name = f"{sync}-{target}", f"to-{sync}.{target}"
+        options = {"job_id": job, "device": "n0", "sync": sync, "target": name, "format": target}
+        waited = "ready" if command == "drive-mirror" else "running" if sync == "none" else "null"
+        requests.append(do(command, **options))
+        requests.append(wait(job, waited) | {"unless-refused": True})
+        requests.append(do("block-job-cancel", device=job))
+        requests.append(wait(job, "null") | {"unless-refused": True})
+    return requests
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("command", ["drive-mirror", "drive-backup"])
+def test_each_sync_mode_in_each_format(
+    tmp_path: Path, images: Path, command: str, source: str
+) -> None:
+    refused = {}
+    for side, command_line in (("theirs", QSD), ("ours", OURS)):
+        folder = tmp_path / side
+        tools.run("cp", "-r", images, folder)
+        session = converse(command_line, folder, _copies(command, source))
+        refused[side] = [reply.get("error") for _, reply in session.exchanges]
+    assert refused["ours"] == refused["theirs"]
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    made = [f"to-{sync}.{target}" for sync, target in SYNCS]
+    made = [name for name in made if (theirs / name).exists()]
+    assert made == [name for name in made if (ours / name).exists()]
+    assert len(made) >= 4
+    for name in made:
+        fmt = name.rpartition(".")[2]
+        assert _chain(ours / name, "-f", fmt) == _chain(theirs / name, "-f", fmt)
+        tools.run("qemu-img", "compare", "-f", fmt, "-F", fmt, ours / name, theirs / name)
+        if fmt == "qcow2":
+            tools.run("qemu-img", "check", "-q", ours / name)
+
+
 def _link(folder: Path) -> Any:
     found = json.loads(tools.run("qemu-img", "info", "--output=json", folder / "top.qcow2"))
     return found.get("backing-filename"), found.get("backing-filename-format")
 
 
-def _chain(image: Path) -> list[dict[str, Any]]:
+def _chain(image: Path, *options: str) -> list[dict[str, Any]]:
     """All but sizes on the host, and the names of the two sides' folders."""
-    said = tools.run("qemu-img", "info", "--backing-chain", "--output=json", image)
+    said = tools.run("qemu-img", "info", *options, "--backing-chain", "--output=json", image)
     found = json.loads(said.replace(str(image.parent), "."))
     for layer in found:
         layer.pop("actual-size")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import tools
-from tests.support.killing import Killed
+from tests.support.killing import Killed, kills
 
 MIB = 1 << 20
 SIZE = 4 * MIB
@@ -67,7 +67,7 @@ def kill_at(folder: Path, job: str, moment: str, seed: int) -> Killed:
 def test_killed(chain: Path, tmp_path: Path, job: str, moment: str) -> None:
     if (job, moment) == ("commit", "ready"):
         moment = "completed"  # it is never ready: once more at its end
-    for number in range(2 if moment == "completed" else 1):
+    for number in range(kills(2 if moment == "completed" else 1)):
         for name in ("low", "mid", "top", "disk"):
             (tmp_path / name).write_bytes((chain / name).read_bytes())
         killed = kill_at(tmp_path, job, moment, number)

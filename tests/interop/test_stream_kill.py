@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.support import tools
-from tests.support.killing import Killed
+from tests.support.killing import Killed, kills
 
 MIB = 1 << 20
 SIZE = 24 * MIB
 SPEED = 48 * MIB
-RUNS = 20
+RUNS = kills(20)
+AT_END = max(3, RUNS // 2 if RUNS > 20 else 3)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +89,8 @@ def test_killed_twenty_times(chain: Path, tmp_path: Path) -> None:
     disk = contents(chain / "top", tmp_path)
     chance = random.Random(20)
     missing, number = set(range(10)), 0
-    while number < RUNS or (missing and number < 2 * RUNS):
-        at_end = number in (0, 1, 2)
+    while number < RUNS or (missing and number < RUNS + 40):
+        at_end = number < AT_END
         tenth = min(missing, default=number % 10)
         copy_of(chain, tmp_path)
         killed = kill_at(

@@ -1,6 +1,16 @@
-"""What children that are to be killed say, and what that promises."""
+"""What children that are to be killed say, and what that promises.
+
+With BLKMON_KILLS=N in the environment each of these tests kills N times (docs/jobs.md).
+"""
 
 from __future__ import annotations
+
+import os
+
+
+def kills(usually: int) -> int:
+    """How often a test kills."""
+    return int(os.environ.get("BLKMON_KILLS", usually))
 
 
 class Killed:
