@@ -16,6 +16,7 @@ from monitor.engine.schema.blockdev import AioOptions, DetectZeroes
 from monitor.engine.schema.decode import WrongParameterValue
 from monitor.engine.schema.drive import CACHE_MODES, LATER, WITH_ERROR_ACTIONS, choices
 from monitor.engine.schema.keyval import parse_opts
+from monitor.engine.schema.mistakes import InvalidOptionValue
 from monitor.engine.schema.scalars import parse_bool
 
 
@@ -26,11 +27,6 @@ class InvalidCacheOption(RequestError):
 
 class InvalidAioOption(RequestError):
     template = "invalid aio option"
-    value: str
-
-
-class InvalidParameterValue(RequestError):
-    template = "invalid parameter value: {value}"
     value: str
 
 
@@ -210,7 +206,7 @@ def _detect_zeroes(spec: DriveSpec, flat: dict[str, Any]) -> None:
     if value is None:
         return
     if value not in get_args(DetectZeroes):
-        raise InvalidParameterValue(value)
+        raise InvalidOptionValue(value)
     spec.detect_zeroes = value
 
 

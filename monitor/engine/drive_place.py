@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.drive import INTERFACES
+from monitor.engine.schema.mistakes import NumberExpected
 from monitor.engine.schema.scalars import parse_uint64
 
 UNITS: Final = {"ide": 2, "scsi": 7}
@@ -20,11 +21,6 @@ UNITS: Final = {"ide": 2, "scsi": 7}
 class UnsupportedBus(RequestError):
     template = "unsupported bus type '{value}'"
     value: str
-
-
-class NumberExpected(RequestError):
-    template = "Parameter '{option}' expects a number"
-    option: str
 
 
 class IndexAndUnit(RequestError):

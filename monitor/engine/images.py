@@ -27,6 +27,12 @@ from monitor.engine.schema.blockdev import (
 from monitor.engine.schema.decode import UnexpectedParameter, decode
 from monitor.engine.schema.extra import CreateImage
 from monitor.engine.schema.keyval import parse_opts
+from monitor.engine.schema.mistakes import (
+    InvalidOption,
+    InvalidOptionValue,
+    SwitchExpected,
+    UnsignedExpected,
+)
 from monitor.engine.schema.scalars import parse_bool, parse_size, parse_uint64
 
 SECTOR: Final = 512
@@ -79,28 +85,8 @@ class SizeTooLarge(RequestError):
     hint_at_clusters: str
 
 
-class NotANumber(RequestError):
-    template = "Parameter '{option}' expects a non-negative number below 2^64"
-    option: str
-
-
-class NotASwitch(RequestError):
-    template = "Parameter '{option}' expects 'on' or 'off'"
-    option: str
-
-
-class InvalidValue(RequestError):
-    template = "invalid parameter value: {value}"
-    value: str
-
-
 class SizeMissing(RequestError):
     template = "Image creation needs a size parameter"
-
-
-class OptionNotSupported(RequestError):
-    template = "Invalid parameter '{option}'"
-    option: str
 
 
 @dataclass(frozen=True)
@@ -148,7 +134,7 @@ async def requested(graph: Graph, request: CreateImage) -> NewImage:
             raise SizeGivenTwice
         size = parse_size(in_options)
         if size is None:
-            raise NotANumber("size").with_hint(_SUFFIXES)
+            raise UnsignedExpected("size").with_hint(_SUFFIXES)
     backing, fmt = options.pop("backing_file", None), options.pop("backing_fmt", None)
     backing = backing if request.backing_file is UNSET else str(request.backing_file)
     fmt = fmt if request.backing_format is UNSET else str(request.backing_format)
@@ -172,11 +158,11 @@ def _check_options(image: NewImage) -> None:
     """Refuses unknown options and values before anything is touched."""
     for option, value in image.options.items():
         if option in imageopts.SIZES and parse_size(value) is None:
-            raise NotANumber(option).with_hint(_SUFFIXES)
+            raise UnsignedExpected(option).with_hint(_SUFFIXES)
         if option == "refcount_bits" and parse_uint64(value) is None:
-            raise NotANumber(option)
+            raise UnsignedExpected(option)
         if option in imageopts.SWITCHES and parse_bool(value) is None:
-            raise NotASwitch(option)
+            raise SwitchExpected(option)
     _file_options(image)
     if not image.is_plain:
         _from_strings(image)
@@ -254,9 +240,9 @@ def _file_options(image: NewImage, path: str = "") -> BlockdevCreateOptionsFile:
         if not image.is_plain and not imageopts.is_of_the_file(option):
             continue
         if option not in imageopts.image_options(image.format):
-            raise OptionNotSupported(option)
+            raise InvalidOption(option)
         if option == "preallocation" and value not in _PREALLOCATIONS:
-            raise InvalidValue(value)
+            raise InvalidOptionValue(value)
         tree[imageopts.member_name(option)] = value
     settled: BlockdevCreateOptionsFile = decode(BlockdevCreateOptionsFile, tree, keyval=True)
     return settled
@@ -267,7 +253,7 @@ def _from_strings(image: NewImage) -> BlockdevCreateOptionsQcow2:
     tree: dict[str, Any] = {"driver": "qcow2", "file": "", "size": str(image.size)}
     for option, value in image.options.items():
         if option == "file":
-            raise OptionNotSupported(option)
+            raise InvalidOption(option)
         if not imageopts.is_of_the_file(option):
             tree[imageopts.member_name(option)] = value
     if "version" in tree:
@@ -279,17 +265,17 @@ def _from_strings(image: NewImage) -> BlockdevCreateOptionsQcow2:
     try:
         settled: BlockdevCreateOptionsQcow2 = decode(BlockdevCreateOptionsQcow2, tree, keyval=True)
     except UnexpectedParameter as error:
-        raise OptionNotSupported(error.parameter.replace("-", "_")) from error
+        raise InvalidOption(error.parameter.replace("-", "_")) from error
     return settled
 
 
 def qcow2_options(wanted: BlockdevCreateOptionsQcow2) -> CreateOptions:
-    """QMP's struct as the driver's own. Raises OptionNotSupported for what is not there yet."""
+    """QMP's struct as the driver's own. Raises InvalidOption for what is not there yet."""
     from monitor.engine.drivers.qcow2.create import CreateOptions
 
     for option in imageopts.LATER:
         if getattr(wanted, option) not in (UNSET, False):
-            raise OptionNotSupported(option)
+            raise InvalidOption(option)
     given = {
         "version": UNSET if wanted.version is UNSET else int(str(wanted.version)[1:]),
         "backing_file": wanted.backing_file,

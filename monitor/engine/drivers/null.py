@@ -23,14 +23,9 @@ from monitor.engine.drivers.base import (
 from monitor.engine.drivers.buffers import zero
 from monitor.engine.errors import HostFailure, RequestError
 from monitor.engine.schema.blockdev import BlockdevOptionsNullAio, BlockdevOptionsNullCo
+from monitor.engine.schema.mistakes import UnsignedExpected
 
 DEFAULT_SIZE: Final = 1 << 30
-
-
-class InvalidSize(RequestError):
-    """QEMU 7.2 takes a negative size from QMP and dies of it; this is its refusal elsewhere."""
-
-    template = "Parameter 'size' expects a non-negative number below 2^64"
 
 
 class InvalidLatency(RequestError):
@@ -55,7 +50,8 @@ class NullCoDriver(Driver):
         size = options.size if isinstance(options.size, int) else DEFAULT_SIZE
         latency = options.latency_ns if isinstance(options.latency_ns, int) else 0
         if size < 0:
-            raise InvalidSize()
+            # QEMU 7.2 takes a negative size from QMP and dies of it; this is its refusal elsewhere.
+            raise UnsignedExpected("size")
         if size > MAX_LENGTH:
             raise HostFailure("Could not refresh total sector count", errno.EFBIG)
         if not 0 <= latency < 1 << 63:

@@ -32,6 +32,7 @@ from monitor.engine.drivers.base import (
 from monitor.engine.drivers.buffers import zero
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.blockdev import BlockdevOptionsRaw
+from monitor.engine.schema.mistakes import UnsignedExpected
 
 SECTOR: Final = 512
 _GROWING: Final = permissions.WRITE | permissions.RESIZE
@@ -66,11 +67,6 @@ class FixedSize(RequestError):
 
 class TooLargeForOffset(RequestError):
     template = "Disk size too large for the chosen offset"
-
-
-class NegativeOption(RequestError):
-    template = "Parameter '{option}' expects a non-negative number below 2^64"
-    option: str
 
 
 class _Change:
@@ -284,5 +280,5 @@ def _given(option: str, value: object) -> int | None:
     if not isinstance(value, int):
         return None
     if value < 0:
-        raise NegativeOption(option)
+        raise UnsignedExpected(option)
     return value

@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from monitor.engine.errors import RequestError, as_word
+from monitor.engine.graph.errors import UnknownNode
 
 if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
     from monitor.engine.graph.graph import Graph
     from monitor.engine.graph.node import Node
-
-
-class NodeOfBitmapNotFound(RequestError):
-    template = "Node '{name}' not found"
-    name: str
 
 
 class BitmapNotFound(RequestError):
@@ -24,12 +20,12 @@ class BitmapNotFound(RequestError):
 
 
 def find_bitmap(graph: Graph, node_name: str, name: str) -> tuple[Node, DirtyBitmap]:
-    """A bitmap and its node, by a device's or a node's name. Raises NodeOfBitmapNotFound,
+    """A bitmap and its node, by a device's or a node's name. Raises UnknownNode,
     BitmapNotFound; whether it may be used is for ``check``."""
     try:
         node = graph.find(node_name)
     except RequestError as error:
-        raise NodeOfBitmapNotFound(node_name) from error
+        raise UnknownNode(node_name) from error
     return node, bitmap_of(node, name)
 
 

@@ -10,6 +10,13 @@ class NodeNotFound(RequestError):
     name: str
 
 
+class UnknownNode(RequestError):
+    """As NodeNotFound, in the words of requests on bitmaps and on children."""
+
+    template = "Node '{name}' not found"
+    name: str
+
+
 class DeviceOrNodeNotFound(RequestError):
     template = "Cannot find device='{device}' nor node-name='{node_name}'"
     device: str

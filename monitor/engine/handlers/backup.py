@@ -15,6 +15,7 @@ from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.jobs.backup import BackupJob, BackupPlan
 from monitor.engine.jobs.carrying import MOST_WRITERS
+from monitor.engine.jobs.errors import SizesDiffer
 from monitor.engine.jobs.state import Status
 from monitor.engine.jobs.stream import unfiltered
 from monitor.engine.schema.backup import BackupCommon, BackupPerf, BlockdevBackup, DriveBackup
@@ -79,10 +80,6 @@ class ChunkBelowCluster(RequestError):
     template = "Required max-chunk ({chunk}) is less than backup cluster size ({unit})"
     chunk: int
     unit: int
-
-
-class SizesDiffer(RequestError):
-    template = "Source and target image have different sizes"
 
 
 @acts(BlockdevBackup, groups=True)

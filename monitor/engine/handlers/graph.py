@@ -19,6 +19,7 @@ from monitor.engine.graph.errors import (
     DeviceOrNodeNotFound,
     NodeInUse,
     NotMonitorOwned,
+    UnknownNode,
 )
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
@@ -87,11 +88,6 @@ class NoSuchChild(RequestError):
     template = "Node '{node}' does not have child '{child}'"
     node: str
     child: str
-
-
-class NodeToAddNotFound(RequestError):
-    template = "Node '{name}' not found"
-    name: str
 
 
 class AddsNoChild(RequestError):
@@ -168,7 +164,7 @@ async def blockdev_change(engine: EmbeddedEngine, request: BlockdevChange) -> No
         if node_name is None:
             raise NeitherChildNorNode()
         if node_name not in graph.nodes:
-            raise NodeToAddNotFound(node_name)
+            raise UnknownNode(node_name)
         raise AddsNoChild(parent.user_name())
 
 

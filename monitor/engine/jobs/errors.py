@@ -42,3 +42,7 @@ class JobPaused(RequestError):
 class CannotComplete(RequestError):
     template = "The active block job '{job}' cannot be completed"
     job: str
+
+
+class SizesDiffer(RequestError):
+    template = "Source and target image have different sizes"

@@ -37,7 +37,7 @@ from monitor.engine.jobs import carrying
 from monitor.engine.jobs.block import BlockJob
 from monitor.engine.jobs.carrying import Carrier, writers_into
 from monitor.engine.jobs.converging import Converging
-from monitor.engine.jobs.errors import CannotComplete
+from monitor.engine.jobs.errors import CannotComplete, SizesDiffer
 from monitor.engine.jobs.filters import (
     layers_above,
     links_between,
@@ -54,7 +54,6 @@ from monitor.engine.jobs.mirror_plan import (
     IntoItself,
     MirrorPlan,
     ReplacedNodeGone,
-    SizesDiffer,
 )
 from monitor.engine.schema.job import JobType
 

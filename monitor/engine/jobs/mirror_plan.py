@@ -8,10 +8,6 @@ from monitor.engine.errors import RequestError
 from monitor.engine.graph.node import Node
 
 
-class SizesDiffer(RequestError):
-    template = "Source and target image have different sizes"
-
-
 class BadBufferSize(RequestError):
     template = "Invalid parameter 'buf-size'"
 

@@ -3,6 +3,9 @@
 QEMU names most parameters in full (``file.filename``, ``children[0].driver``; ``children.0`` in
 option strings), but an enumeration, a narrow integer and an alternate only by their last name,
 and an element of a list then as ``null``. ``ParameterError.path`` is the full name in any case.
+
+Options of ``-drive``, of ``qemu-img create -o`` and of blkdebug's files have words of their own,
+those of QEMU's older parser (util/qemu-option.c), for the same mistakes.
 """
 
 from __future__ import annotations
@@ -74,3 +77,32 @@ class NestedTooDeeply(RequestError):
     """More levels of options than are walked (``decode.MAX_NESTING``)."""
 
     template = "Parameters are nested too deeply"
+
+
+class InvalidOption(RequestError):
+    """There is no such option."""
+
+    template = "Invalid parameter '{option}'"
+    option: str
+
+
+class InvalidOptionValue(RequestError):
+    """The value is none of the option's words."""
+
+    template = "invalid parameter value: {value}"
+    value: str
+
+
+class NumberExpected(RequestError):
+    template = "Parameter '{option}' expects a number"
+    option: str
+
+
+class UnsignedExpected(RequestError):
+    template = "Parameter '{option}' expects a non-negative number below 2^64"
+    option: str
+
+
+class SwitchExpected(RequestError):
+    template = "Parameter '{option}' expects 'on' or 'off'"
+    option: str

@@ -6,10 +6,11 @@ import pytest
 
 from monitor.engine.drive_options import parse_drive
 from monitor.engine.errors import RequestError
-from monitor.engine.images import NewImage, OptionNotSupported, _from_strings, qcow2_options
+from monitor.engine.images import NewImage, _from_strings, qcow2_options
 from monitor.engine.schema.base import fields_of
 from monitor.engine.schema.drive import CACHE_MODES, LATER, DriveOptions, choices
 from monitor.engine.schema.imageopts import USUAL, image_options
+from monitor.engine.schema.mistakes import InvalidOption
 from monitor.language.completion import Candidate, suggest
 from tests.support.fake_engine import FakeEngine
 
@@ -66,7 +67,7 @@ def test_a_new_image_takes_each_option_that_is_offered(option: str) -> None:
 
 def test_the_file_is_no_option() -> None:
     assert "file" not in image_options("qcow2")
-    with pytest.raises(OptionNotSupported):
+    with pytest.raises(InvalidOption):
         _from_strings(NewImage("a", "qcow2", 1 << 20, options={"file": "x"}))
 
 

@@ -18,6 +18,12 @@ from typing import Any, Final
 
 from monitor.engine.drivers.blkdebug.rules import ALL_BUT_STATUS, EVENTS, Injection, StateChange
 from monitor.engine.errors import RequestError, host_failure
+from monitor.engine.schema.mistakes import (
+    InvalidOption,
+    InvalidOptionValue,
+    NumberExpected,
+    SwitchExpected,
+)
 from monitor.engine.schema.scalars import parse_bool, parse_uint64
 
 MAX_FILE: Final = 1 << 20
@@ -38,19 +44,9 @@ class MissingEvent(RequestError):
     template = "Missing event name for rule"
 
 
-class UnknownValue(RequestError):
-    template = "invalid parameter value: {value}"
-    value: str
-
-
 class UnknownGroup(RequestError):
     template = "There is no option group '{group}'"
     group: str
-
-
-class UnknownOption(RequestError):
-    template = "Invalid parameter '{option}'"
-    option: str
 
 
 class NoGroup(RequestError):
@@ -59,16 +55,6 @@ class NoGroup(RequestError):
 
 class ParseError(RequestError):
     template = "parse error"
-
-
-class NumberExpected(RequestError):
-    template = "Parameter '{option}' expects a number"
-    option: str
-
-
-class SwitchExpected(RequestError):
-    template = "Parameter '{option}' expects 'on' or 'off'"
-    option: str
 
 
 class TooManyRules(RequestError):
@@ -110,7 +96,7 @@ def _parse(text: str, path: str) -> list[_Group]:
                 raise NoGroup()
             name, values = groups[-1]
             if found[1] not in _GROUPS[name]:
-                raise UnknownOption(found[1])
+                raise InvalidOption(found[1])
             values[found[1]] = found[2] or ""
         else:
             raise ParseError()
@@ -136,7 +122,7 @@ def injection(values: dict[str, Any]) -> Injection:
     kinds = ALL_BUT_STATUS
     if "iotype" in values:
         if values["iotype"] not in ALL_BUT_STATUS | {"block-status"}:
-            raise UnknownValue(values["iotype"])
+            raise InvalidOptionValue(values["iotype"])
         kinds = frozenset({values["iotype"]})
     return Injection(
         event,
@@ -157,7 +143,7 @@ def _event(values: dict[str, Any]) -> str:
     if "event" not in values:
         raise MissingEvent()
     if values["event"] not in EVENTS:
-        raise UnknownValue(values["event"])
+        raise InvalidOptionValue(values["event"])
     return str(values["event"])
 
 

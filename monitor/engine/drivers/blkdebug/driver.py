@@ -18,6 +18,7 @@ from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.blkdebug import BlkdebugInjectErrorOptions
 from monitor.engine.schema.blockdev import BlockdevOptionsBlkdebug
+from monitor.engine.schema.mistakes import UnsignedExpected
 
 SECTOR: Final = 512
 _LARGEST: Final = (1 << 31) - 1
@@ -42,11 +43,6 @@ class UnmetConstraint(RequestError):
     template = "Cannot meet constraints with {option} {value}"
     option: str
     value: int
-
-
-class NegativeOption(RequestError):
-    template = "Parameter '{option}' expects a non-negative number below 2^64"
-    option: str
 
 
 class SectorTooLarge(RequestError):
@@ -90,7 +86,7 @@ class BlkdebugDriver(Driver):
         """Sizes of requests, bytes; each a multiple of the one that it is built on."""
         align = _number(options.align, 0)
         if align < 0:
-            raise NegativeOption("align")
+            raise UnsignedExpected("align")
         if align and (align >= _LARGEST or align & (align - 1)):
             raise UnmetConstraint("align", align)
         self._align = align or 1
@@ -255,7 +251,7 @@ def _checked(option: str, value: Any, unit: int) -> int:
     """A size that is a multiple of ``unit``; 0 for none."""
     size = _number(value, 0)
     if size < 0:
-        raise NegativeOption(option)
+        raise UnsignedExpected(option)
     if size >= _LARGEST or size % unit:
         raise UnmetConstraint(option, size)
     return size
