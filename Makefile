@@ -34,11 +34,13 @@ clean:
 $(RUN_READY): pyproject.toml
 	@$(PYTHON) -m venv $(VENV) >&2
 	@$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable . >&2
+	@$(BIN)/python -m compileall -q monitor  # once, whatever PYTHONDONTWRITEBYTECODE says
 	@touch $@
 
 $(DEV_READY): pyproject.toml
 	@$(PYTHON) -m venv $(VENV) >&2
 	@$(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]' >&2
+	@$(BIN)/python -m compileall -q monitor
 	@touch $@ $(RUN_READY)
 
 # An overlay on a base with data, made by the monitor itself, whole or not at all.

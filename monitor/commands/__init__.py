@@ -2,28 +2,89 @@
 
 from __future__ import annotations
 
-TOPICS = (
-    "bitmaps",
-    "drives",
-    "exports",
-    "help",
-    "history",
-    "images",
-    "info",
-    "jobs",
-    "macros",
-    "qemuio",
-    "session",
-    "settings",
-    "snapshots",
-    "waiting",
-    "watching",
-)
-
-
-def load() -> None:
-    """Imports every topic, so that all commands are declared."""
-    from importlib import import_module
-
-    for topic in TOPICS:
-        import_module(f"{__name__}.{topic}")
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "bitmaps": (
+        "info bitmaps",
+        "bitmap doctor",
+    ),
+    "drives": (
+        "drive_add",
+        "drive_del",
+    ),
+    "exports": (
+        "nbd_server_start",
+        "nbd_server_add",
+        "nbd_server_remove",
+        "nbd_server_stop",
+        "info exports",
+    ),
+    "help": (
+        "help",
+        "?",
+        "info",
+        "apropos",
+    ),
+    "history": (
+        "info history",
+        "history",
+        "rerun",
+    ),
+    "images": (
+        "block_resize",
+        "create",
+        "check",
+        "map",
+        "resize",
+    ),
+    "info": (
+        "info block",
+        "info blockstats",
+        "info snapshots",
+        "info block-jobs",
+        "info jobs",
+        "info graph",
+        "info version",
+    ),
+    "jobs": (
+        "block_stream",
+        "drive_backup",
+        "block_job_cancel",
+        "block_job_complete",
+        "block_job_pause",
+        "block_job_resume",
+        "block_job_set_speed",
+        "drive_mirror",
+        "commit",
+    ),
+    "macros": (
+        "macro",
+        "macros",
+    ),
+    "qemuio": ("qemu-io",),
+    "session": (
+        "source",
+        "echo",
+        "record",
+        "quit",
+        "q",
+    ),
+    "settings": (
+        "set",
+        "unset",
+    ),
+    "snapshots": (
+        "snapshot_blkdev",
+        "snapshot_blkdev_internal",
+        "snapshot_delete_blkdev_internal",
+        "savevm",
+        "loadvm",
+        "delvm",
+    ),
+    "waiting": (
+        "wait",
+        "step",
+    ),
+    "watching": ("watch",),
+}
+"""The commands that each topic declares, with their aliases; so one can be found without importing
+all topics."""

@@ -35,13 +35,14 @@ Handlers run on the control loop, see requests and results only, and return what
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from monitor.bytopic import ByTopic
+from monitor.commands import COMMANDS
 from monitor.engine.api import Engine
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class Command(msgspec.Struct, frozen=True):
     """``$NAME`` stands for itself in the arguments."""
 
 
-_COMMANDS: dict[str, Command] = {}
+_COMMANDS = ByTopic[Command]("monitor.commands", COMMANDS)
 
 
 def command(
@@ -189,9 +190,7 @@ def command(
             raw=raw,
         )
         for key in (name, *aliases):
-            if key in _COMMANDS:
-                raise ValueError(f"command {key!r} is declared twice")
-            _COMMANDS[key] = declared
+            _COMMANDS.declare(key, declared)
         return handler
 
     return declare
@@ -230,10 +229,6 @@ def _params(arguments: tuple[Argument, ...]) -> str:
     return " ".join(words)
 
 
-@functools.cache
-def commands() -> dict[str, Command]:
-    """Every command by name and alias. Imports the topic files on first use."""
-    from monitor import commands as package
-
-    package.load()
+def commands() -> Mapping[str, Command]:
+    """Every command by name and alias; a topic's file is imported when one is looked at."""
     return _COMMANDS

@@ -100,7 +100,7 @@ def _run_step(session: DocumentedSession, start: int, end: int, here: str) -> Re
 
 def _disks(typed: str, start: int) -> Fixtures:
     """The disks of a documented command line."""
-    from monitor.cli import parse_arguments
+    from monitor.options import parse_arguments
 
     options = parse_arguments(shlex.split(typed[len(_SHELL) :])[1:])
     return Fixtures(disks=[(start + 1, name.lstrip("-"), value) for name, value in options.disks])

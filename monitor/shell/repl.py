@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from prompt_toolkit.history import History
 from prompt_toolkit.utils import get_cwidth
@@ -41,22 +41,13 @@ from monitor.version import VERSION
 
 if TYPE_CHECKING:
     from monitor.language.parser import Invocation
-
-
-class PromptOptions(Protocol):
-    """What the command line says about the prompt."""
-
-    record: str | None
-    """Where the session is recorded from the first command on."""
-
-    disks: Sequence[tuple[str, str]]
-    """The disks of the command line, as (option, value)."""
+    from monitor.options import Options
 
 
 _TOO_MANY_FAILURES = 10
 
 
-async def run_prompt(engine: Engine, options: PromptOptions) -> int:
+async def run_prompt(engine: Engine, options: Options) -> int:
     """Lets a person steer ``engine`` until ``quit``; then jobs are cancelled and all is written.
 
     Stdin and stdout are a terminal. The status is 0; 128 and the signal's number when the process

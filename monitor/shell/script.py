@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Sequence
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
@@ -29,6 +28,7 @@ from monitor.shell.directing import as_json, collected, text_of
 from monitor.shell.failures import OutputClosed, ScriptStopped, error_text
 from monitor.shell.jobs import settle
 from monitor.shell.session import Session
+from monitor.shell.status import Status
 from monitor.shell.texts import decode_script, printable, read_script
 
 if TYPE_CHECKING:
@@ -37,19 +37,6 @@ if TYPE_CHECKING:
     from monitor.shell.checkpoint import Checkpoint
 
 PIPE = "<stdin>"
-
-
-class Status(IntEnum):
-    """Exit statuses; scripts of other people match them, so a number keeps its meaning."""
-
-    OK = 0
-    FAILED = 1  # a command failed
-    USAGE = 2  # the command line itself is wrong
-    SYNTAX = 3  # a script does not parse; of a file nothing ran
-    JOB_FAILED = 4  # a job that was waited for failed
-    LOST = 5  # the connection to the engine is lost
-    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-    PIPE_CLOSED = 141  # 128 + SIGPIPE: nobody reads the output
 
 
 class Source(msgspec.Struct, frozen=True):

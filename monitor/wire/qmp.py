@@ -18,8 +18,7 @@ Specification: docs/interop/qmp-spec.txt.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from monitor.wire.qmpjson import JSONParseError, encode, member_order, quote, respell
 from monitor.wire.qmpstream import JSONStream
@@ -31,8 +30,7 @@ NEGOTIATE = "qmp_capabilities"
 CAPABILITIES = ("oob",)
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(NamedTuple):
     """What the greeting says: the QEMU version whose protocol is spoken, and the program."""
 
     major: int
@@ -41,8 +39,7 @@ class Version:
     package: str
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A well-formed request. ``id`` is JSON text, None when the client sent none.
 
     An ``oob`` command is to be answered before those that came earlier and still wait.
@@ -54,8 +51,7 @@ class Command:
     oob: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """Bytes for the client, in place of an answer to a command; ``oob`` as in ``Command``."""
 
     data: bytes

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import sys
 from typing import Any, cast
 
 from monitor.commands.registry import Session, command
+from monitor.options import Options
 from monitor.shell.repl import run_prompt
 from tests.support.fake_engine import MIB, FakeEngine, job
 
@@ -62,7 +62,7 @@ async def _storm(engine: FakeEngine, count: int) -> None:
 
 async def _main() -> int:
     engine = FakeEngine()
-    status = await run_prompt(engine, argparse.Namespace(record=None, disks=[]))
+    status = await run_prompt(engine, Options())
     if os.isatty(1):  # the window is still there
         print("shut down" if engine.was_shut_down else "NOT SHUT DOWN")
     return status

@@ -32,6 +32,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "monitor.commands": DOOR | JSON,
     "monitor.shell": frozenset({"monitor"}),
     "monitor.cli": frozenset({"monitor"}),
+    "monitor.options": frozenset({"monitor.usage", "monitor.servers.door"}),
+    "monitor.usage": frozenset({"monitor"}),
     "monitor.__main__": frozenset({"monitor.cli"}),
     "monitor.pytest_plugin": frozenset({"monitor"}),
     "monitor.version": STDLIB_ONLY,
@@ -44,8 +46,8 @@ ALLOWED: dict[str, frozenset[str]] = {
 # What a person's side of the house must never see of the engine.
 INSIDE = ("graph", "drivers", "jobs", "handlers")
 
-# Plain helpers on text, which know no node and no command: anybody's.
-COMMON = frozenset({"monitor.nearest", "monitor.sizes", "monitor.version"})
+# Plain helpers, which know no node and no command: anybody's.
+COMMON = frozenset({"monitor.bytopic", "monitor.nearest", "monitor.sizes", "monitor.version"})
 
 THIRD_PARTY = {
     "cryptography": {"monitor.engine.objects"},

@@ -2,34 +2,123 @@
 
 from __future__ import annotations
 
-TOPICS = (
-    "backup",
-    "bitmap",
-    "blockdev",
-    "commit",
-    "create",
-    "export",
-    "graph",
-    "introspect",
-    "job",
-    "machine",
-    "mirror",
-    "monitor",
-    "node",
-    "objects",
-    "query",
-    "snapshot",
-    "stats",
-    "stream",
-    "transaction",
-    "extra",
-    "breakpoints",
-)
-
-
-def load() -> None:
-    """Imports every topic, so that all requests are declared."""
-    from importlib import import_module
-
-    for topic in TOPICS:
-        import_module(f"{__name__}.{topic}")
+REQUESTS: dict[str, tuple[str, ...]] = {
+    "backup": (
+        "drive-backup",
+        "blockdev-backup",
+    ),
+    "bitmap": (
+        "block-dirty-bitmap-add",
+        "block-dirty-bitmap-remove",
+        "block-dirty-bitmap-clear",
+        "block-dirty-bitmap-enable",
+        "block-dirty-bitmap-disable",
+        "block-dirty-bitmap-merge",
+        "x-debug-block-dirty-bitmap-sha256",
+    ),
+    "commit": (
+        "block-commit",
+        "x-blkmon-commit",
+    ),
+    "create": ("blockdev-create",),
+    "export": (
+        "nbd-server-start",
+        "nbd-server-stop",
+        "nbd-server-add",
+        "nbd-server-remove",
+        "block-export-add",
+        "block-export-del",
+        "query-block-exports",
+    ),
+    "graph": (
+        "blockdev-add",
+        "blockdev-del",
+        "blockdev-reopen",
+        "x-blockdev-change",
+        "blockdev-snapshot-sync",
+        "blockdev-snapshot",
+        "block_resize",
+    ),
+    "introspect": ("query-qmp-schema",),
+    "job": (
+        "query-jobs",
+        "query-block-jobs",
+        "block-job-set-speed",
+        "block-job-cancel",
+        "block-job-pause",
+        "block-job-resume",
+        "block-job-complete",
+        "block-job-finalize",
+        "block-job-dismiss",
+        "job-pause",
+        "job-resume",
+        "job-cancel",
+        "job-complete",
+        "job-finalize",
+        "job-dismiss",
+    ),
+    "machine": (
+        "query-status",
+        "query-name",
+        "query-kvm",
+        "query-cpus-fast",
+        "query-tpm",
+        "query-chardev",
+    ),
+    "mirror": (
+        "drive-mirror",
+        "blockdev-mirror",
+    ),
+    "monitor": (
+        "query-version",
+        "query-commands",
+        "quit",
+    ),
+    "node": (
+        "block-set-write-threshold",
+        "change-backing-file",
+        "block_passwd",
+    ),
+    "objects": (
+        "object-add",
+        "object-del",
+        "qom-list",
+        "qom-get",
+        "qom-set",
+        "qom-list-types",
+        "query-iothreads",
+    ),
+    "query": (
+        "query-block",
+        "query-named-block-nodes",
+        "x-debug-query-block-graph",
+    ),
+    "snapshot": (
+        "blockdev-snapshot-internal-sync",
+        "blockdev-snapshot-delete-internal-sync",
+        "x-blkmon-savevm",
+        "x-blkmon-loadvm",
+        "x-blkmon-delvm",
+        "snapshot-save",
+        "snapshot-load",
+        "snapshot-delete",
+        "x-blkmon-query-snapshots",
+    ),
+    "stats": ("query-blockstats",),
+    "stream": ("block-stream",),
+    "transaction": (
+        "transaction",
+        "x-blkmon-rehearse-transaction",
+    ),
+    "extra": (
+        "x-blkmon-drive-add",
+        "x-blkmon-drive-del",
+        "x-blkmon-io",
+        "x-blkmon-create",
+        "x-blkmon-check",
+        "x-blkmon-resize",
+        "x-blkmon-map",
+    ),
+    "breakpoints": ("x-blkmon-breakpoint",),
+}
+"""The requests that each topic declares; so one can be found without importing all topics."""

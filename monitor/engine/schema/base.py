@@ -11,10 +11,13 @@ from __future__ import annotations
 import functools
 import types
 import typing
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, UnsetType
+
+from monitor.bytopic import ByTopic
 
 __all__ = [
     "UNSET",
@@ -110,11 +113,14 @@ class Request(Options, kw_only=True, tag_field="execute"):
 
 
 @functools.cache
-def request_types() -> dict[str, type[Request]]:
-    """Every declared request by QMP name. Imports the schema's topic files on first use."""
+def request_types() -> Mapping[str, type[Request]]:
+    """Every declared request by QMP name; a topic's file is imported when one is looked at."""
     from monitor.engine import schema
 
-    schema.load()
+    return ByTopic(schema.__name__, schema.REQUESTS, _declared)
+
+
+def _declared() -> dict[str, type[Request]]:
     return {request.qmp_name(): request for request in _leaves(Request)}
 
 

@@ -37,7 +37,7 @@ def test_choices_and_lists() -> None:
 
 
 def test_a_command_cannot_be_declared_twice() -> None:
-    commands()
+    assert commands()["quit"].name == "quit"
     with pytest.raises(ValueError, match="'quit' is declared twice"):
         command("quit", help="again")(lambda: None)  # type: ignore[arg-type, return-value]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.cli import parse_arguments
+from monitor.options import parse_arguments
 
 ROOT = Path(__file__).parents[3]
 

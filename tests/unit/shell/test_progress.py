@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from monitor.cli import parse_arguments
+from monitor.options import parse_arguments
 from monitor.shell.progress import Meter, ProgressLines
 from tests.support.fake_engine import MIB, FakeEngine, job
 

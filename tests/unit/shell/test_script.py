@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from monitor.language.variables import Scope
-from monitor.shell.script import ScriptOptions, ScriptSession, Source, Status, parse_sources
+from monitor.shell.script import ScriptOptions, ScriptSession, Source, parse_sources
+from monitor.shell.status import Status
 from tests.support.fake_engine import FakeEngine, job
 
 Work = Callable[[ScriptSession, FakeEngine], Awaitable[None]]
