@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 import bench.bitmaps
-import bench.mirrors  # noqa: F401
+import bench.mirrors
+import bench.nbd  # noqa: F401
 from bench.sessions import OURS, QSD
 from bench.work import ROWS, UNITS, Work
 

@@ -140,6 +140,11 @@ class Exported(Protocol):
     def allocation(self, offset: int, length: int) -> Iterator[tuple[int, bool, bool]]:
         """Runs (length, is a hole, reads as zeroes) of what the node shows, however deep."""
 
+    def plain(self, offset: int, length: int) -> tuple[int, int, int] | None:
+        """Where the bytes at ``offset`` lie in a host file that has one place for them as long as
+        it is there: (descriptor, offset in the file, bytes), valid within the lane. None where
+        they do not."""
+
     def depth(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         """Runs (length, depth): 1 where the topmost layer holds the bytes, 2 the one below it, …;
         0 where no layer does."""

@@ -19,7 +19,7 @@ from msgspec import UNSET
 
 from monitor.engine import permissions
 from monitor.engine.api import ExportServer
-from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.base import DriverKind, ExtentKind
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.allocation import runs_of, runs_through
 from monitor.engine.graph.bitmaps import bitmap_of, find_bitmap
@@ -211,6 +211,21 @@ class Export(Client):
                 nothing = run.kind is not ExtentKind.DATA
                 yield run.length, nothing, nothing
             offset += step
+
+    def plain(self, offset: int, length: int) -> tuple[int, int, int] | None:
+        """Where the bytes lie in a host file, for as long as nobody changes the graph. Not in an
+        image format's file: what a client is still being sent may be another's bytes there by
+        the time it arrives."""
+        node = self.node
+        while node.driver.kind is DriverKind.FORMAT or node.driver.kind is DriverKind.FILTER:
+            below = node.data_child
+            if below is None or not (node.is_filter or node.driver.name == "raw"):
+                return None
+            node = below
+        runs = self.root.map(offset, length)
+        if not runs or runs[0].kind is not ExtentKind.DATA or runs[0].host < 0:
+            return None
+        return runs[0].host, runs[0].host_offset, min(runs[0].length, length)
 
     def depth(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         """Runs (length, depth): 1 where the topmost layer holds the bytes, 2 the one below it, …;

@@ -108,6 +108,22 @@ def test_qemu_reads_what_the_image_holds(
         tools.run("qemu-img", "compare", "-F", "raw", tmp_path / image, tmp_path / copy)
 
 
+def test_long_reads_of_a_plain_file_are_what_it_holds(server: Server, tmp_path: Path) -> None:
+    """They go through a pipe, uncopied; holes, the end and what lies between included."""
+    tools.run(
+        *("qemu-io", "-f", "raw", server.uri("plain")),
+        *("-c", "write -P 9 5M 3000k", "-c", "write -P 8 7000001 1", "-c", "flush"),
+    )
+    for requests in (256 << 10, 1 << 20, 8 << 20, 32 << 20):
+        options = (f"--request-size={requests}", "--connections=1")
+        tools.run("nbdcopy", *options, server.uri("plain"), tmp_path / f"copy-{requests}")
+    server.do("nbd-server-stop")
+    server.do("blockdev-del", **{"node-name": "plain"})
+    for requests in (256 << 10, 1 << 20, 8 << 20, 32 << 20):
+        copy = tmp_path / f"copy-{requests}"
+        assert copy.read_bytes() == (tmp_path / "plain.img").read_bytes(), requests
+
+
 def test_qemu_io_writes_zeroes_and_discards(server: Server) -> None:
     said = tools.run(
         *("qemu-io", "-f", "raw", server.uri("disk")),

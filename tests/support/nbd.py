@@ -61,6 +61,9 @@ class MemoryExport:
                 yield extent.length, nothing, nothing
                 offset += extent.length
 
+    def plain(self, offset: int, length: int) -> None:
+        return None
+
     def depth(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         yield length, 1
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 import socket
 import threading
 import time
@@ -130,6 +131,8 @@ class Connection:
         if export is None or not export.enter(self.hang_up):
             return
         serving = Serving(export, offer, handshake.contexts, structured=handshake.structured)
+        if not self._encrypted:
+            serving.send_pipe = self.send_pipe
         try:
             budget = self._host.budget
             with Helpers(serving, self, budget, alone=self._encrypted) as helpers:
@@ -156,6 +159,16 @@ class Connection:
                     if left < len(buffer):
                         self._sock.sendall(memoryview(buffer)[left:])
                     left = max(0, left - len(buffer))
+            except OSError as error:
+                raise ClientGone from error
+
+    def send_pipe(self, header: bytes, pipe: int, count: int) -> None:
+        """Sends ``header`` and ``count`` bytes out of a pipe. Raises ClientGone."""
+        with self._sending:
+            try:
+                self._sock.sendall(header, socket.MSG_MORE)
+                while count:
+                    count -= os.splice(pipe, self._sock.fileno(), count)
             except OSError as error:
                 raise ClientGone from error
 

@@ -7,11 +7,14 @@ about allocation, large pieces) goes to a few helping threads, so that answers o
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import itertools
 import mmap
+import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from monitor.wire.nbd import layout as n
 from monitor.wire.nbd import transmission as t
@@ -26,6 +29,9 @@ SHORT: Final = 64 << 10
 
 PIECE: Final = 1 << 20
 """Bytes that are read or written in one stay in a lane."""
+
+SPLICED: Final = 256 << 10
+"""Bytes of a read from which it is worth a pipe, through which a file's pages go uncopied."""
 
 _KNOWN_FLAGS: Final = {
     n.CMD_WRITE: n.CMD_FLAG_FUA,
@@ -63,6 +69,25 @@ def is_short(request: t.NbdRequest) -> bool:
     )
 
 
+class Pipe(NamedTuple):
+    """Between a file and a socket: a lane is left before the socket is waited for."""
+
+    source: int
+    sink: int
+
+
+@contextlib.contextmanager
+def _pipe() -> Iterator[Pipe]:
+    pipe = Pipe(*os.pipe2(os.O_CLOEXEC))
+    try:
+        with contextlib.suppress(OSError):  # of a user who has many, it stays a small one
+            fcntl.fcntl(pipe.sink, fcntl.F_SETPIPE_SZ, PIECE)
+        yield pipe
+    finally:
+        os.close(pipe.source)
+        os.close(pipe.sink)
+
+
 class Serving:
     """What one connection does with its export. Methods may be called from several threads, each
     with its own lane."""
@@ -74,6 +99,8 @@ class Serving:
         self.size = offer.size
         self.contexts = contexts
         self.structured = structured
+        self.send_pipe: Callable[[bytes, int, int], None] | None = None
+        """Sends a header and so many bytes of a pipe; None where nothing can be sent uncopied."""
         self._read_only = bool(offer.flags & n.FLAG_READ_ONLY)
         self._flags = {**_KNOWN_FLAGS, n.CMD_READ: n.CMD_FLAG_DF if structured else 0}
 
@@ -164,18 +191,57 @@ class Serving:
         self, request: t.NbdRequest, data: memoryview, lane: Lane, send: Callable[..., None]
     ) -> None:
         whole = self.at_once(request)
+        if not whole and self.send_pipe is not None and request.length >= SPLICED:
+            with _pipe() as pipe:
+                self._read_parts(request, lane, send, pipe)
+            return
         room = memoryview(mmap.mmap(-1, request.length if whole else min(request.length, PIECE)))
         if whole:
             self._fill(request.offset, room, lane)
             send(self._data_header(request), room)
             return
+        self._read_parts(request, lane, send, None, room)
+
+    def _read_parts(
+        self,
+        request: t.NbdRequest,
+        lane: Lane,
+        send: Callable[..., None],
+        pipe: Pipe | None,
+        room: memoryview | None = None,
+    ) -> None:
+        """A read in chunks: holes, what comes through ``pipe`` and what through ``room``."""
+        end = request.offset + request.length
         for offset, length, hole in self._parts(request, lane):
-            done = offset + length == request.offset + request.length
             if hole:
+                done = offset + length == end
                 send(t.hole(request.cookie, offset, length, done=done))
                 continue
-            self._fill(offset, room[:length], lane)
-            send(t.data_header(request.cookie, offset, length, done=done), room[:length])
+            stop = offset + length
+            while offset < stop:
+                count = self._spliced(pipe, offset, stop - offset, lane) if pipe else 0
+                done = offset + (count or stop - offset) == end
+                if pipe and count:
+                    header = t.data_header(request.cookie, offset, count, done=done)
+                    assert self.send_pipe is not None
+                    self.send_pipe(header, pipe.source, count)
+                    offset += count
+                    continue
+                room = room or memoryview(mmap.mmap(-1, PIECE))
+                part = room[: stop - offset]
+                self._fill(offset, part, lane)
+                send(t.data_header(request.cookie, offset, stop - offset, done=done), part)
+                break
+
+    def _spliced(self, pipe: Pipe, offset: int, length: int, lane: Lane) -> int:
+        """Bytes that are in the pipe now, uncopied, straight from a host file; 0 where they do not
+        lie in one. The pipe is empty before."""
+        with lane:
+            found = self.export.plain(offset, length)
+            if found is None:
+                return 0
+            descriptor, at, size = found
+            return os.splice(descriptor, pipe.sink, size, at)
 
     def _parts(self, request: t.NbdRequest, lane: Lane) -> Iterator[tuple[int, int, bool]]:
         """Pieces (offset, length, is a hole) of at most PIECE bytes of data each."""

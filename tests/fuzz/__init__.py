@@ -1,0 +1,1 @@
+"""Fuzzing with coverage, by hand: docs/fuzzing.md. ``make test`` runs none of it."""
