@@ -26,9 +26,14 @@ def summaries(prefix: str = "") -> str:
     shown = {
         declared.name: summary(declared)
         for declared in commands().values()
-        if declared.name.startswith(prefix) and (prefix or " " not in declared.name)
+        if _listed(declared, prefix)
     }
     return "\n".join(shown[name] for name in sorted(shown))
+
+
+def _listed(declared: Command, prefix: str) -> bool:
+    name = declared.name
+    return name.startswith(prefix) if prefix else not name.startswith(INFO)
 
 
 def manual(declared: Command) -> str:
@@ -128,16 +133,24 @@ async def help_(session: Session, name: str | None) -> Answer:
     text is given its line, and nothing of what people are told besides."""
     words = (name or "").replace('"', " ").split()
     if not words:
-        return Answer(_listing(), lambda: _overview(session))
+        return Answer(_listing(), lambda: _overview(session), prose=True)
     declared = find(words)
     if declared is None and words[0] in session.macros:
         declared = session.macros[words[0]].command
     if declared is None:
+        if len(words) == 1 and words[0] in _firsts():
+            return _group(f"{words[0]} ")
         return _request_help(words[0]) or _topic(words[0]) or _refuse(words)
     if declared.name == "info" and len(words) == 1:
-        return Answer(_listing(INFO), lambda: summaries(INFO))
+        return _group(INFO)
     show = summary if session.plain else manual
-    return Answer({"name": declared.name, "help": declared.help}, lambda: show(declared))
+    told = {"name": declared.name, "help": declared.help}
+    return Answer(told, lambda: show(declared), prose=True)
+
+
+def _group(prefix: str) -> Answer:
+    """The commands whose first word is the same, ``prefix`` with its blank."""
+    return Answer(_listing(prefix), lambda: summaries(prefix), prose=True)
 
 
 def _overview(session: Session) -> str:
@@ -146,6 +159,8 @@ def _overview(session: Session) -> str:
     topics = ", ".join(TOPICS)
     return (
         f"{summaries()}\n\n"
+        "Requests of QMP (transaction, blockdev-add, query-jobs, ...) can be typed as well: "
+        "query-commands lists them.\n"
         f"help COMMAND tells more of one; apropos WORD finds them. Other topics: {topics}."
     )
 
@@ -154,18 +169,24 @@ def _topic(name: str) -> Answer | None:
     if name not in TOPICS:
         return None
     title, text = TOPICS[name]
-    return Answer({"name": name, "help": title}, lambda: f"{name}: {title}\n\n{text}")
+    told = {"name": name, "help": title}
+    return Answer(told, lambda: f"{name}: {title}\n\n{text}", prose=True)
 
 
 def find(words: list[str]) -> Command | None:
     """The command that ``words`` begin with."""
-    if words[0] == "info" and len(words) > 1:
-        return commands().get(f"info {words[1]}")
+    if words[0] in _firsts() and len(words) > 1:
+        return commands().get(" ".join(words[:2]))
     return commands().get(words[0])
 
 
+def _firsts() -> set[str]:
+    """First words of commands that have two: info, …"""
+    return {name.split(" ")[0] for name in commands() if " " in name}
+
+
 def _refuse(words: list[str]) -> Answer:
-    typed = words[:2] if words[0] == "info" else words[:1]
+    typed = words[:2] if words[0] in _firsts() else words[:1]
     raise UnknownHumanCommand(" ".join(typed))
 
 
@@ -173,7 +194,7 @@ def _listing(prefix: str = "") -> list[dict[str, str]]:
     return [
         {"name": name, "params": declared.params, "help": declared.help}
         for name, declared in sorted(commands().items())
-        if name.startswith(prefix) and name == declared.name and (prefix or " " not in name)
+        if name == declared.name and _listed(declared, prefix)
     ]
 
 
@@ -186,7 +207,8 @@ def _request_help(name: str) -> Answer | None:
         return None
     from monitor.commands.requesthelp import request_manual
 
-    return Answer({"name": name, "help": request.__doc__}, lambda: request_manual(request))
+    told = {"name": name, "help": request.__doc__}
+    return Answer(told, lambda: request_manual(request), prose=True)
 
 
 @command(
@@ -200,7 +222,7 @@ def _request_help(name: str) -> Answer | None:
 async def info(session: Session, item: str | None) -> Answer:
     if item:
         raise UnknownHumanCommand(f"info {item.split()[0]}")
-    return Answer(_listing(INFO), lambda: summaries(INFO))
+    return _group(INFO)
 
 
 @command(
@@ -222,11 +244,11 @@ async def apropos(session: Session, word: str) -> Answer:
         raise error
     found.sort(key=lambda entry: (not entry.named(words), entry.name))
     rows = [{"name": entry.name, "kind": entry.kind, "help": entry.help} for entry in found]
-    return Answer(rows, lambda: _found(rows))
+    return Answer(rows, lambda: _found(rows), prose=True)
 
 
 def _found(rows: list[dict[str, str]]) -> str:
-    width = min(32, max(len(row["name"]) for row in rows))
+    width = max(len(row["name"]) for row in rows)
     return "\n".join(f"{row['name']:{width}}  {row['kind']:7}  {row['help']}" for row in rows)
 
 
@@ -258,8 +280,7 @@ def _entries(session: Session) -> Iterator[_Entry]:
     for name, declared in {**commands(), **macros}.items():
         if name == declared.name:
             text = f"{summary(declared)} {manual(declared)}".replace(_AS_ALL, "")
-            help = " ".join(declared.help.split())
-            yield _Entry(name, "command", help, text.lower())
+            yield _Entry(name, "command", _first_sentence(declared.help), text.lower())
     from monitor.commands.requesthelp import request_manual
     from monitor.engine.schema.base import request_types
 
@@ -269,6 +290,11 @@ def _entries(session: Session) -> Iterator[_Entry]:
         yield _Entry(name, "request", first, text.lower())
     for name, (title, told) in TOPICS.items():
         yield _Entry(name, "topic", title, f"{name} {title} {told}".lower())
+
+
+def _first_sentence(help: str) -> str:
+    """Of a help text of HMP, which may be many lines, what the command does."""
+    return re.split(r"\.\s", " ".join(help.split()))[0].removesuffix(".")
 
 
 def _vocabulary(session: Session) -> set[str]:

@@ -57,6 +57,8 @@ class Answer(msgspec.Struct, frozen=True):
     render: Callable[[], str]
     columns: tuple[str, ...] = ()
     """What a table shows of the data, by dotted names; () for everything."""
+    prose: bool = False
+    """Whether the text may be folded at blanks to fit a terminal."""
 
 
 class Session(Protocol):

@@ -204,7 +204,7 @@ def _listing(session: Session) -> Answer:
         {"name": name, "value": value, "kind": "variable", "help": ""}
         for name, value in sorted(session.variables.items())
     ]
-    return Answer(rows, lambda: "\n".join(map(_line, rows)))
+    return Answer(rows, lambda: "\n".join(map(_line, rows)), prose=True)
 
 
 def _line(row: dict[str, str]) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from monitor.commands.registry import Answer
 from monitor.engine.api import Engine
 from monitor.shell.dialogue import Dialogue
-from monitor.shell.directing import collected, text_of
+from monitor.shell.directing import collected, form_of, text_of
+from monitor.shell.folding import folded
 from monitor.shell.pager import height, page, run_in_shell
 from monitor.shell.pipes import ShellCommandFailed
 from monitor.shell.texts import printable
@@ -44,13 +45,18 @@ class TerminalDialogue(Dialogue):
     def give(self, invocation: Invocation, answer: Answer) -> None:
         """What does not fit the screen is kept for the pager, where that is wanted."""
         text = text_of(self, invocation, answer)
-        pages = self.settings["pager"] == "auto" and self.in_front and collected() is None
+        if collected() is not None or not text:
+            super().give(invocation, answer)
+            return
+        if self.recorder is not None:
+            self.recorder.output(text)
+        if answer.prose and form_of(self, invocation) == "text":
+            text = folded(text, self._screen.columns)
+        pages = self.settings["pager"] == "auto" and self.in_front
         if pages and height(text, self._screen.columns) >= self._screen.rows:
-            if self.recorder is not None:
-                self.recorder.output(text)
             self._paged = text
-        elif text:
-            self.print(text)
+        else:
+            self.show(text)
 
     async def run(self, invocation: Invocation) -> None:
         try:

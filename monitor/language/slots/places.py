@@ -100,7 +100,7 @@ def commands_slot(language: Language) -> Slot:
     for name, command in language.human.items():
         first, blank, _ = name.partition(" ")
         if not blank or first not in language.human:
-            words[first] = "" if blank else command.help.split("\n")[0]
+            words.setdefault(first, command.help.split("\n")[0])
     for name, request in language.requests.items():
         words.setdefault(name, summary(request))
     return Slot("command", "a command", words_of(dict(sorted(words.items()))))

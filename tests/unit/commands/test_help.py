@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from monitor.commands.errors import UnknownHumanCommand
@@ -30,6 +32,20 @@ def test_the_list_is_sorted_and_has_hmps_lines() -> None:
 
 def test_the_list_leaves_out_what_info_shows() -> None:
     assert "info block" not in typed("help")[0]
+
+
+def test_commands_of_two_words_are_listed_and_found() -> None:
+    assert "bitmap doctor device -- " in typed("help")[0]
+    assert typed("help bitmap")[0].startswith("bitmap doctor device -- ")
+    assert typed("help bitmap doctor")[0].startswith("NAME\n    bitmap doctor - ")
+
+
+def test_apropos_keeps_its_columns_and_says_what_a_command_does() -> None:
+    lines = typed("apropos snapshot")[0].splitlines()
+    kinds = {re.search(r"  +(command|request) ", line).start(1) for line in lines}  # type: ignore[union-attr]
+    assert len(kinds) == 1
+    (found,) = (line for line in lines if line.startswith("snapshot_blkdev "))
+    assert found.endswith("  initiates a live snapshot of device")
 
 
 @pytest.mark.parametrize("line", ["info", "help info"])
@@ -114,7 +130,8 @@ def test_every_request_has_a_manual() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "unknown"), [("help nope", "nope"), ("help info nope", "info nope")]
+    ("line", "unknown"),
+    [("help nope", "nope"), ("help info nope", "info nope"), ("help bitmap nope", "bitmap nope")],
 )
 def test_what_is_unknown_is_said_as_hmp_says_it(line: str, unknown: str) -> None:
     with pytest.raises(UnknownHumanCommand) as caught:
