@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import subprocess
 from collections.abc import Iterator
@@ -31,9 +32,11 @@ class Server(Served):
         return f"nbd+unix:///{name}?socket={self.socket}"
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images of a server, made once: each test has copies."""
     tools.need("qemu-img", "qemu-io", "nbdinfo", "nbdcopy", "fio")
+    folder = tmp_path_factory.mktemp("images")
     for command in (
         "qemu-img create -q -f qcow2 base.qcow2 16M",
         "qemu-io -f qcow2 -c 'write -q -P 1 0 4M' base.qcow2",
@@ -42,7 +45,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
         "qemu-img create -q -f raw plain.img 16M",
         "qemu-io -f raw -c 'write -q -P 3 1M 1M' plain.img",
     ):
-        subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=30)
+        subprocess.run(command, shell=True, cwd=folder, check=True, timeout=30)
+    return folder
+
+
+@pytest.fixture
+def server(images: Path, tmp_path: Path) -> Iterator[Server]:
+    for image in ("base.qcow2", "disk.qcow2", "plain.img"):
+        tools.run("cp", "--sparse=always", images / image, tmp_path)
     server = Server(tmp_path)
     yield server
     server.close()
@@ -154,22 +164,68 @@ def test_many_connections_see_one_disk(server: Server, tmp_path: Path) -> None:
     assert (tmp_path / "back.raw").read_bytes() == pattern.read_bytes()
 
 
+class Client:
+    """qemu-io on an export, connected, with one read done."""
+
+    def __init__(self, uri: str) -> None:
+        command = ["qemu-io", "-f", "raw", uri]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        print("read 0 512", file=self._process.stdin, flush=True)
+        while "ops" not in self._process.stdout.readline():
+            continue
+
+    def reads_once_more(self) -> str:
+        """What it says to that; it ends then."""
+        return self._process.communicate("read 0 512\nquit\n", timeout=20)[0]
+
+
 def test_a_client_that_is_there_keeps_its_export_from_going(server: Server) -> None:
-    client = subprocess.Popen(
-        ["qemu-io", "-f", "raw", server.uri("plain")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert client.stdin
-    assert client.stdout
-    print("read 0 512", file=client.stdin, flush=True)
-    while "ops" not in client.stdout.readline():
-        continue
+    client = Client(server.uri("plain"))
     refused = server.do("block-export-del", id="plain")
     assert refused["error"]["desc"] == "export 'plain' still in use"
     assert server.do("block-export-del", id="plain", mode="hard") == {}
-    print("read 0 512\nquit", file=client.stdin, flush=True)
-    assert "error" in client.communicate(timeout=20)[0]
+    assert "error" in client.reads_once_more()
     tools.fails("nbdinfo", server.uri("plain"))
     tools.run("nbdinfo", server.uri("disk"))
+
+
+def test_the_server_stops_under_its_clients(server: Server) -> None:
+    clients = [Client(server.uri(name)) for name in ("disk", "plain")]
+    assert server.do("nbd-server-stop") == {}
+    assert server.do("query-block-exports") == []
+    for client in clients:
+        assert "error" in client.reads_once_more()
+    address = {"type": "unix", "data": {"path": str(server.socket)}}
+    assert server.do("nbd-server-start", addr=address) == {}
+    assert server.do("nbd-server-add", device="plain") == {}
+    tools.run("nbdinfo", server.uri("plain"))
+
+
+def test_fleecing(server: Server, tmp_path: Path) -> None:
+    """A reader sees the disk of one instant, through an image that keeps what is overwritten since;
+    then all of it is taken down in order."""
+    tools.run("nbdcopy", server.uri("disk"), tmp_path / "then.raw")
+    tools.run("qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "kept.qcow2", "16M")
+    file = {"driver": "file", "filename": str(tmp_path / "kept.qcow2")}
+    kept = {"driver": "qcow2", "node-name": "kept", "file": file, "backing": "disk"}
+    assert server.do("blockdev-add", **kept) == {}
+    backup = {"job-id": "b", "device": "disk", "target": "kept", "sync": "none"}
+    assert server.do("blockdev-backup", **backup) == {}
+    export = {"type": "nbd", "id": "then", "node-name": "kept"}
+    assert server.do("block-export-add", **export, name="then") == {}
+    for at in ("0", "3M", "7M", "8M"):
+        write = f"write -P 9 {at} 1M"
+        tools.run("qemu-io", "-f", "raw", server.uri("disk"), "-c", write)
+        tools.run("nbdcopy", server.uri("then"), tmp_path / "seen.raw")
+        assert filecmp.cmp(tmp_path / "then.raw", tmp_path / "seen.raw", shallow=False)
+    assert "error" in server.do("blockdev-del", **{"node-name": "kept"})
+    assert server.do("block-export-del", id="then") == {}
+    assert server.do("job-cancel", id="b") == {}
+    server.wait("JOB_STATUS_CHANGE", id="b", status="null")
+    assert server.do("blockdev-del", **{"node-name": "kept"}) == {}
+    said = tools.run("qemu-io", "-f", "raw", server.uri("disk"), "-c", "read -P 9 0 1M")
+    assert "failed" not in said
