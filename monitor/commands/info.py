@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from monitor.commands.registry import Answer, Session, command
-from monitor.commands.render import job_line
+from monitor.commands.render import job_line, rate_text, time_text
+from monitor.engine.api import JobSnapshot
 from monitor.engine.schema.job import BlockJobInfo, JobInfo, QueryBlockJobs, QueryJobs
 from monitor.engine.schema.monitor import QueryVersion
 from monitor.engine.schema.query import (
@@ -120,18 +121,49 @@ def _block_job_line(job: BlockJobInfo) -> str:
     "info jobs",
     help="show all background jobs, those that are no block jobs included",
     hmp=False,
-    details="Progress is in the job's own unit: bytes for block jobs.",
+    details="Progress is in the job's own unit: bytes for block jobs. A job that moves has its\n"
+    "rate and the time left; one that stands still says what it waits for.",
     example="info jobs",
 )
 async def info_jobs(session: Session) -> Answer:
     jobs: list[JobInfo] = await session.engine.execute(QueryJobs())
-    return Answer(jobs, lambda: "\n".join(map(_job_line, jobs)) or "No active jobs")
+    if not jobs:
+        return Answer(jobs, lambda: "No active jobs")
+    block_jobs: list[BlockJobInfo] = await session.engine.execute(QueryBlockJobs())
+    stopped = {job.device for job in block_jobs if job.io_status != "ok"}
+    moving = {job.id: job for job in session.engine.jobs()}
+
+    def line(job: JobInfo) -> str:
+        return _job_line(job) + _job_outlook(job, moving.get(job.id), job.id in stopped)
+
+    return Answer(jobs, lambda: "\n".join(map(line, jobs)))
 
 
 def _job_line(job: JobInfo) -> str:
     error = job.error if isinstance(job.error, str) else None
     done, total = job.current_progress, job.total_progress
     return job_line(job.id, job.type, job.status, done, total, error)
+
+
+_WAITS_FOR = {
+    "ready": "complete",
+    "standby": "resume",
+    "paused": "resume",
+    "pending": "finalize",
+    "concluded": "dismiss",
+    "waiting": "the other jobs of its group",
+}
+"""What a job of this status waits for: a verb, mostly."""
+
+
+def _job_outlook(job: JobInfo, now: JobSnapshot | None, stopped: bool) -> str:
+    """How fast it is and how long it takes yet, or what it waits for."""
+    if job.status in _WAITS_FOR:
+        waits = f"waiting for {_WAITS_FOR[job.status]}"
+        return f": stopped by an error, {waits}" if stopped else f": {waits}"
+    if now is None or not now.rate:
+        return ""
+    return f", {rate_text(now.rate)}, {time_text(now.seconds_left)} left"
 
 
 @command(

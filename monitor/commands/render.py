@@ -65,6 +65,27 @@ def job_line(id: str, type: str, status: str, done: int, total: int, error: str 
     return f"{line}: {error}" if error is not None else line
 
 
+def rate_text(rate: float | None) -> str:
+    """Units a second with a binary prefix: "10.0 MiB/s"; "" while unknown."""
+    if rate is None:
+        return ""
+    if rate < 1000:
+        return f"{rate:.0f} B/s"
+    steps = 1 if rate < 1000 << 10 else 2 if rate < 1000 << 20 else 3
+    return f"{rate / (1 << 10 * steps):.1f} {'BKMG'[steps]}iB/s"
+
+
+def time_text(seconds: float | None) -> str:
+    """Time left as ``m:ss`` or ``h:mm:ss``; "" while unknown."""
+    if seconds is None:
+        return ""
+    if seconds >= 100 * 3600:
+        return ">99h"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 _UNITS = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 
 

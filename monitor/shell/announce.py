@@ -35,6 +35,7 @@ class _Outcome:
     error: str | None = None
     cancelled: bool = False
     aborting: bool = False
+    was_ready: bool = False
 
 
 def told_by_wait(event: Event) -> str | None:
@@ -73,10 +74,13 @@ class Announcer:
         if status == "aborting":
             outcome.aborting = True
         name = f"Job '{job_id}' ({outcome.kind})"
-        if status == "ready":
+        if status == "ready" and not outcome.was_ready:  # else it only goes on after a pause
+            outcome.was_ready = True
             return f"{name} {standing(job_id, status)}"
         if status == "concluded":
-            return f"{name} {_ending(outcome)}"
+            kept = job is not None and "dismiss" in job.verbs
+            forget = f"; job-dismiss id={job_id} forgets it" if kept else ""
+            return f"{name} {_ending(outcome)}{forget}"
         return None
 
     def _on_block_job_pending(self, data: Any) -> str:

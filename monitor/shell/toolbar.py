@@ -17,6 +17,7 @@ from typing import Protocol
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.utils import get_cwidth
 
+from monitor.commands.render import rate_text, time_text
 from monitor.engine.api import JobSnapshot
 
 INTERVAL = 0.1
@@ -111,27 +112,6 @@ def _more(hidden: Sequence[JobSnapshot], width: int) -> str:
 def _bar(fraction: float) -> str:
     done = int(fraction * _BAR)
     return "━" * done + "─" * (_BAR - done)
-
-
-def rate_text(rate: float | None) -> str:
-    """Units a second with a binary prefix: "10.0 MiB/s"; "" while unknown."""
-    if rate is None:
-        return ""
-    if rate < 1000:
-        return f"{rate:.0f} B/s"
-    steps = 1 if rate < 1000 << 10 else 2 if rate < 1000 << 20 else 3
-    return f"{rate / (1 << 10 * steps):.1f} {'BKMG'[steps]}iB/s"
-
-
-def time_text(seconds: float | None) -> str:
-    """Time left as ``m:ss`` or ``h:mm:ss``; "" while unknown."""
-    if seconds is None:
-        return ""
-    if seconds >= 100 * 3600:
-        return ">99h"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _pad(text: str, cells: int) -> str:

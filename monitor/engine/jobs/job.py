@@ -204,6 +204,8 @@ class Job(Client, ABC):
         accepted -= {Verb.RESUME} if not self.user_paused else {Verb.PAUSE}
         if not self.can_complete or self.cancel_requested:
             accepted.discard(Verb.COMPLETE)
+        if self.auto_dismiss:
+            accepted.discard(Verb.DISMISS)
         return frozenset(verb.value for verb in accepted & self.known_verbs())
 
     def known_verbs(self) -> set[Verb]:
@@ -216,7 +218,7 @@ class Job(Client, ABC):
             status=self.status.value,
             current=self.progress.current,
             total=self.progress.total,
-            rate=self.progress.rate(),
+            rate=None if self._pausing.held else self.progress.rate(),  # by steps: no time
             paused=self.halted,
             error=self.error_text,
             verbs=self.verbs(),

@@ -170,11 +170,28 @@ def test_jobs() -> None:
             error="No space left on device",
         ),
     ]
-    assert typed("info jobs", {QueryJobs: jobs})[0] == (
+    assert typed("info jobs", {QueryJobs: jobs, QueryBlockJobs: []})[0] == (
         "s0: stream, running, 33% (1 of 3)\n"
-        "c0: create, concluded, 0% (0 of 0): No space left on device"
+        "c0: create, concluded, 0% (0 of 0): No space left on device: waiting for dismiss"
     )
     assert typed("info jobs", {QueryJobs: []})[0] == "No active jobs"
+
+
+@pytest.mark.parametrize(
+    ("status", "io_status", "outlook"),
+    [
+        ("running", "ok", ""),
+        ("ready", "ok", ": waiting for complete"),
+        ("standby", "ok", ": waiting for resume"),
+        ("paused", "nospace", ": stopped by an error, waiting for resume"),
+        ("pending", "ok", ": waiting for finalize"),
+        ("waiting", "ok", ": waiting for the other jobs of its group"),
+    ],
+)
+def test_what_a_job_waits_for(status: str, io_status: str, outlook: str) -> None:
+    job = JobInfo(id="d0", type="mirror", status=status, current_progress=1, total_progress=2)
+    answers = {QueryJobs: [job], QueryBlockJobs: [block_job(io_status=io_status)]}
+    assert typed("info jobs", answers)[0] == f"d0: mirror, {status}, 50% (1 of 2){outlook}"
 
 
 @pytest.mark.parametrize(

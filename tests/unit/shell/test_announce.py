@@ -60,8 +60,18 @@ def test_ready_says_how_to_finish() -> None:
     def play(engine: FakeEngine) -> None:
         engine.start(job("m0", type="mirror"))
         engine.move("m0", "ready")
+        engine.move("m0", "standby")
+        engine.move("m0", "ready")  # resumed: nothing new
 
     assert heard(play) == ["Job 'm0' (mirror) is ready: block_job_complete m0 finishes it"]
+
+
+def test_a_job_that_is_kept_says_how_to_be_rid_of_it() -> None:
+    def play(engine: FakeEngine) -> None:
+        engine.start(job("c0", type="create"))
+        engine.move("c0", "concluded", error="File exists", verbs=frozenset({"dismiss"}))
+
+    assert heard(play) == ["Job 'c0' (create) failed: File exists; job-dismiss id=c0 forgets it"]
 
 
 def test_pending_matters_only_when_it_waits_for_a_person() -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from prompt_toolkit.formatted_text import to_plain_text
 from prompt_toolkit.utils import get_cwidth
 
+from monitor.commands.render import rate_text, time_text
 from monitor.engine.api import JobSnapshot
-from monitor.shell.toolbar import INTERVAL, LiveJobs, job_rows, rate_text, time_text
+from monitor.shell.toolbar import INTERVAL, LiveJobs, job_rows
 from tests.support.fake_engine import MIB, job
 
 
