@@ -21,6 +21,7 @@ from pathlib import Path
 from monitor.engine.api import Engine
 from monitor.engine.errors import HostFailure, MonitorError
 from monitor.shell.dialogue import Dialogue
+from monitor.shell.failures import OutputClosed
 from monitor.shell.fixtures import Fixtures, make_images, parse_fixtures, write_files
 from monitor.shell.masks import FAILED, Bindings, filled_in
 from monitor.shell.record import Entry, Masker, Recorder
@@ -30,6 +31,8 @@ from monitor.shell.transcript import Block, Transcript, TranscriptError, parse_t
 ENDED = "Error: the session has ended"
 _DECLINED = re.compile(r"Error: (?:Not done: |'.*' is a disk image: its data would be lost)")
 """What a command says that asked, and was answered no, or by nobody (``losses``, ``pipes``)."""
+
+_MISSING = re.compile(r"Could not open '([^']+)': No such file or directory")
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,18 @@ class Replayed:
         )
         phase = next((p.block.phase for p in reversed(self.played) if p.block.phase), None)
         story = f": {phase}" if phase else ""
-        return "\n".join([f"{path}:{where}: the replay differs{story}", *diff])
+        return "\n".join([f"{path}:{where}: the replay differs{story}", *self._hint(), *diff])
+
+    def _hint(self) -> list[str]:
+        """What to do about a file that the session had and an empty folder has not."""
+        added = [line for line in self.lines if line not in self.transcript.lines]
+        missing = next((found[1] for line in added if (found := _MISSING.search(line))), None)
+        if missing is None or os.path.isabs(missing):
+            return []
+        return [
+            f"A replay begins in an empty folder: if '{missing}' was there before the session, the "
+            f"transcript's head has to make it (image {missing} FORMAT SIZE)."
+        ]
 
 
 def replay_files(paths: Sequence[str], *, update: bool = False) -> int:
@@ -88,7 +102,12 @@ def replay_files(paths: Sequence[str], *, update: bool = False) -> int:
             write_update(replayed)
             print(f"{path}: updated", file=sys.stderr)
         else:
-            print(replayed.diff(), flush=True)
+            try:
+                print(replayed.diff(), flush=True)
+            except OSError as error:
+                from monitor.shell.running import output_closed
+
+                return output_closed(OutputClosed(error))
             status = status or 1
     return status
 

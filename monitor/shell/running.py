@@ -85,7 +85,7 @@ async def _script(
     try:
         return await Ending(engine).or_end_of(run(), session.request_quit)
     except OutputClosed as closed:
-        return _output_closed(closed)
+        return output_closed(closed)
     finally:
         session.close()
 
@@ -104,8 +104,8 @@ async def _checkpoint(
     return checkpoint
 
 
-def _output_closed(closed: OutputClosed) -> int:
-    """Nobody reads on: that is no failure of ours to talk about; a full disk is."""
+def output_closed(closed: OutputClosed) -> int:
+    """The status. Nobody reads on: that is no failure of ours to talk about; a full disk is."""
     # What Python still holds for stdout would fail again when the process ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if isinstance(closed.error, BrokenPipeError):

@@ -170,7 +170,7 @@ class ScriptSession(Session):
 
     def _report(self, place: str, error: MonitorError) -> None:
         if hasattr(error, "errors"):
-            report_mistakes(error, self._err)
+            report_mistakes(error, self._err, place=place)
             return
         text = error_text(error, marked=True)
         if isinstance(error, ScriptStopped):
@@ -307,14 +307,17 @@ def parse_sources(
     return found if sound else None
 
 
-def report_mistakes(error: MonitorError, err: TextIO, out: TextIO | None = None) -> None:
+def report_mistakes(
+    error: MonitorError, err: TextIO, out: TextIO | None = None, place: str = PIPE
+) -> None:
     """Each mistake that parsing met, with its place and the caret under it; with ``out`` there, as
-    an object of JSON, too."""
+    an object of JSON, too. ``place`` is of what has none of its own: a line inside a command."""
     from monitor.language.parser import ScriptErrors
 
     for mistake in error.errors if isinstance(error, ScriptErrors) else [error]:
-        place = f"{getattr(mistake, 'source', PIPE)}:{getattr(mistake, 'line', 1)}"
-        _say(err, f"{place}: Error: {error_text(mistake)}")
+        source = getattr(mistake, "source", PIPE)
+        where = f"{source}:{getattr(mistake, 'line', 1)}" if source else place
+        _say(err, f"{where}: Error: {error_text(mistake)}")
         if out is not None:
             _say(out, as_json({"error": {**described(mistake), "class": "SyntaxError"}}))
 

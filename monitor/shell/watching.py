@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from monitor.language.scanner import LEXER, string_token
 from monitor.shell.directing import capturing
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ async def watch(
     """
     before: str | None = None
     count = 0
+    text = _unquoted(text)
     while True:
         with capturing() as lines:
             for invocation in session.parse(text, ""):
@@ -48,6 +50,13 @@ async def watch(
         except TimeoutError:
             continue
         return output
+
+
+def _unquoted(text: str) -> str:
+    """The command, also where somebody has put it in quotes, as ``qemu-io`` and ``macro`` want."""
+    match = LEXER.match(text)
+    whole = match is not None and match["string"] and match.end() == len(text.rstrip())
+    return string_token(match).text if match is not None and whole else text
 
 
 def with_changes(text: str, before: str | None) -> Fragments:

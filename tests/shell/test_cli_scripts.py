@@ -54,6 +54,17 @@ def test_mistakes_of_every_kind_come_in_the_order_of_their_lines(run: Run, tmp_p
     assert places == ["s:1:", "s:2:", "s:3:", "s:4:"]
 
 
+def test_a_mistake_inside_a_command_has_the_place_of_its_line(run: Run) -> None:
+    ended = run(typed="echo a\nwatch --times 1 1 bogus\n")
+    assert ended.stderr.startswith("<stdin>:2: Error: unknown command: 'bogus'\n")
+
+
+def test_what_is_watched_may_stand_in_quotes(run: Run) -> None:
+    assert run(typed='watch --times 1 1 "info jobs"\n').stdout == "No active jobs\n"
+    assert run(typed='watch --times 1 1 "info jobs" \n').stdout == "No active jobs\n"
+    assert run(typed='watch --times 1 1 echo "a b"\n').stdout == '"a b"\n'
+
+
 # A disk on which tables can no longer be written; data still can.
 FULL = """\
 create -f qcow2 a.qcow2 1M

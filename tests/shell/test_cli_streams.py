@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -134,3 +135,21 @@ def test_a_bug_is_one_line_and_a_traceback_in_the_log(
     log = tmp_path / "state" / "blkmon" / "log"
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     assert "Traceback (most recent call last)" in log.read_text()
+
+
+def test_a_replay_that_nobody_reads(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("blkmon> echo a\nb\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as nobody, open("/dev/full", "w") as full:
+        ended = [
+            subprocess.run(
+                [*BLKMON, "--replay", "s"],
+                stdout=out, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False,
+            )
+            for out in (nobody, full)
+        ]  # fmt: skip
+    assert [(one.returncode, one.stderr) for one in ended] == [
+        (141, ""),
+        (1, "blkmon: cannot write the output: No space left on device\n"),
+    ]

@@ -46,6 +46,15 @@ z
     assert len(played(story).played) == 4
 
 
+def test_a_file_that_was_there_before_the_session_is_named() -> None:
+    session = "blkmon> drive_add 0 if=none,id=d0,file=a.qcow2\n"
+    hint = played(f"{session}OK\n").diff().splitlines()[1]
+    assert hint.startswith("A replay begins in an empty folder: if 'a.qcow2' was there before")
+    told = "Could not open 'a.qcow2': No such file or directory\n[failed]\n"
+    report = played(f"{session}{told}blkmon> echo a\nb\n").diff()
+    assert "empty folder" not in report
+
+
 # An echo's answer, and what a transcript may expect of it: masked, commented, plainly wrong.
 ANSWERS = st.sampled_from(["n1", "n2", "64k", "a 64 KiB b", "0.5 s", "# x", "[..]", "..."])
 EXPECTED = st.sampled_from(
