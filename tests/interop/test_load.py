@@ -130,7 +130,7 @@ BAD: list[Callable[[Path], socket.socket]] = [
 
 
 def test_all_of_them_at_once(served: Served, tmp_path: Path) -> None:
-    """Behaviour 62, and its like for QMP: the good ones get everything done beside the bad ones."""
+    """The good ones get everything done beside the bad ones."""
     with ThreadPoolExecutor(len(BAD) * 2) as bad:
         sockets = list(bad.map(lambda make: make(tmp_path), BAD * 2))
     with ThreadPoolExecutor(NBD_CLIENTS + QMP_CLIENTS) as pool:

@@ -8,11 +8,13 @@ import contextlib
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from qemu.qmp import ExecuteError, QMPClient
+
+from tests.support.terminal import Terminal
 
 QMP_SHELL = Path(sys.executable).with_name("qmp-shell")
 
@@ -86,3 +88,27 @@ def test_the_library_several_at_once(path: str) -> None:
             await clients[0].disconnect()
 
     asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_qmp_tui(path: str) -> None:
+    """The terminal interface of qemu.qmp connects, negotiates, and shows what we say."""
+    terminal = Terminal([str(QMP_SHELL.with_name("qmp-tui")), path], columns=100, rows=50)
+
+    def shows(text: str) -> Callable[[Terminal], bool]:
+        """It draws what has come only when a key is pressed, so one is."""
+
+        def look(screen: Terminal) -> bool:
+            if text in screen.text:
+                return True
+            screen.send(" ")
+            return False
+
+        return look
+
+    try:
+        terminal.until("\u250c")  # its frame
+        for text in ("[Connected", '"capabilities"', '"return": {}'):
+            terminal.until(shows(text))
+    finally:
+        terminal.kill()
+    subprocess.run([QMP_SHELL, path], input="quit\n", text=True, capture_output=True, timeout=30)
