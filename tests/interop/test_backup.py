@@ -17,14 +17,14 @@ from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.graph import Drive
-from monitor.engine.schema.backup import DriveBackup
+from monitor.engine.schema.backup import BlockdevBackup, DriveBackup
 from monitor.engine.schema.bitmap import BlockDirtyBitmapAdd
 from monitor.engine.schema.blockdev import (
     BlockdevOptionsFile,
     BlockdevOptionsQcow2,
     BlockdevOptionsRaw,
 )
-from monitor.engine.schema.graph import BlockdevAdd
+from monitor.engine.schema.graph import BlockdevAdd, BlockdevDel
 from monitor.engine.schema.job import BlockJobPause, BlockJobResume, BlockJobSetSpeed
 from tests.support import tools
 from tests.support.guests import MIB, SIZE, Guests, contents, make_disk
@@ -130,6 +130,40 @@ def test_incremental(tmp_path: Path, source: str, fmt: str) -> None:
             check(target, fmt, bench.at_start[-1], tmp_path)
 
     under_writes(tmp_path, source, test)
+
+
+@pytest.mark.parametrize("compat", ["1.1", "0.10"])
+def test_zeroes_hide_the_image_below_that_is_not_open(tmp_path: Path, compat: str) -> None:
+    """An increment is written with ``backing=null``; what was zeroed hides what the full backup
+    holds there, for whoever opens the chain."""
+    disk, full, increment = (tmp_path / name for name in ("disk", "full", "increment"))
+    disk.write_bytes(b"x" * 4 * MIB)
+    create = ("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"compat={compat}")
+    tools.run(*create, full, "4M")
+    tools.run(*create, "-b", full, "-F", "qcow2", increment)
+
+    async def back_up(bench: Bench, target: Path, **options: Any) -> None:
+        file = BlockdevOptionsFile(filename=str(target))
+        image = BlockdevOptionsQcow2(node_name="to", file=file, backing=None)
+        await bench.engine.execute(BlockdevAdd(options=image))
+        await bench.engine.execute(
+            BlockdevBackup(job_id="b", device="disk", target="to", **options)
+        )
+        assert (await bench.engine.job_ended("b")).error is None
+        await bench.engine.execute(BlockdevDel(node_name="to"))
+
+    async def main() -> None:
+        bench = Bench()
+        await bench.open(disk, "raw")
+        await bench.engine.execute(BlockDirtyBitmapAdd(node="disk", name="m"))
+        await back_up(bench, full, sync="full")
+        with bench.drive.lane():
+            bench.drive.roots[0].write_zeroes(MIB, MIB, True, False)
+        await back_up(bench, increment, sync="incremental", bitmap="m")
+        await bench.engine.shut_down()
+
+    asyncio.run(main())
+    check(increment, "qcow2", b"x" * MIB + bytes(MIB) + b"x" * 2 * MIB, tmp_path)
 
 
 def test_top(tmp_path: Path) -> None:

@@ -204,6 +204,16 @@ def _within(areas: list[tuple[int, int]], runs: list[Run]) -> Iterator[list[Run]
         yield part
 
 
+def _nothing_shows_through(target: Node) -> bool:
+    """Whether what is not allocated in ``target`` will read as zeroes. It may be opened without the
+    backing image that its header names, as increments are, so as not to be read while it is
+    written; whoever opens it later has that image below, and zeroes must hide it."""
+    return all(
+        (node.is_filter or node.below() is None) and node.driver.backing_filename is None
+        for node in target.chain()
+    )
+
+
 class _Walk:
     """A backup as a plan: what is to do, from the beginning of the disk to its end."""
 
@@ -211,7 +221,7 @@ class _Walk:
         self._job = job
         self._copying = job.copying
         self._target = job.plan.target
-        self._blank_below = self._target.below() is None
+        self._blank_below = _nothing_shows_through(self._target)
         self._offset = 0
         self._ahead: list[Run] = []
         self.grain = self._copying.size

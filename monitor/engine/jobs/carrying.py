@@ -148,6 +148,7 @@ class Carrier:
             return True
         self._copiers.wait()
         self._job.pause_point()
+        self._copiers.begin_failed_again()
         return False
 
 

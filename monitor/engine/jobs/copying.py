@@ -121,6 +121,14 @@ class Copiers:
         while not all(piece.finished for piece in self._pieces):
             self._done.get().finished = True
 
+    def begin_failed_again(self) -> None:
+        """What failed and has not been taken back is done once more, in its place in the order:
+        such errors are from before the user said to go on, and he shall not be stopped for each."""
+        for piece in self._pieces:
+            if isinstance(piece.error, OSError):
+                piece.error = None
+                self._begin(piece)
+
     def _begin(self, piece: Piece) -> None:
         piece.finished = not (piece.copy or piece.zero)
         if not piece.finished:

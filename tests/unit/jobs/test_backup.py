@@ -439,6 +439,29 @@ def test_stop_waits_for_the_user(where: str, operation: str, code: int) -> None:
     run(main())
 
 
+def test_a_full_disk_stops_a_job_once() -> None:
+    """Several pieces were under way: one resume answers for all of them."""
+
+    async def main() -> None:
+        bench = Bench()
+        before = contents(bench.source)
+        full = True
+
+        def refuse(operation: str, offset: int, length: int) -> None:
+            if full and operation == "write":
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        memory(bench.target).before = refuse
+        assert (await bench.backed_up(on_target_error="stop")).status == "paused"
+        full = False
+        await bench.engine.execute(BlockJobResume(device="b0"))
+        assert (await bench.engine.job_ended("b0")).error is None
+        assert len(bench.named("BLOCK_JOB_ERROR")) == 1
+        assert contents(bench.target) == before
+
+    run(main())
+
+
 def test_ignored_errors_are_tried_again() -> None:
     async def main() -> None:
         bench = Bench()

@@ -159,10 +159,12 @@ def _rest_is_zero(image: Image, offset: int) -> bool:
 
 
 def _write_zeroes_v2(image: Image, offset: int, length: int, may_unmap: bool) -> None:
-    """Version 2 has no zero clusters: unallocated ones without a backing file do as well."""
+    """Version 2 has no zero clusters: unallocated ones do as well where there is no backing file,
+    neither now nor for those who will open the one that the header names."""
     bits = image.bits
     end = offset + length
-    if may_unmap and image.backing is None:
+    hidden = image.backing is None and image.header.backing_file is not None
+    if may_unmap and image.backing is None and not hidden:
         first, last = _whole_clusters(image, offset, length)
         if first < last:
             change(image, first, last - first, Rule.FORGET)
@@ -173,6 +175,6 @@ def _write_zeroes_v2(image: Image, offset: int, length: int, may_unmap: bool) ->
             entries = image.tables.gather(first, count)
         for run in mapping.runs(entries, 1 << bits):
             stop = min(end, (first + run.start + run.clusters) << bits)
-            if run.kind != mapping.UNALLOCATED or image.backing_covers(offset):
+            if run.kind != mapping.UNALLOCATED or hidden or image.backing_covers(offset):
                 write_zero_data(image, offset, stop - offset)
             offset = stop
