@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 import hypothesis
 import pytest
 
+from monitor.engine.graph.policy import allow_deep_reads
 from tests.support import tools
 
 # No deadline: the machine is shared. `HYPOTHESIS_PROFILE=thorough` looks longer.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=25)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+allow_deep_reads()  # now, as the first graph does: hypothesis wants the limit to stay
 
 
 @pytest.fixture

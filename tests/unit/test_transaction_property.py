@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
-from monitor.engine.graph.policy import allow_deep_reads
 from monitor.engine.schema.base import request_type
 from monitor.engine.schema.decode import decode
 from monitor.engine.schema.extra import CreateImage, IoRequest
@@ -24,7 +23,6 @@ from tests.support.graphs import run, shape
 
 Action = tuple[str, dict[str, Any]]
 
-allow_deep_reads()  # now, before hypothesis looks at the interpreter's limit
 
 SIZE = 1 << 20
 NODES = ("n0", "n1")

@@ -11,15 +11,12 @@ from hypothesis import strategies as st
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.graph import Drive
-from monitor.engine.graph.policy import allow_deep_reads
 from monitor.engine.schema.query import QueryNamedBlockNodes
 from tests.support.bitmaps import ABORT, bitmap, merge, run, sha256, state, transaction
 from tests.support.graphs import LayerDriver, add
 from tests.support.graphs import run as run_main
 
 MIB = 1 << 20
-
-allow_deep_reads()  # now, before hypothesis looks at the interpreter's limit
 
 
 async def refused(engine: EmbeddedEngine, asked: dict[str, Any]) -> str:
