@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from monitor.engine.drive_place import Place, take_place
 from monitor.engine.errors import RequestError
+from monitor.engine.names import well_formed
 from monitor.engine.schema.blockdev import AioOptions, DetectZeroes
 from monitor.engine.schema.decode import WrongParameterValue
 from monitor.engine.schema.drive import CACHE_MODES, LATER, WITH_ERROR_ACTIONS, choices
@@ -106,8 +107,6 @@ def _switch(flat: dict[str, Any], option: str) -> bool:
 def parse_drive(text: str, taken: Collection[str], places: Collection[Place] = ()) -> DriveSpec:
     """One option string. ``taken`` are the ids in use, ``places`` the places on buses.
     Raises RequestError in QEMU's words."""
-    from monitor.engine.graph.graph import well_formed
-
     flat = dict(parse_opts(text))
     identifier = flat.pop("id", None)
     if identifier is not None and not well_formed(identifier):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from monitor.engine.api import Engine, Event, ExportServer, JobSnapshot, Name, NameList
 from monitor.engine.clock import Clock, HostClock
 from monitor.engine.errors import JobNotActive, host_failure
-from monitor.engine.graph.graph import Drive, Graph
+from monitor.engine.graph.drive import Drive
+from monitor.engine.graph.graph import Graph
 from monitor.engine.handlers import handler_of
 from monitor.engine.jobs.manager import Jobs
 from monitor.engine.schema.base import Request

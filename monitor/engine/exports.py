@@ -25,8 +25,10 @@ from monitor.engine.graph.allocation import runs_of, runs_through
 from monitor.engine.graph.bitmaps import bitmap_of, find_bitmap
 from monitor.engine.graph.bitmaps import check as check_bitmap
 from monitor.engine.graph.client import Client
-from monitor.engine.graph.graph import Drive, Graph, well_formed
+from monitor.engine.graph.drive import Drive
+from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
+from monitor.engine.names import well_formed
 from monitor.engine.schema.export import AnyExportOptions, BlockExportInfo, BlockExportRemoveMode
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from monitor.engine.api import Name, NameList
 from monitor.language.parser import Language
 from monitor.language.ranking import rank
 from monitor.language.scanner import PLAIN_WORD
-from monitor.language.slots.places import Place, Slot, Word, place_at
+from monitor.language.slots.kinds import Place, Slot, Word
+from monitor.language.slots.places import place_at
 
 
 class Catalogue(Protocol):

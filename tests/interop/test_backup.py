@@ -16,7 +16,7 @@ from monitor.engine import permissions
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.client import Client
-from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.drive import Drive
 from monitor.engine.schema.backup import BlockdevBackup, DriveBackup
 from monitor.engine.schema.bitmap import BlockDirtyBitmapAdd
 from monitor.engine.schema.blockdev import (

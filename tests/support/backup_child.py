@@ -18,7 +18,7 @@ import threading
 from monitor.engine import permissions
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.graph.client import Client
-from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.node import Node
 from monitor.engine.schema.backup import DriveBackup
 from monitor.engine.schema.bitmap import BlockDirtyBitmapAdd, BlockDirtyBitmapRemove

@@ -9,7 +9,7 @@ from typing import Any
 from monitor.engine import permissions
 from monitor.engine.api import JobSnapshot
 from monitor.engine.embedded import EmbeddedEngine
-from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.node import Node
 from monitor.engine.schema.base import request_types
 from monitor.engine.schema.decode import decode

@@ -7,7 +7,7 @@ import random
 import threading
 from pathlib import Path
 
-from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.node import Node
 from tests.support import tools
 

@@ -23,7 +23,7 @@ from monitor.engine import permissions
 from monitor.engine.api import Event
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import JobNotActive
-from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.drive import Drive
 from monitor.engine.schema.blockdev import BlockdevOptionsFile, BlockdevOptionsQcow2
 from monitor.engine.schema.graph import BlockdevAdd
 from monitor.engine.schema.stream import BlockStream

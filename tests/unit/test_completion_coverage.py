@@ -11,7 +11,8 @@ from monitor.engine.schema.base import Request, request_types
 from monitor.engine.schema.meanings import meaning
 from monitor.language import fields
 from monitor.language.completion import whole_language
-from monitor.language.slots.places import Place, Slot, place_at
+from monitor.language.slots.kinds import Place, Slot
+from monitor.language.slots.places import place_at
 from monitor.language.variables import Scope
 
 LISTED = {"command", "flag", "key", "value"}

@@ -26,6 +26,7 @@ TOOLS = frozenset(
         "bits",
         "clock",
         "errors",
+        "names",
         "permissions",
         "schema",
         "units",

@@ -21,9 +21,9 @@ from monitor.engine.errors import RequestError, describe_failure
 from monitor.engine.graph import edit
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.client import Client
+from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.edge import RootEdge
 from monitor.engine.graph.errors import (
-    DeviceHasNoMedium,
     DeviceOrNodeNotFound,
     DuplicateNodeName,
     InvalidNodeName,
@@ -36,12 +36,12 @@ from monitor.engine.graph.errors import (
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.policy import OpenPolicy, allow_deep_reads
 from monitor.engine.graph.transaction import Transaction
+from monitor.engine.names import well_formed
 from monitor.engine.objects.base import Objects
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-    from monitor.engine.drive_place import Place
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,16 +50,6 @@ LANE_WORKERS = 16
 """Requests of the prompt and of other passing clients that are under way at once."""
 
 Emit = Callable[[str, dict[str, Any]], None]
-
-
-def well_formed(name: str) -> bool:
-    """QEMU's rule for user-given ids: a letter, then letters, digits, '-', '.' and '_'."""
-    return bool(
-        name
-        and name[0].isascii()
-        and name[0].isalpha()
-        and all(c.isascii() and (c.isalnum() or c in "-._") for c in name)
-    )
 
 
 class _Section(NamedTuple):
@@ -447,39 +437,3 @@ class Graph:
         reason = node.blocker(operation)
         if reason is not None:
             raise NodeBusy(node.user_name(), reason)
-
-
-class Drive(Client):
-    """A block backend: a named place that shows a node, or nothing (``-drive``, ``drive_add``)."""
-
-    def __init__(self, name: str, place: Place | None = None) -> None:
-        super().__init__(name)
-        self.place = place
-        """Where it sits on a bus; no other drive may sit there."""
-        self.removable = False
-        self.media = "disk"
-        self.writeback = True  # False (cache=writethrough): each write is flushed
-        self.io_status: str | None = None
-
-    def meta(self) -> str:
-        """A few words for completion."""
-        node = self.node
-        return f"{node.name} {node.meta()}" if node else "empty"
-
-    @property
-    def node(self) -> Node | None:
-        return self.roots[0].child if self.roots else None
-
-    @property
-    def shown(self) -> Node | None:
-        """The node that users know of: below the filters that jobs have put there unasked."""
-        return self.node.skip_implicit() if self.node else None
-
-    def inserted(self) -> Node:
-        node = self.node
-        if node is None:
-            raise DeviceHasNoMedium(self.name)
-        return node
-
-
-__all__ = ["Drive", "Graph", "well_formed"]

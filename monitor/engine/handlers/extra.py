@@ -15,9 +15,10 @@ from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import DeviceNotFound, RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.client import Client
+from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.edge import RootEdge
 from monitor.engine.graph.errors import DeviceNameIsNode, DeviceOrNodeNotFound
-from monitor.engine.graph.graph import Drive, Graph
+from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.mapping import Mapped, map_chain
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening

@@ -7,8 +7,8 @@ from typing import Any
 from msgspec import UNSET
 
 from monitor.engine.embedded import EmbeddedEngine
-from monitor.engine.graph.graph import well_formed
 from monitor.engine.handlers import handles
+from monitor.engine.names import well_formed
 from monitor.engine.objects.base import NotAnIdentifier
 from monitor.engine.schema.objects import (
     IOThreadInfo,

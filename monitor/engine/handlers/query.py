@@ -13,7 +13,8 @@ from msgspec import UNSET
 from monitor.engine import permissions
 from monitor.engine.drivers.registry import has_protocol
 from monitor.engine.embedded import EmbeddedEngine
-from monitor.engine.graph.graph import Drive, Graph
+from monitor.engine.graph.drive import Drive
+from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import own_file
 from monitor.engine.handlers import handles

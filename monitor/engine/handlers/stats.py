@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from monitor.engine.accounting import FLUSH, READ, UNMAP, WRITE
 from monitor.engine.embedded import EmbeddedEngine
-from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.node import Node
 from monitor.engine.handlers import handles
 from monitor.engine.schema.stats import (

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 from monitor.engine.api import JobSnapshot
 from monitor.engine.clock import Clock
 from monitor.engine.errors import JobNotActive
-from monitor.engine.graph.graph import Graph, well_formed
+from monitor.engine.graph.graph import Graph
 from monitor.engine.jobs.errors import InvalidJobId, JobIdInUse
 from monitor.engine.jobs.group import JobGroup
 from monitor.engine.jobs.job import Job
 from monitor.engine.jobs.state import Status, Verb
 from monitor.engine.jobs.stepping import Stepping
+from monitor.engine.names import well_formed
 
 J = TypeVar("J", bound=Job)
 

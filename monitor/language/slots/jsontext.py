@@ -9,7 +9,8 @@ from monitor.engine.schema.base import Request
 from monitor.language import fields
 from monitor.language.cursor import Cursor
 from monitor.language.fields import Tree
-from monitor.language.slots.places import Place, Slot, Word, keys_slots, value_slots
+from monitor.language.slots.kinds import Place, Slot, Word
+from monitor.language.slots.requests import keys_slots, value_slots
 from monitor.language.syntax import Kind, Mistake, Token
 
 _PIECE = re.compile(

@@ -11,15 +11,8 @@ from monitor.engine.schema.drive import DriveOptions
 from monitor.language import fields
 from monitor.language.cursor import Cursor
 from monitor.language.fields import Tree
-from monitor.language.slots.places import (
-    Place,
-    Slot,
-    Word,
-    choice_words,
-    keys_slots,
-    slots_of,
-    value_slots,
-)
+from monitor.language.slots.kinds import Place, Slot, Word, choice_words
+from monitor.language.slots.requests import keys_slots, slots_of, value_slots
 from monitor.language.syntax import Kind, Token
 
 

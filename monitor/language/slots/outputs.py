@@ -7,7 +7,7 @@ import re
 from monitor.commands.forms import FORMATS
 from monitor.language.cursor import Cursor
 from monitor.language.outputs import BACKGROUND, OPERATORS, OPTION
-from monitor.language.slots.places import Place, Slot, Word
+from monitor.language.slots.kinds import Place, Slot, Word
 from monitor.language.syntax import Kind
 
 _VARIABLE = re.compile(r"(?<!\$)(?:\$\$)*\$(?P<brace>\{?)(?P<name>[A-Za-z_]\w*|)\Z", re.ASCII)

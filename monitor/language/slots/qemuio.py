@@ -5,7 +5,7 @@ from __future__ import annotations
 from monitor.commands.io.flags import flags_of, takes_value
 from monitor.commands.io.usage import SHORT, USAGES
 from monitor.language.cursor import Cursor
-from monitor.language.slots.places import Place, Slot, Word
+from monitor.language.slots.kinds import Place, Slot, Word
 
 
 def in_io_command(cursor: Cursor) -> Place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from monitor.commands.registry import Argument
 from monitor.commands.settings import SETTINGS
 from monitor.language.cursor import Cursor
-from monitor.language.slots.places import Slot, words_of
+from monitor.language.slots.kinds import Slot, words_of
 
 
 def of_settings(argument: Argument, cursor: Cursor, what: str) -> tuple[Slot, ...]:

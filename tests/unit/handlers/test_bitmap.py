@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
-from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.drive import Drive
 from monitor.engine.schema.query import QueryNamedBlockNodes
 from tests.support.bitmaps import ABORT, bitmap, merge, run, sha256, state, transaction
 from tests.support.graphs import LayerDriver, add

@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from monitor.engine.drivers.file.driver import FileDriver
 from monitor.engine.embedded import EmbeddedEngine
-from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.drive import Drive
 from monitor.engine.schema.extra import CreateImage, DriveAdd, IoRequest
 from monitor.engine.schema.graph import BlockdevSnapshotSync
 from monitor.engine.schema.query import QueryBlock

@@ -21,7 +21,7 @@ from monitor.engine.drivers.memory import MemoryDriver
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.client import Client
-from monitor.engine.graph.graph import Drive
+from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.node import Node
 from monitor.engine.jobs.state import VerbRefused
 from monitor.engine.schema.backup import BackupPerf, BlockdevBackup

@@ -20,8 +20,8 @@ from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.client import Client
+from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.edit import FrozenLink, point
-from monitor.engine.graph.graph import Drive
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.job import Job
