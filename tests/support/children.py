@@ -194,3 +194,65 @@ def _sectors(write: Write) -> Iterator[Write]:
         step = SECTOR - (write.offset + at) % SECTOR
         yield Write(write.offset + at, write.data[at : at + step])
         at += step
+
+
+class SmallDisk(MemoryChild):
+    """A sparse file on a disk with room for ``budget`` more blocks of 512 bytes.
+
+    What does not fit raises ENOSPC, and the part before it has been written. Discarding and
+    cutting off give room back. It offers itself as a host file: ``map_for_write`` answers, and
+    whoever copies calls ``write`` for what a real file would be written with past the driver.
+    """
+
+    def __init__(self, content: bytes = b"", budget: int = 1 << 40) -> None:
+        super().__init__(content)
+        self.budget = budget
+        self.taken = {n for n in range(-(-len(content) // SECTOR)) if any(self._block(n))}
+
+    def _block(self, number: int) -> memoryview:
+        return memoryview(self.content)[number * SECTOR : (number + 1) * SECTOR]
+
+    def write(self, buffer: memoryview, offset: int) -> None:
+        end = offset + len(buffer)
+        for number in range(offset // SECTOR, -(-end // SECTOR)):
+            if number in self.taken:
+                continue
+            if not self.budget:
+                fits = max(0, number * SECTOR - offset)
+                if fits:
+                    super().write(buffer[:fits], offset)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self.budget -= 1
+            self.taken.add(number)
+        super().write(buffer, offset)
+
+    def discard(self, offset: int, length: int) -> None:
+        super().discard(offset, length)
+        length = min(length, len(self.content) - offset)
+        for number in range(-(-offset // SECTOR), max(0, offset + length) // SECTOR):
+            self._block(number)[:] = bytes(SECTOR)
+            self._give_back(number)
+
+    def truncate(self, size: int) -> None:
+        super().truncate(size)
+        for number in [n for n in self.taken if n * SECTOR >= size]:
+            self._give_back(number)
+
+    def _give_back(self, number: int) -> None:
+        if number in self.taken:
+            self.taken.remove(number)
+            self.budget += 1
+
+    def map(self, offset: int, length: int) -> list[Extent]:
+        runs: list[Extent] = []
+        end = offset + length
+        for number in range(offset // SECTOR, -(-end // SECTOR)):
+            inside = min(end, (number + 1) * SECTOR) - max(offset, number * SECTOR)
+            kind = ExtentKind.DATA if number in self.taken else ExtentKind.ZERO
+            before = runs.pop().length if runs and runs[-1].kind is kind else 0
+            runs.append(Extent(kind, before + inside))
+        return runs
+
+    def map_for_write(self, offset: int, length: int) -> Reservation | None:
+        runs = [Extent(ExtentKind.DATA, length, 0, offset)]
+        return Reservation(runs, lambda: None, lambda: None)

@@ -37,6 +37,7 @@ from monitor.engine.drivers.qcow2.errors import CorruptionError
 from monitor.engine.drivers.qcow2.header import Header, read_header
 from monitor.engine.drivers.qcow2.mapping import Entries, host_clusters
 from monitor.engine.drivers.qcow2.overlap import MetadataMap, Region, region
+from monitor.engine.drivers.qcow2.placing import fill_holes
 from monitor.engine.drivers.qcow2.refcount import Refcounts, load_table
 from monitor.engine.drivers.qcow2.snapshots import Snapshot, read_snapshots
 from monitor.engine.drivers.qcow2.tables import Tables
@@ -286,12 +287,21 @@ class Image:
                     name, offset = found
                     message = f"Metadata structures overlap ({name} at {offset:#x})"
                     self.corrupt(message, offset, self.geometry.cluster_size)
+            self._settle_roots()
             repair_if_dirty(self)
             kept = q.AUTOCLEAR_BITMAPS if self.bitmap_directory.entries else 0
             if self.header.autoclear != kept:
                 self.write_features(incompatible=self.header.incompatible, autoclear=kept)
             mark_in_use(self)
             self.changing = True
+
+    def _settle_roots(self) -> None:
+        """The L1 and the refcount table lie in no holes of the file (flush lock held)."""
+        for at, entries in (
+            (self.tables.l1_offset, len(self.tables.l1)),
+            (self.refcounts.table_offset, len(self.refcounts.table)),
+        ):
+            fill_holes(self.file, at, at + entries * 8)
 
     def _regions(self) -> list[Region]:
         """Every structure that guest data must never be written over, by QEMU's names."""

@@ -59,10 +59,11 @@ class RefBlock:
     """Counters of the clusters that one block describes, and which of them the disk lacks.
 
     ``low`` to ``high`` is the range of entries changed since the last write-back (empty when
-    ``low >= high``); ``writing`` while a write-back of them is under way.
+    ``low >= high``); ``writing`` while a write-back of them is under way; ``placed`` once the file
+    is known to have room for all of it.
     """
 
-    __slots__ = ("counters", "high", "low", "offset", "used", "writing")
+    __slots__ = ("counters", "high", "low", "offset", "placed", "used", "writing")
 
     def __init__(self, offset: int, counters: NDArray[Any]) -> None:
         self.offset = offset
@@ -70,6 +71,7 @@ class RefBlock:
         self.low = len(counters)
         self.high = 0
         self.writing = False
+        self.placed = False
         self.used = True
 
     @property

@@ -9,6 +9,9 @@ A run that reaches into clusters that no block describes brings its blocks along
 table where the table ends, all at its head, so that the run itself stays in one piece::
 
     | new table | new blocks | the run that was asked for |
+
+The head gets its place in the file at once (``place``), so that a write-back only writes over what
+is there, and a disk that is full fails the request that wanted the room, not a later flush.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from numpy.typing import NDArray
 
 from monitor.engine.drivers.base import Child
 from monitor.engine.drivers.qcow2 import layout as q
-from monitor.engine.drivers.qcow2 import refblock
+from monitor.engine.drivers.qcow2 import placing, refblock
 from monitor.engine.drivers.qcow2.mapping import bytes_view, c_hex
 from monitor.engine.drivers.qcow2.overlap import MetadataMap
 from monitor.engine.drivers.qcow2.refblock import RefBlock
@@ -169,6 +172,11 @@ class Refcounts:
         self._tell("cluster_alloc")
         total = count + plan.extra
         self._check(start, total)
+        for block, _, _ in self._spans(start, total):
+            self.settle(block)
+        if plan.extra:
+            self._tell("refblock_alloc_write")
+            self.place(start, plan.extra)
         self._bring(plan)
         self._set_ones(start, total)
         end = start + total
@@ -177,6 +185,28 @@ class Refcounts:
         self._run_hint = end
         self.file_end = max(self.file_end, end << self.geometry.cluster_bits)
         return start + plan.extra
+
+    def place(self, start: int, count: int) -> None:
+        """Has the file take up the room of ``count`` host clusters, which nobody refers to; they
+        hold zeroes. Raises OSError."""
+        bits = self.geometry.cluster_bits
+        placing.write_zeroes(self.file, start << bits, (start + count) << bits)
+
+    def settle(self, block: RefBlock) -> None:
+        """Before ``block`` changes: no hole of the file is left where it lies. Raises OSError."""
+        if not block.placed:
+            placing.fill_holes(self.file, block.offset, block.offset + self.geometry.cluster_size)
+            block.placed = True
+
+    def allocate_placed(self, count: int) -> int:
+        """``allocate``, and the clusters hold zeroes, for which the file has room."""
+        start = self.allocate(count)
+        try:
+            self.place(start, count)
+        except BaseException:
+            self.release(np.arange(start, start + count, dtype=np.uint64))
+            raise
+        return start
 
     def allocate_bytes(self, size: int) -> int:
         """The host offset of room for ``size`` bytes, a cluster at most, behind what was allocated
@@ -264,6 +294,7 @@ class Refcounts:
         offset = cluster << self.geometry.cluster_bits
         block = RefBlock(offset, np.zeros(self.block_entries, dtype))
         block.touch(0, self.block_entries)
+        block.placed = True
         self._make_room()
         self.blocks[index] = block
         self.table[index] = offset

@@ -77,6 +77,7 @@ def set_refcounts(image: Image, counts: NDArray[np.uint32], *, add_blocks: bool 
         wanted[: len(part)] = part
         wrong = np.flatnonzero(block.counters != wanted)
         if len(wrong):
+            refcounts.settle(block)
             block.counters[:] = wanted
             block.touch(int(wrong[0]), int(wrong[-1]) + 1)
     refcounts.search_from(0)
@@ -97,7 +98,7 @@ def _add_blocks(image: Image, counts: NDArray[np.uint32]) -> NDArray[np.uint32]:
     old_table = refcounts.table_offset
     known = set(refcounts.table.tolist())
     refcounts.search_from(len(counts))
-    spare = refcounts.allocate(len(missing))
+    spare = refcounts.allocate_placed(len(missing))
     for index in missing:
         if refcounts.block(index) is None:  # the allocation may have brought this one along
             refcounts.add_block(index, spare)

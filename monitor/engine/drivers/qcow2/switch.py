@@ -112,19 +112,29 @@ def _take_room(image: Image, change: Change, table_bytes: int, blocks: int) -> _
     tables = len(change.active.offsets)
     total = l1 + snapshots + blocks + tables
     start = refcounts.allocate(total) if total else 0
+    try:
+        reftable = _room_for_table(image)
+    except BaseException:
+        refcounts.release(np.arange(start, start + total, dtype=np.uint64))
+        raise
     starts = list(accumulate((l1, snapshots, blocks), initial=start))
+    return _Room(
+        l1=(starts[0], l1),
+        snapshots=(starts[1], snapshots),
+        blocks=(starts[2], blocks),
+        tables=(starts[3], tables),
+        reftable=reftable,
+    )
+
+
+def _room_for_table(image: Image) -> tuple[int, int]:
+    """Clusters for a copy of the refcount table, which may have to grow for them (lock held)."""
+    refcounts = image.refcounts
     while True:
-        # The table may have to grow for the room that is taken for its copy.
         clusters = len(refcounts.table) >> (image.bits - 3)
         first = refcounts.allocate(clusters)
         if len(refcounts.table) >> (image.bits - 3) == clusters:
-            return _Room(
-                l1=(starts[0], l1),
-                snapshots=(starts[1], snapshots),
-                blocks=(starts[2], blocks),
-                tables=(starts[3], tables),
-                reftable=(first, clusters),
-            )
+            return first, clusters
         refcounts.release(np.arange(first, first + clusters, dtype=np.uint64))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from monitor.engine.drivers.base import Child
 from monitor.engine.drivers.qcow2 import layout as q
+from monitor.engine.drivers.qcow2 import placing
 from monitor.engine.drivers.qcow2.mapping import Entries, bytes_view, c_hex, first_invalid
 from monitor.engine.drivers.qcow2.overlap import MetadataMap
 from monitor.engine.drivers.qcow2.refcount import Corrupt, Refcounts
@@ -21,9 +22,12 @@ assert sys.byteorder == "little" or np.dtype(">u8").isnative
 
 
 class L2Table:
-    """One L2 table in memory, and which of its entries the disk lacks (``low`` to ``high``)."""
+    """One L2 table in memory, and which of its entries the disk lacks (``low`` to ``high``).
 
-    __slots__ = ("copied", "entries", "high", "low", "offset", "used", "view", "writing")
+    ``placed`` once the file is known to have room for all of it.
+    """
+
+    __slots__ = ("copied", "entries", "high", "low", "offset", "placed", "used", "view", "writing")
 
     def __init__(self, offset: int, entries: Entries, copied: bool) -> None:
         self.offset = offset
@@ -33,6 +37,7 @@ class L2Table:
         self.low = len(entries)
         self.high = 0
         self.writing = False
+        self.placed = False
         self.used = True
 
     @property
@@ -221,6 +226,11 @@ class Tables:
             table = self.table(index)
             if table is None or not table.copied:
                 needed.append((index, table))
+            elif not table.placed:
+                placing.fill_holes(
+                    self.file, table.offset, table.offset + self.geometry.cluster_size
+                )
+                table.placed = True
         return self._make(needed) if needed else []
 
     def _make(self, needed: list[tuple[int, L2Table | None]]) -> list[NDArray[np.uint64]]:
@@ -228,6 +238,11 @@ class Tables:
         if self.file.event is not None:
             self.file.event("l2_alloc_write")
         start = self._refcounts.allocate(len(needed))
+        try:
+            self._place(start, [shared for _, shared in needed])
+        except BaseException:
+            self._refcounts.release(np.arange(start, start + len(needed), dtype=np.uint64))
+            raise
         old = []
         for cluster, (index, shared) in enumerate(needed, start):
             if shared is None:
@@ -238,12 +253,25 @@ class Tables:
                 self._metadata.remove(shared.offset)
             table = L2Table(cluster << bits, entries, copied=True)
             table.touch(0, len(entries))
+            table.placed = True
             self.cache.pop(index, None)
             self._keep(index, table)
             self.l1[index] = table.offset | q.COPIED
             self.l1_dirty.add(index)
             self._metadata.add(table.offset, 1 << bits)
         return [np.array(old, np.uint64)] if old else []
+
+    def _place(self, start: int, tables: list[L2Table | None]) -> None:
+        """Writes new tables, copies of ``tables`` or empty ones, from host cluster ``start`` on.
+
+        A write-back writes them again; from now on that needs no further room in the file.
+        """
+        content = np.zeros((len(tables), 1 << self.geometry.l2_bits), np.uint64)
+        for row, table in zip(content, tables, strict=True):
+            if table is not None:
+                row[:] = table.entries
+        content.byteswap(inplace=True)
+        self.file.write(bytes_view(content.reshape(-1)), start << self.geometry.cluster_bits)
 
     def remove(self, index: int) -> int:
         """Takes an L2 table out of the L1 table; the host cluster that it lies in."""
@@ -259,7 +287,7 @@ class Tables:
         bits = self.geometry.cluster_bits
         if self.file.event is not None:
             self.file.event("l1_grow_alloc_table")
-        start = self._refcounts.allocate((entries * 8 + (1 << bits) - 1) >> bits)
+        start = self._refcounts.allocate_placed((entries * 8 + (1 << bits) - 1) >> bits)
         l1 = np.zeros(entries, np.uint64)
         l1[: len(self.l1)] = self.l1
         old, old_bytes = self.l1_offset >> bits, len(self.l1) * 8
