@@ -278,7 +278,8 @@ class MirrorJob(BlockJob):
             ranges=active.ranges if active else None,
         )
         if active is not None:
-            active.whole_units = self._is_blind()
+            # Where all is copied, what is clean is whole in the target, whatever that does not see.
+            active.whole_units = self._is_blind() and self._leaves_parts_out
             active.on = unit <= plan.unit  # else clusters would be written in part
         with Carrier(
             self, copying, writers=writers_into(plan.target), buffer=chunk, chunk=chunk
@@ -317,6 +318,11 @@ class MirrorJob(BlockJob):
         target = skip_filters(self.plan.target)
         assert target is not None
         return target.backing is None and bool(target.driver.backing_filename)
+
+    @property
+    def _leaves_parts_out(self) -> bool:
+        """Whether the target is to show parts of the disk by its backing image."""
+        return self.plan.base is not None or self.plan.only_new_writes
 
     def _say_ready(self) -> None:
         self._in_step = True

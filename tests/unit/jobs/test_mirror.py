@@ -194,6 +194,31 @@ def test_nobody_writes_past_a_mirror_that_holds_writes_up(tmp_path: Path) -> Non
     assert (tmp_path / "copy").read_bytes()[70_000:70_006] == b"behind"
 
 
+def test_a_write_reaches_a_target_opened_without_its_image_below(tmp_path: Path) -> None:
+    """With write-blocking it does at once, in parts of clusters too: all of the disk is there."""
+    tools.need("qemu-img")
+    create = ("qemu-img", "create", "-q", "-f", "qcow2")
+    tools.run(*create, tmp_path / "base", "1M")
+    tools.run(*create, "-b", tmp_path / "base", "-F", "qcow2", tmp_path / "copy")
+    data = b"z" * MIB
+
+    async def main() -> None:
+        async with disk(tmp_path / "disk", data) as bench:
+            file = {"driver": "file", "filename": str(tmp_path / "copy")}
+            await bench.do(
+                "blockdev-add", node_name="target", driver="qcow2", file=file, backing=None
+            )
+            await mirror(bench, copy_mode="write-blocking")
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            with bench.drive.lane():
+                bench.drive.roots[0].write(memoryview(b"q" * 70_000), 77)
+            assert contents(bench.engine.graph.nodes["target"])[77:70_077] == b"q" * 70_000
+            await bench.do("job-cancel", id="j")
+            await bench.ended()
+
+    run(main())
+
+
 def test_replacing_a_node_that_has_gone(tmp_path: Path) -> None:
     async def main() -> None:
         async with disk(tmp_path / "disk", bytes(MIB)) as bench:
