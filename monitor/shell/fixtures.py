@@ -77,7 +77,7 @@ class TextFixture:
 
 @dataclass
 class Fixtures:
-    """A head, understood. ``disks`` are (line, "drive" or "blockdev", options)."""
+    """A head, understood. ``disks`` are (line, one of ``OPTIONS``, its value)."""
 
     files: list[TextFixture] = field(default_factory=list)
     images: list[ImageFixture] = field(default_factory=list)
@@ -100,6 +100,9 @@ def parse_fixtures(transcript: Transcript) -> Fixtures:
     return fixtures
 
 
+OPTIONS = ("drive", "blockdev", "object", "nbd-server", "export")
+"""Those of the command line that a head may hold."""
+
 _INDENT = re.compile(r" {4}|\t")
 
 
@@ -115,10 +118,10 @@ def _add_fixture(
     if word == "file" and rest:
         fixtures.files.append(TextFixture(number, rest.strip()))
         return fixtures.files[-1]
-    if word in ("drive", "blockdev"):
+    if word in OPTIONS:
         fixtures.disks.append((number, word, rest.strip()))
         return None
-    reason = f"'{word}' is no fixture: expected image, file, drive, blockdev, or a prompt"
+    reason = f"'{word}' is no fixture: expected image, file, {', '.join(OPTIONS)}, or a prompt"
     raise TranscriptError(path, number, reason)
 
 

@@ -175,6 +175,17 @@ def _text(value: Any) -> str:
     return _string(value)
 
 
+def _word(value: Any) -> Any:
+    """A value of any type, typed as a word: a number, true or false where it looks like one, as
+    qmp-shell has it."""
+    if type(value) is not str:
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    number = parse_int64(value)
+    return value if number is None else number
+
+
 def _parse_number(text: str) -> float | None:
     try:
         value = float(text)
@@ -396,6 +407,7 @@ _KEYVAL_SCALARS = _JSON_SCALARS | {
     bool: _KEYVAL_BOOL,
     int: _KEYVAL_INT,
     float: _KEYVAL_NUMBER,
+    Any: _word,
 }
 
 
