@@ -7,7 +7,7 @@ from monitor.engine.errors import RequestError
 
 
 class BadInterval(RequestError):
-    template = "'{seconds:g}' s is no time to wait: expected 0.1 or more"
+    template = "{seconds:g} s are too few: expected 0.1 or more"
     seconds: float
 
 

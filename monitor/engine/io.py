@@ -107,7 +107,8 @@ def _compare(piece: memoryview, offset: int, request: IoRequest, result: IoResul
     if low >= high:
         return
     part = piece[low - offset : high - offset]
-    pattern = int(request.pattern) & 0xFF  # type: ignore[arg-type]
+    assert request.pattern is not UNSET
+    pattern = request.pattern & 0xFF
     data = bytes(part)
     rest = data.lstrip(bytes([pattern]))
     if rest:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from typing import Any
 
 from monitor.engine.errors import host_failure
 from monitor.servers.channel import SocketChannel
@@ -69,12 +70,13 @@ class Doors:
 async def _connected(door: Door) -> socket.socket:
     loop = asyncio.get_running_loop()
     family = socket.AF_UNIX if door.path is not None else socket.AF_INET
+    address: Any
     try:
         if door.path is None:
             found = await loop.getaddrinfo(door.host, door.port, type=socket.SOCK_STREAM)
             family, _, _, _, address = found[0]
         else:
-            address = door.path  # type: ignore[assignment]
+            address = door.path
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setblocking(False)
         try:

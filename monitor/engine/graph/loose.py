@@ -240,9 +240,11 @@ class UnsupportedProtocolOption(UnsupportedOption):
 
 def _mark_probed(opening: Opening, node: Node) -> None:
     node.probed = True
-    if node.driver.name != "raw":
+    from monitor.engine.drivers.raw import RawDriver
+
+    if not isinstance(node.driver, RawDriver):
         return
-    setattr(node.driver, "probed", True)  # noqa: B010  (only raw has it)
+    node.driver.probed = True
     node.wire()  # a guessed raw guards its first sector: no request goes past it
     if not node.read_only:
         text = RAW_WARNING.format(filename=node.filename)

@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from monitor.engine import images
 from monitor.engine.bitmap import DirtyBitmap
+from monitor.engine.drivers.copy_before_write import CopyBeforeWriteDriver
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import Refused, RequestError
 from monitor.engine.graph import edit
@@ -259,7 +260,8 @@ async def _put_filter(
 def _make_job(
     engine: EmbeddedEngine, request: BackupCommon, plan: BackupPlan, node: Node, actions: Actions
 ) -> BackupJob:
-    unit = node.driver.copying.unit  # type: ignore[attr-defined]
+    assert isinstance(node.driver, CopyBeforeWriteDriver)
+    unit = node.driver.copying.unit
     if plan.chunk and plan.chunk < unit:
         raise ChunkBelowCluster(plan.chunk, unit)
     job_id = node.device_name() if request.job_id is UNSET else request.job_id

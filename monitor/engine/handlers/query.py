@@ -13,6 +13,7 @@ from msgspec import UNSET
 from monitor.engine import permissions
 from monitor.engine.drivers.registry import has_protocol
 from monitor.engine.embedded import EmbeddedEngine
+from monitor.engine.graph.client import Client
 from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
@@ -68,8 +69,8 @@ async def query_block_graph(engine: EmbeddedEngine, request: QueryBlockGraph) ->
     def number(thing: object) -> int:
         return numbers.setdefault(id(thing), len(numbers) + 1)
 
-    clients = [*graph.drives.values()]
-    clients += [c for c in graph.clients if c not in clients]  # type: ignore[misc]
+    clients: list[Client] = [*graph.drives.values()]
+    clients += [c for c in graph.clients if c not in clients]
     nodes = [GraphNode(id=number(c), type=c.graph_type, name=c.name) for c in clients]
     nodes += [
         GraphNode(id=number(n), type="block-driver", name=n.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 import pytest
@@ -15,6 +14,7 @@ from monitor.language.completion import MOST, Candidate, FileSlot, spell, sugges
 from monitor.language.parser import Language
 from monitor.language.ranking import rank
 from monitor.language.slots.places import commands_slot
+from tests.support.effort import lines_of
 from tests.unit.language.test_parser import sample
 
 NODES = [Name("n0", "qcow2 64M rw"), Name("#block1", "file 1M ro")]
@@ -231,7 +231,7 @@ def test_the_ranks() -> None:
 
 
 def test_ten_thousand_nodes_are_ranked_within_a_key() -> None:
-    """p99 < 20 ms (some 8 ms on a quiet machine); the bound is CPU time."""
+    """A few lines of Python a name: some 8 ms."""
     asked: list[str] = []
 
     def meta(name: str) -> str:
@@ -243,18 +243,14 @@ def test_ten_thousand_nodes_are_ranked_within_a_key() -> None:
             return NameList([f"node{i}" for i in range(10_000)], meta)
 
     many = Many()
-    times = []
     for typed in ("", "n", "no99", "99", "n9", "xyz"):
         line = f"blockdev-del node-name={typed}"
         suggest(line, many, LANGUAGE)
         asked.clear()
-        for _ in range(84):
-            before = time.thread_time()
-            suggest(line, many, LANGUAGE)
-            times.append(time.thread_time() - before)
-        assert len(asked) <= 84 * MOST  # of the rest nobody needs to know what they are
-    times.sort()
-    assert times[len(times) * 99 // 100] < 0.020
+        n = lines_of(lambda line=line: suggest(line, many, LANGUAGE))
+        print(typed, n)
+        assert n < 100_000
+        assert len(asked) <= MOST  # of the rest nobody needs to know what they are
 
 
 def test_no_command_is_beyond_the_end_of_the_menu() -> None:

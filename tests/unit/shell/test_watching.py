@@ -30,7 +30,7 @@ def test_what_is_long_is_not_compared() -> None:
         ("watch --times 2 0.1 echo a", ["a"]),
         ("watch --until a 0.1 echo a", ["a"]),
         ("watch --while b 0.1 echo a", ["a"]),
-        ("watch 0 echo a", ["Error: '0' s is no time to wait: expected 0.1 or more"]),
+        ("watch 0 echo a", ["Error: 0 s are too few: expected 0.1 or more"]),
         ("watch --times 2 0.1 info blok", ["unknown command: 'info blok'"]),
     ],
 )
