@@ -49,31 +49,50 @@ class FdChannel:
         self._input = input
         self._output = output
         self._unsent = bytearray()
-        self._arrival: asyncio.Future[None] | None = None  # of bytes to read
+        self._arrival: asyncio.Future[bytes] | None = None  # of bytes to read
+        self._watching = False  # whether the loop calls ``_arrived``
+        self._readable = _asking(input, select.POLLIN)
+        self._writable = _asking(output, select.POLLOUT)
         self._room: asyncio.Future[None] | None = None  # for bytes to write
         self._broken = False
 
     async def read(self) -> bytes:
-        while not self._broken:
-            if not _ready(self._input, select.POLLIN):
-                await self._readable()
-                continue
-            try:
-                return os.read(self._input, READ_SIZE)
-            except BlockingIOError:  # another reader of the same terminal was faster
-                continue
-            except OSError:  # a terminal hung up
-                break
-        return b""
-
-    async def _readable(self) -> None:
+        if (data := self._take()) is not None:
+            return data
         loop = asyncio.get_running_loop()
         self._arrival = loop.create_future()
-        loop.add_reader(self._input, _set, self._arrival)
+        if not self._watching:
+            loop.add_reader(self._input, self._arrived)
+            self._watching = True
         try:
-            await self._arrival
+            return await self._arrival
         finally:
-            loop.remove_reader(self._input)
+            self._arrival = None
+
+    def _take(self) -> bytes | None:
+        """What is there to read; None when that is nothing yet."""
+        if self._broken:
+            return b""
+        if not self._readable.poll(0):
+            return None
+        try:
+            return os.read(self._input, READ_SIZE)
+        except BlockingIOError:  # another reader of the same terminal was faster
+            return None
+        except OSError:  # a terminal hung up
+            return b""
+
+    def _arrived(self) -> None:
+        """Bytes are read here, not by whoever waits: the loop would call again before he runs."""
+        if self._arrival is None or self._arrival.done():
+            self._watch_no_more()
+        elif (data := self._take()) is not None:
+            self._arrival.set_result(data)
+
+    def _watch_no_more(self) -> None:
+        if self._watching:
+            self._watching = False
+            asyncio.get_running_loop().remove_reader(self._input)
 
     def write(self, data: bytes) -> None:
         self._unsent += data
@@ -84,6 +103,7 @@ class FdChannel:
         self._unsent.clear()
         self._room_found()
         self.give_up()
+        self._watch_no_more()
 
     async def drained(self) -> None:
         while self._room is not None:
@@ -94,7 +114,7 @@ class FdChannel:
         unsent = memoryview(self._unsent)
         sent = 0
         try:
-            while sent < len(unsent) and _ready(self._output, select.POLLOUT):
+            while sent < len(unsent) and self._writable.poll(0):
                 sent += os.write(self._output, unsent[sent : sent + self.piece])
         except BlockingIOError:  # full; or the mode was changed by someone who shares it
             pass
@@ -108,8 +128,8 @@ class FdChannel:
     def give_up(self) -> None:
         """Nothing more is read or sent."""
         self._broken = True
-        if self._arrival is not None:
-            _set(self._arrival)  # whoever waits there learns that it is over
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(b"")  # whoever waits there learns that it is over
 
     def _wait_for_room(self) -> None:
         if self._room is None:
@@ -164,11 +184,11 @@ class SocketChannel(FdChannel):
         self._socket.close()
 
 
-def _ready(descriptor: int, event: int) -> bool:
-    """Whether a call would not wait; an error or a hangup is for the call to find."""
-    poll = select.poll()
-    poll.register(descriptor, event)
-    return bool(poll.poll(0))
+def _asking(descriptor: int, event: int) -> select.poll:
+    """Its ``poll`` says whether a call would not wait; errors and hangups are for the call."""
+    asking = select.poll()
+    asking.register(descriptor, event)
+    return asking
 
 
 def _set(future: asyncio.Future[None]) -> None:
