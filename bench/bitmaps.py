@@ -52,7 +52,7 @@ def _open(session: Session, folder: Path) -> None:
     session.do("blockdev-add", node_name="d", **qcow2("d.qcow2"))
 
 
-@row("merge of two bitmaps of 16 TiB at 64 KiB")
+@row("merge of two bitmaps of 16 TiB at 64 KiB", goal="0.1", stretch="0.03")
 def merge(command: tuple[str, ...], folder: Path) -> float:
     with Session(command, folder) as session:
         _open(session, folder)
@@ -62,7 +62,7 @@ def merge(command: tuple[str, ...], folder: Path) -> float:
         return (time.perf_counter() - began) / 10
 
 
-@row("memory of one bitmap of 16 TiB at 64 KiB", unit="MiB")
+@row("memory of one bitmap of 16 TiB at 64 KiB", unit="MiB", goal="0.1", stretch="0.02")
 def memory(command: tuple[str, ...], folder: Path) -> float:
     """Half of what comes with an image that keeps two, after another image has been opened."""
     run("qemu-img", "create", "-q", "-f", "qcow2", "first.qcow2", "16T", folder=folder)

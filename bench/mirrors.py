@@ -25,7 +25,7 @@ def _copied(command: tuple[str, ...], folder: Path, work: str, **options: Any) -
         return time.perf_counter() - began
 
 
-@row("full mirror, half of the disk in use")
+@row("full mirror, half of the disk in use", goal="0.9", stretch="0.67")
 def mirror(command: tuple[str, ...], folder: Path) -> float:
     half_used_disk(folder)
     run("qemu-img", "create", "-q", "-f", "qcow2", "t.qcow2", f"{DISK_MIB}M", folder=folder)
@@ -34,7 +34,7 @@ def mirror(command: tuple[str, ...], folder: Path) -> float:
     return took
 
 
-@row("commit of the active image, half of the disk")
+@row("commit of the active image, half of the disk", goal="0.8", stretch="0.5")
 def commit(command: tuple[str, ...], folder: Path) -> float:
     run("qemu-img", "create", "-q", "-f", "qcow2", "base.qcow2", f"{DISK_MIB}M", folder=folder)
     half_used_disk(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 QSD = ("qemu-storage-daemon", "--chardev", "stdio,id=c", "--monitor", "chardev=c")
+# Users have byte code: pip compiles what it installs. Without it a start takes twice as long.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 OURS = (sys.executable, "-m", "monitor", "--qmp", "stdio")
 
 

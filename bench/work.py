@@ -8,23 +8,29 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.sessions import OURS, Session, qcow2, run
 
 Work = Callable[[tuple[str, ...], Path], float]
 
-ROWS: dict[str, Work] = {}
+
+class Row(NamedTuple):
+    """``unit`` is what it is counted in; ``goal`` and ``stretch`` are ratios to aim at."""
+
+    name: str
+    work: Work
+    unit: str
+    goal: str
+    stretch: str
 
 
-UNITS: dict[str, str] = {}
-"""What a row is counted in, where that is not seconds."""
+ROWS: list[Row] = []
 
 
-def row(name: str, unit: str = "s") -> Callable[[Work], Work]:
+def row(name: str, unit: str = "s", *, goal: str = "", stretch: str = "") -> Callable[[Work], Work]:
     def declare(work: Work) -> Work:
-        ROWS[name] = work
-        UNITS[name] = unit
+        ROWS.append(Row(name, work, unit, goal, stretch))
         return work
 
     return declare
@@ -36,7 +42,7 @@ def start(command: tuple[str, ...], folder: Path) -> float:
         return session.started
 
 
-@row("1,000 trivial commands, one by one")
+@row("1,000 trivial commands, one by one", goal="0.5", stretch="0.2")
 def trivial(command: tuple[str, ...], folder: Path) -> float:
     with Session(command, folder) as session:
         session.do("query-jobs")
@@ -58,17 +64,17 @@ def _nodes(command: tuple[str, ...], folder: Path, count: int) -> tuple[float, f
         return added, time.perf_counter() - began
 
 
-@row("1,000 nodes added")
+@row("1,000 nodes added", goal="0.3", stretch="0.1")
 def thousand(command: tuple[str, ...], folder: Path) -> float:
     return _nodes(command, folder, 1000)[0]
 
 
-@row("5,000 nodes added")
+@row("5,000 nodes added", goal="0.15", stretch="0.05")
 def five_thousand(command: tuple[str, ...], folder: Path) -> float:
     return _nodes(command, folder, 5000)[0]
 
 
-@row("query of 5,000 nodes")
+@row("query of 5,000 nodes", goal="0.5", stretch="0.1")
 def query(command: tuple[str, ...], folder: Path) -> float:
     return _nodes(command, folder, 5000)[1]
 
@@ -92,17 +98,17 @@ def _chain(command: tuple[str, ...], folder: Path) -> tuple[float, float]:
         return built, time.perf_counter() - began
 
 
-@row("chain of 200 overlays by live snapshots")
+@row("chain of 200 overlays by live snapshots", goal="0.5", stretch="0.2")
 def chain(command: tuple[str, ...], folder: Path) -> float:
     return _chain(command, folder)[0]
 
 
-@row("flat query of the chain of 200")
+@row("flat query of the chain of 200", goal="0.05", stretch="0.01")
 def chain_query(command: tuple[str, ...], folder: Path) -> float:
     return _chain(command, folder)[1]
 
 
-@row("stream of 1 GiB, with fsync")
+@row("stream of 1 GiB, with fsync", goal="0.8", stretch="0.5")
 def stream(command: tuple[str, ...], folder: Path) -> float:
     run("qemu-img", "create", "-q", "-f", "qcow2", "base.qcow2", "1G", folder=folder)
     run("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 1G", "base.qcow2", folder=folder)
@@ -146,7 +152,7 @@ def _backup(command: tuple[str, ...], folder: Path, **options: Any) -> float:
         return time.perf_counter() - began
 
 
-@row("full backup, half of the disk in use, fsync")
+@row("full backup, half of the disk in use, fsync", goal="0.9", stretch="0.67")
 def full_backup(command: tuple[str, ...], folder: Path) -> float:
     half_used_disk(folder)
     took = _backup(command, folder, sync="full")
@@ -154,7 +160,7 @@ def full_backup(command: tuple[str, ...], folder: Path) -> float:
     return took
 
 
-@row("incremental backup of 5 % of the disk, fsync")
+@row("incremental backup of 5 % of the disk, fsync", goal="1.0", stretch="0.5")
 def incremental_backup(command: tuple[str, ...], folder: Path) -> float:
     half_used_disk(folder)
     run("qemu-img", "bitmap", "--add", "-g", "64k", "d.qcow2", "b", folder=folder)
@@ -211,7 +217,7 @@ def _bitmap_adds(command: tuple[str, ...], folder: Path, count: int) -> float:
         return time.perf_counter() - began
 
 
-@row("a transaction of 100 bitmap-adds")
+@row("a transaction of 100 bitmap-adds", goal="0.2", stretch="0.05")
 def hundred_adds(command: tuple[str, ...], folder: Path) -> float:
     return _bitmap_adds(command, folder, 100)
 

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from monitor.engine import permissions
 from monitor.engine.drivers import syscalls
 from monitor.engine.drivers.base import Extent, ExtentKind, OpenFlags
 from monitor.engine.drivers.file import space
+from monitor.engine.drivers.file.driver import FileDriver
 from monitor.engine.drivers.file.host import read_fully, write_fully
 from monitor.engine.errors import HostFailure, RequestError
 from tests.support.files import open_file, use
@@ -193,6 +194,7 @@ def failing_sync(fd: int) -> None:
 
 def test_failed_flush_is_never_forgotten(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = open_file(image)
+    driver.write(memoryview(b"x"), 0)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fdatasync", failing_sync)
         with pytest.raises(OSError, match="Input/output error"):
@@ -202,10 +204,38 @@ def test_failed_flush_is_never_forgotten(image: Path, monkeypatch: pytest.Monkey
     driver.close()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda driver: driver.write(memoryview(b"x"), 0),
+        lambda driver: driver.write_zeroes(0, 4096),
+        lambda driver: driver.discard(0, 4096),
+        lambda driver: driver.truncate(1 << 20),
+        lambda driver: driver.grow(1 << 20, "off"),
+        lambda driver: driver.map_for_write(0, 4096),
+    ],
+    ids=["write", "write_zeroes", "discard", "truncate", "grow", "map_for_write"],
+)
+def test_only_what_has_been_changed_is_flushed(
+    image: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[FileDriver], object]
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    driver = open_file(image, unmap=True)
+    driver.flush()
+    assert not synced
+    change(driver)
+    driver.flush()
+    driver.flush()
+    assert len(synced) == 2
+    driver.close()
+
+
 def test_failed_flush_with_direct_may_be_tried_again(
     image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = open_file(image, direct=True)
+    driver.write_zeroes(0, 4096)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fdatasync", failing_sync)
         with pytest.raises(OSError, match="Input/output error"):
@@ -221,6 +251,7 @@ def test_flush_syncs_unless_told_not_to(
     calls: list[int] = []
     monkeypatch.setattr(os, "fdatasync", calls.append)
     driver = open_file(image, **flags)
+    driver.write(memoryview(b"x"), 0)
     driver.flush()
     driver.close()
     assert len(calls) == synced

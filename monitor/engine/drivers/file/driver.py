@@ -102,6 +102,7 @@ class FileDriver(Driver):
         self._space = self.space()
         self._flush_errno = 0
         self._was_writable = False
+        self._untouched = True
         self._changes: list[_Change] = []
         self._fds = {fd}
         self._spare: Handle | None = None
@@ -255,6 +256,7 @@ class FileDriver(Driver):
             self._direct.read(buffer, offset)
 
     def write(self, buffer: memoryview, offset: int) -> None:
+        self._untouched = False
         try:
             if self._direct is None:
                 write_fully(self._fd, buffer, offset)
@@ -269,6 +271,7 @@ class FileDriver(Driver):
     ) -> None:
         if length == 0:
             return
+        self._untouched = False
         end = offset + length
         with self._excluding_mended_writes(offset, end):
             done = self._space.zero(
@@ -288,16 +291,20 @@ class FileDriver(Driver):
     def discard(self, offset: int, length: int) -> None:
         """Punches a hole when the node is open with ``discard=unmap``, else nothing."""
         if self._state.flags.unmap and length:
+            self._untouched = False
             with self._excluding_mended_writes(offset, offset + length):
                 self._space.discard(self._fd, offset, length)
 
     def flush(self) -> None:
         """fdatasync. After a failure the page cache cannot be trusted: the kernel may have dropped
         what it could not write, and would answer the next call with success. So without O_DIRECT
-        every later flush fails too."""
+        every later flush fails too.
+
+        What nobody has changed since it was opened needs none, which is felt where many images are
+        opened and closed: a flush is the slowest thing that can be asked of a disk."""
         if self._flush_errno:
             raise OSError(self._flush_errno, os.strerror(self._flush_errno))
-        if self._state.flags.no_flush or not self._was_writable:
+        if self._untouched or self._state.flags.no_flush or not self._was_writable:
             return
         try:
             os.fdatasync(self._fd)
@@ -307,6 +314,7 @@ class FileDriver(Driver):
             raise
 
     def truncate(self, size: int) -> None:
+        self._untouched = False
         with self._direct.resizing() if self._direct is not None else nullcontext():
             try:
                 resize(self._fd, size)
@@ -314,6 +322,7 @@ class FileDriver(Driver):
                 self._look_at_length()
 
     def grow(self, size: int, preallocation: str) -> None:
+        self._untouched = False
         try:
             extend(self._fd, self._length, size, preallocation, self.write)
         finally:
@@ -328,6 +337,7 @@ class FileDriver(Driver):
         """The range as it is; nothing need be allocated for it to be written."""
         if self._direct is not None or (self.fixed_size and offset + length > self._length):
             return None
+        self._untouched = False
         runs = [Extent(ExtentKind.DATA, length, self._fd, offset)] if length else []
         return Reservation(runs, self._written_past, self._written_past)
 
