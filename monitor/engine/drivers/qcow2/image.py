@@ -49,7 +49,10 @@ OnCorrupt = Callable[[int | None, int | None, bool, str], None]
 DEFAULT_L2_CACHE = 32 << 20
 DEFAULT_REFCOUNT_CACHE = 8 << 20
 _DROPPED_LIMIT = 256 << 20
-"""Bytes of dropped clusters that start a write-back, so that they can be used again."""
+"""Bytes of dropped clusters that start a write-back, so that they can be used again; of a large
+disk a sixteenth, since each write-back waits for the host's disk twice."""
+_DROPPED_CLUSTERS = 1 << 17
+"""As many start one in any case: each is 8 bytes of memory."""
 
 
 class Image:
@@ -200,7 +203,8 @@ class Image:
     def crowded(self) -> bool:
         """Whether a write-back is due without anybody having asked for a flush."""
         return (
-            self.dropped_count << self.geometry.cluster_bits > _DROPPED_LIMIT
+            self.dropped_count << self.geometry.cluster_bits > max(_DROPPED_LIMIT, self.size >> 4)
+            or self.dropped_count > _DROPPED_CLUSTERS
             or self.tables.crowded()
         )
 
