@@ -16,6 +16,7 @@ from struct import Struct
 from typing import Final
 
 from monitor.wire.nbd import layout as n
+from monitor.wire.nbd.buffers import Buffers
 
 _COUNT: Final = Struct(">I")
 _INFO: Final = Struct(">H")
@@ -59,7 +60,7 @@ _REFUSALS: Final = {
 }
 
 
-class ClientHandshake:
+class ClientHandshake(Buffers):
     """One connection's negotiation for ``export``, asking for one metadata ``context``.
 
     In TRANSMISSION ``size`` (bytes), ``flags``, ``structured``, ``context_id`` (None: the server
@@ -68,6 +69,7 @@ class ClientHandshake:
     """
 
     def __init__(self, export: str, context: str | None, *, tls: bool = False) -> None:
+        super().__init__()
         self.phase = ClientPhase.GREETING
         self.size = 0
         self.flags = 0
@@ -81,8 +83,6 @@ class ClientHandshake:
         self._no_zeroes = False
         self._asked = 0
         self._replies = 0
-        self._in = bytearray()
-        self._out = bytearray()
 
     @property
     def over(self) -> bool:
@@ -91,15 +91,6 @@ class ClientHandshake:
     @property
     def wants_tls(self) -> bool:
         return self.phase is ClientPhase.TLS
-
-    @property
-    def rest(self) -> bytes:
-        return bytes(self._in)
-
-    def take(self) -> bytes:
-        """What is to be sent now."""
-        out, self._out = self._out, bytearray()
-        return bytes(out)
 
     def tls_started(self) -> None:
         """The connection is encrypted from here on."""
@@ -123,11 +114,6 @@ class ClientHandshake:
             case ClientPhase.EXPORT_NAME:
                 return self._export_reply()
         return False
-
-    def _take(self, count: int) -> bytes:
-        taken = bytes(self._in[:count])
-        del self._in[:count]
-        return taken
 
     def _greeting(self) -> bool:
         if len(self._in) < n.GREETING.size:

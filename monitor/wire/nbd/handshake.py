@@ -18,6 +18,7 @@ from struct import Struct
 from typing import Final
 
 from monitor.wire.nbd import layout as n
+from monitor.wire.nbd.buffers import Buffers
 from monitor.wire.nbd.offers import Offer, Offers, matching
 
 _COUNT: Final = Struct(">I")
@@ -73,7 +74,7 @@ class _Data:
         return self._data[self._at - count : self._at]
 
 
-class ServerHandshake:
+class ServerHandshake(Buffers):
     """One connection's negotiation.
 
     ``tls``: the server has credentials, and nothing is told before the connection is encrypted.
@@ -83,6 +84,7 @@ class ServerHandshake:
     """
 
     def __init__(self, offers: Offers, *, tls: bool = False) -> None:
+        super().__init__()
         self.phase = Phase.CLIENT_FLAGS
         self.offer: Offer | None = None
         self.structured = False
@@ -94,9 +96,8 @@ class ServerHandshake:
         self._no_zeroes = False
         self._contexts_of = ""
         self._options = 0
-        self._in = bytearray()
         flags = n.FLAG_FIXED_NEWSTYLE | n.FLAG_NO_ZEROES
-        self._out = bytearray(n.GREETING.pack(n.INIT_MAGIC, n.OPTION_MAGIC, flags))
+        self._out += n.GREETING.pack(n.INIT_MAGIC, n.OPTION_MAGIC, flags)
 
     @property
     def over(self) -> bool:
@@ -106,15 +107,6 @@ class ServerHandshake:
     @property
     def wants_tls(self) -> bool:
         return self.phase is Phase.TLS
-
-    @property
-    def rest(self) -> bytes:
-        return bytes(self._in)
-
-    def take(self) -> bytes:
-        """What is to be sent now."""
-        out, self._out = self._out, bytearray()
-        return bytes(out)
 
     def tls_started(self) -> None:
         """The connection is encrypted from here on; what was agreed on before counts no more."""
@@ -138,11 +130,6 @@ class ServerHandshake:
                 return
             self._options += 1
             self._option(option, self._take(n.OPTION.size + length)[n.OPTION.size :])
-
-    def _take(self, count: int) -> bytes:
-        taken = bytes(self._in[:count])
-        del self._in[:count]
-        return taken
 
     def _end(self) -> None:
         self.phase = Phase.ENDED
