@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import resource
 import socket
 import threading
-import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from monitor.servers.nbd.helpers import Budget, ClientGone, Helpers
@@ -34,9 +34,9 @@ REPLY: Final = 1 << 10
 """More than a short request's reply takes beside its data, errors included."""
 BATCH: Final = 256
 """Short requests that are done in one stay in a lane."""
-SLOW: Final = 0.0005
-"""Seconds that a short request takes where it waits for a disk. Then the next ones go to helpers,
-which wait for several at once."""
+COLD: Final = 2048
+"""Bytes that were read from a disk for a short request, on average of a batch, where the next ones
+go to helpers, which wait for several at once."""
 PATIENCE: Final = 16
 """Batches that go to helpers until one is tried again without."""
 
@@ -173,6 +173,11 @@ class Connection:
                 raise ClientGone from error
 
 
+def bytes_from_disks() -> int:
+    """What the calling thread has had to wait for so far; what was cached does not count."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock * 512
+
+
 class _Requests:
     """The requests of one client, from the first to the last."""
 
@@ -278,11 +283,12 @@ class _Requests:
     def _do_batch(self) -> int:
         """How many bytes the replies are."""
         used = 0
-        started = time.perf_counter()
+        several = len(self._batch) > 1
+        before = bytes_from_disks() if several else 0
         with self._lane:
             for request, data in self._batch:
                 used += self._do(request, data, self._output[used:])
-        if time.perf_counter() - started > SLOW * len(self._batch):
+        if several and bytes_from_disks() - before >= COLD * len(self._batch):
             self._slow = PATIENCE
         return used
 
