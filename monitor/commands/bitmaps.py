@@ -59,7 +59,11 @@ def _bitmaps(node: BlockDeviceInfo) -> list[BlockDirtyInfo]:
 )
 async def info_bitmaps(session: Session, device: str | None) -> Answer:
     nodes = [node for node in await _nodes(session, device) if _bitmaps(node)]
-    data = [{"node-name": node.node_name, "dirty-bitmaps": node.dirty_bitmaps} for node in nodes]
+    data = [
+        {"node-name": node.node_name, **msgspec.to_builtins(bitmap)}
+        for node in nodes
+        for bitmap in _bitmaps(node)
+    ]
     drives = {
         drive.inserted.node_name: drive.device
         for drive in await session.engine.execute(QueryBlock())

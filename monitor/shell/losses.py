@@ -55,7 +55,8 @@ async def loss_of(invocation: Invocation, engine: Engine) -> str | None:
         return await _cut_off(invocation, engine)
     if name in ("loadvm", "x-blkmon-loadvm"):
         tag = _given(invocation, "name")
-        return f"what the disks hold now would be replaced by snapshot '{tag}'"
+        there = tag in texts_of(engine.names("snapshot"))
+        return f"what the disks hold now would be replaced by snapshot '{tag}'" if there else None
     if name in ("savevm", "x-blkmon-savevm"):
         return await _replaced(_given(invocation, "name"), engine)
     return None

@@ -286,3 +286,20 @@ def test_every_kind_of_name_has_its_neighbour(run: Run, tmp_path: Path) -> None:
 def test_what_is_like_nothing_has_no_neighbour(run: Run) -> None:
     ended = run("--json", "-c", "jqxz")
     assert "hint" not in json.loads(ended.stdout)["error"]
+
+
+def test_going_back_asks_only_where_something_would_be_lost(run: Run, tmp_path: Path) -> None:
+    """A snapshot that is not there is QEMU's error, and no question."""
+    ended = run("--keep-going", "-c", CREATE, "-c", OPEN, "-c", "loadvm nope")
+    assert "Snapshot 'nope' does not exist" in ended.stderr
+    ended = run("-c", OPEN, "-c", "savevm s0", "-c", "loadvm s0")
+    assert "Not done: what the disks hold now would be replaced by snapshot 's0'" in ended.stderr
+    assert run("-y", "-c", OPEN, "-c", "loadvm s0").returncode == 0
+
+
+def test_a_table_of_bitmaps_has_a_row_for_each(run: Run) -> None:
+    add = "block-dirty-bitmap-add node=d0 name="
+    ended = run("-c", CREATE, "-c", OPEN, "-c", f"{add}a", "-c", f"{add}b",
+                "-c", "info bitmaps --output=csv")  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(ended.stdout.partition("OK\n")[2])))
+    assert [row["name"] for row in rows] == ["a", "b"]
