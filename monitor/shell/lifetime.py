@@ -46,12 +46,21 @@ async def _open_disks(engine: Engine, options: Options) -> bool:
     """Whether all could be had; else the first that could not has been told."""
     from monitor.shell.disks import DiskRefused, add_disks
 
+    unsubscribe = engine.subscribe(_tell_note)  # no front end listens yet
     try:
         await add_disks(engine, options.disks)
     except DiskRefused as refused:
         print(f"blkmon: {refused}", file=sys.stderr)
         return False
+    finally:
+        unsubscribe()
     return True
+
+
+def _tell_note(event: Event) -> None:
+    """What is to be known of an image that has been opened."""
+    if event.name == "X_BLKMON_NOTE":
+        print(f"blkmon: {event.data['text']}", file=sys.stderr)
 
 
 class Closings:

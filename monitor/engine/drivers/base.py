@@ -553,6 +553,14 @@ class Driver(ABC):
         """Rewrites the header's backing link durably: flush, header, flush. Raises OSError."""
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
+    def mark_unfinished(self, text: str | None) -> None:  # noqa: B027  (formats only)
+        """The image keeps ``text`` (None: no more), which tells who is to fill it: a job that has
+        not ended well. Durably, after all that was written. Raises OSError."""
+
+    def unfinished(self) -> str | None:
+        """What ``mark_unfinished`` left in the image."""
+        return None
+
     def attach_backing(self, child: Child | None) -> None:  # noqa: B027  (formats only)
         """The graph attached, replaced or (None) removed the backing child. Called drained."""
 

@@ -133,6 +133,9 @@ class Opening:
         if driver.turns_read_only:
             node.flags = msgspec.structs.replace(node.flags, read_only=True)
         graph.opened(node)
+        if (left := node.driver.unfinished()) is not None:
+            text = f"'{own_file(node)}' is incomplete: {left} has not ended"
+            graph.emit("X_BLKMON_NOTE", {"text": text})
         node.auto_backing = self._auto_backing(node)
         with Transaction() as transaction:
             transaction.touched.add(node)

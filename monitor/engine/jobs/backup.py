@@ -105,6 +105,7 @@ class BackupJob(BlockJob):
     def prepare(self) -> None:
         """All of the target reaches the disk, before anybody is told."""
         self.plan.target.flush()
+        self.unmark_target(self.plan.target)
 
     def commit(self) -> None:
         self._settle_bitmap(failed=False)
@@ -144,6 +145,7 @@ class BackupJob(BlockJob):
     def run(self) -> None:
         if self.plan.sync == "none":
             self.sleep(lambda: _LONG)  # guests copy what they change, until the job is cancelled
+        self.mark_target(self.plan.target, self.plan.source)
         if self.plan.sync == "top":
             self._skip_unallocated()
         plan, copying = self.plan, self.copying

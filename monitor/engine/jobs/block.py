@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import Any
 
@@ -10,6 +11,7 @@ from monitor.engine.graph.blockers import Blocker
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.jobs.copying import Side
+from monitor.engine.jobs.filters import skip_filters
 from monitor.engine.jobs.job import Job
 from monitor.engine.jobs.ratelimit import RateLimit
 from monitor.engine.jobs.state import Verb
@@ -73,6 +75,27 @@ class BlockJob(Job):
         for node, blocker in self._blocked:
             node.blockers.remove(blocker)
         self._blocked.clear()
+
+    # -- images that are being filled --------------------------------------------------------
+
+    def mark_target(self, target: Node, source: Node) -> None:
+        """Says in the target's image that it is incomplete, from the job's thread. A target that
+        cannot be written is found out by what is copied to it."""
+        image = skip_filters(target)
+        text = f"{self.type} '{self.name}' of '{source.filename or source.name}'"
+        lane = self.lane()
+        try:
+            with lane, contextlib.suppress(OSError):
+                if image is not None:
+                    image.driver.mark_unfinished(text)
+        finally:
+            self.drop_lane(lane)
+
+    def unmark_target(self, target: Node) -> None:
+        """All is in the target. Drained, or in a lane. Raises OSError."""
+        image = skip_filters(target)
+        if image is not None:
+            image.driver.mark_unfinished(None)
 
     # -- errors ------------------------------------------------------------------------------
 

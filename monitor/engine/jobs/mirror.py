@@ -186,6 +186,8 @@ class MirrorJob(BlockJob):
 
     def run(self) -> None:
         plan = self.plan
+        if not plan.commits:
+            self.mark_target(plan.target, plan.source)
         self._lane = self.lane()
         try:
             length = self._match_sizes()
@@ -429,6 +431,8 @@ class MirrorJob(BlockJob):
                 source.read(view, at)
                 target.write(view, at)
         target.flush()
+        if not self.plan.commits:
+            self.unmark_target(target)
 
     def commit(self) -> None:
         self._gone = True

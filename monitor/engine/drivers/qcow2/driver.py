@@ -315,6 +315,18 @@ class Qcow2Driver(Driver):
 
         resize.set_backing(self._image, filename, fmt)
 
+    def mark_unfinished(self, text: str | None) -> None:
+        from monitor.engine.drivers.qcow2 import unfinished
+
+        unfinished.mark(self._image, text)
+
+    def unfinished(self) -> str | None:
+        if not self._image.header.extensions:
+            return None
+        from monitor.engine.drivers.qcow2 import unfinished
+
+        return unfinished.mark_of(self._image.header)
+
     def attach_backing(self, child: Child | None) -> None:
         self._image.backing = child
 

@@ -1,0 +1,55 @@
+"""A mark in the header while a job fills the image, so that what a kill leaves tells of itself.
+
+The mark is a header extension of this project's: it holds a line of text. Other programs pass over
+an extension that they do not know, and keep it when they rewrite the header; the image stays an
+ordinary one for them.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+from monitor.engine.drivers.qcow2 import layout as q
+from monitor.engine.drivers.qcow2 import writeback
+from monitor.engine.drivers.qcow2.header import Extension, Header
+from monitor.engine.drivers.qcow2.image import Image
+
+MAGIC: Final = 0x626C6B6D
+"""``blkm``."""
+MOST: Final = 256
+"""Bytes of text that are kept, and that are believed."""
+
+
+def mark_of(header: Header) -> str | None:
+    """The text of an image's mark."""
+    data = header.extension(MAGIC)
+    return None if data is None else data[:MOST].decode("utf-8", "replace")
+
+
+def mark(image: Image, text: str | None) -> None:
+    """Puts a mark in, or takes it out: all that was written before is on the disk then, and so is
+    the header. Where the header has no room there will be no mark. Raises OSError."""
+    wanted = None if text is None else text.encode("utf-8", "surrogateescape")[:MOST]
+    if image.header.extension(MAGIC) == wanted:
+        return
+    if not image.changing:
+        image.begin_changes()
+    with image.flush_lock:
+        writeback.flush_locked(image)
+        with image.lock:
+            old_length = len(image.header.pack())
+            header = image.header.copy()
+            header.extensions = [e for e in header.extensions if e.magic != MAGIC]
+            if wanted is not None:
+                header.extensions.append(Extension(MAGIC, wanted))
+            try:
+                packed = header.pack()
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    return
+                raise
+            length = -(-max(len(packed), old_length) // q.SECTOR) * q.SECTOR
+            image.file.write(memoryview(packed.ljust(length, b"\0")), 0)
+            image.header = header
+        image.file.flush()

@@ -1,0 +1,85 @@
+"""A target that a job has not come to the end of tells so, to whoever opens it later.
+
+The mark is a header extension, which QEMU passes over and keeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import tools
+from tests.support.bench import Bench
+from tests.support.graphs import run
+from tests.support.guests import MIB, make_disk
+
+
+def notes(bench: Bench) -> list[str]:
+    return [data["text"] for data in bench.named("X_BLKMON_NOTE")]
+
+
+async def opened(image: Path) -> list[str]:
+    """What is told on opening ``image``."""
+    bench = Bench()
+    await bench.open(image, "qcow2")
+    await bench.engine.shut_down()
+    return notes(bench)
+
+
+@pytest.mark.parametrize("job", ["drive-backup", "drive-mirror"])
+def test_until_its_end_the_target_is_marked(tmp_path: Path, job: str) -> None:
+    disk, target, killed = make_disk(tmp_path, "raw"), tmp_path / "target", tmp_path / "killed"
+    told = f"'{killed}' is incomplete: {job[6:]} 'j' of '{disk}' has not ended"
+
+    async def main() -> None:
+        bench = Bench()
+        await bench.open(disk, "raw")
+        options = {"job_id": "j", "device": "d0", "sync": "full", "target": str(target)}
+        await bench.do(job, format="qcow2", speed=MIB, **options)
+        while not bench.engine.jobs()[0].current:
+            await asyncio.sleep(0.01)
+        killed.write_bytes(target.read_bytes())  # what a kill would leave now
+        await bench.do("block-job-set-speed", device="j", speed=0)
+        if job == "drive-mirror":
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            await bench.do("block-job-complete", device="j")
+        await bench.ended()
+        await bench.engine.shut_down()
+        assert notes(bench) == []
+        assert await opened(target) == []
+        assert await opened(killed) == [told]
+        tools.run("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 64k", killed)
+        assert await opened(killed) == [told]  # QEMU has kept it
+        command = [sys.executable, "-m", "monitor", "--drive", f"file={killed},id=d"]
+        session = subprocess.run([*command, "-c", "check d"], capture_output=True, text=True)
+        assert session.stderr == f"blkmon: {told}\n"
+        tools.run("qemu-img", "check", "-q", killed)
+
+    run(main())
+    tools.run("qemu-img", "compare", "-q", "-F", "raw", target, disk)
+
+
+def test_one_that_was_cancelled_stays_marked_until_a_job_fills_it(tmp_path: Path) -> None:
+    disk, target = make_disk(tmp_path, "raw"), tmp_path / "target"
+
+    async def main() -> None:
+        bench = Bench()
+        await bench.open(disk, "raw")
+        options = {"job_id": "j", "device": "d0", "sync": "full", "target": str(target)}
+        await bench.do("drive-backup", format="qcow2", speed=1, **options)
+        while not bench.engine.jobs()[0].current:
+            await asyncio.sleep(0.01)
+        await bench.do("block-job-cancel", device="j")
+        await bench.ended()
+        assert len(await opened(target)) == 1
+        await bench.do("drive-backup", format="qcow2", mode="existing", **options)
+        await bench.ended()
+        await bench.engine.shut_down()
+        assert await opened(target) == []
+
+    run(main())
+    tools.run("qemu-img", "compare", "-q", "-F", "raw", target, disk)
