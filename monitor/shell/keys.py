@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.auto_suggest import Suggestion
 from prompt_toolkit.completion import get_common_complete_suffix
-from prompt_toolkit.filters import Condition, has_completions, is_searching
+from prompt_toolkit.filters import Condition, Filter, has_completions, is_searching
 from prompt_toolkit.key_binding import (
     KeyBindings,
     KeyBindingsBase,
@@ -38,13 +38,16 @@ def line_keys(owner: Screen) -> KeyBindingsBase:
     bindings = KeyBindings()
     editing = owner.in_mode(Mode.EDIT) & ~is_searching
     asking = owner.in_mode(Mode.ASK)
-    nothing_chosen = Condition(
-        lambda: (
-            owner.line.complete_state is not None
-            and owner.line.complete_state.complete_index is None
-        )
-    )
+    _add_keys_of_the_line(bindings, owner, editing, asking)
+    _add_keys_of_questions(bindings, owner, asking)
+    _add_keys_of_the_menu(bindings, owner, editing)
+    _add_keys_of_the_suggestion(bindings, owner, editing)
+    return merge_key_bindings([load_auto_suggest_bindings(), bindings])
 
+
+def _add_keys_of_the_line(
+    bindings: KeyBindings, owner: Screen, editing: Filter, asking: Filter
+) -> None:
     @bindings.add("enter", filter=editing)
     def _(event: KeyPressEvent) -> None:
         """Takes the chosen completion; else runs the line, or continues it in an open bracket."""
@@ -62,6 +65,35 @@ def line_keys(owner: Screen) -> KeyBindingsBase:
     def _(event: KeyPressEvent) -> None:
         owner.line.newline(copy_margin=False)
 
+    @bindings.add("c-c", filter=editing | asking)
+    @bindings.add(Keys.SIGINT, filter=editing | asking)
+    def _(event: KeyPressEvent) -> None:
+        owner.drop()
+
+    @bindings.add("c-d", filter=(editing | asking) & Condition(lambda: _empty(owner)))
+    def _(event: KeyPressEvent) -> None:
+        owner.end_of_input()
+
+    @bindings.add("c-x", "c-e", filter=editing)
+    async def _(event: KeyPressEvent) -> None:
+        """The line in $EDITOR; an editor that fails changes nothing."""
+        with owner.held():
+            try:
+                await owner.line.open_in_editor()
+            except ValueError as error:  # $EDITOR has a quote too few
+                owner.print(f"Error: cannot run the editor: {error}", "class:error")
+
+    @bindings.add("c-z")
+    async def _(event: KeyPressEvent) -> None:
+        def stop() -> None:
+            owner.settle()
+            _stop()
+
+        with owner.held():
+            await run_in_terminal(stop)
+
+
+def _add_keys_of_questions(bindings: KeyBindings, owner: Screen, asking: Filter) -> None:
     by_key = Condition(lambda: bool(owner.answer_keys) and not owner.answer.text)
 
     @bindings.add(Keys.Any, filter=asking & by_key)
@@ -75,15 +107,14 @@ def line_keys(owner: Screen) -> KeyBindingsBase:
     def _(event: KeyPressEvent) -> None:
         owner.accept()
 
-    @bindings.add("c-c", filter=editing | asking)
-    @bindings.add(Keys.SIGINT, filter=editing | asking)
-    def _(event: KeyPressEvent) -> None:
-        owner.drop()
 
-    @bindings.add("c-d", filter=(editing | asking) & Condition(lambda: _empty(owner)))
-    def _(event: KeyPressEvent) -> None:
-        owner.end_of_input()
-
+def _add_keys_of_the_menu(bindings: KeyBindings, owner: Screen, editing: Filter) -> None:
+    nothing_chosen = Condition(
+        lambda: (
+            owner.line.complete_state is not None
+            and owner.line.complete_state.complete_index is None
+        )
+    )
     only_one = Condition(
         lambda: (
             owner.line.complete_state is not None
@@ -120,6 +151,18 @@ def line_keys(owner: Screen) -> KeyBindingsBase:
         if agreed:
             owner.line.insert_text(agreed)
 
+    @bindings.add("up", filter=editing & has_completions & nothing_chosen)
+    def _(event: KeyPressEvent) -> None:
+        """The menu that came by itself does not keep the arrow from the history."""
+        owner.line.cancel_completion()
+        owner.line.auto_up()
+
+    @bindings.add("c-g", filter=editing & has_completions)
+    def _(event: KeyPressEvent) -> None:
+        owner.line.cancel_completion()
+
+
+def _add_keys_of_the_suggestion(bindings: KeyBindings, owner: Screen, editing: Filter) -> None:
     by_word = Condition(
         lambda: (
             owner.settings["right"] == "word"
@@ -139,36 +182,6 @@ def line_keys(owner: Screen) -> KeyBindingsBase:
             owner.line.insert_text(found[0])
             # The next press may come before a suggestion is looked for anew.
             owner.line.suggestion = Suggestion(suggested[found.end() :])
-
-    @bindings.add("up", filter=editing & has_completions & nothing_chosen)
-    def _(event: KeyPressEvent) -> None:
-        """The menu that came by itself does not keep the arrow from the history."""
-        owner.line.cancel_completion()
-        owner.line.auto_up()
-
-    @bindings.add("c-g", filter=editing & has_completions)
-    def _(event: KeyPressEvent) -> None:
-        owner.line.cancel_completion()
-
-    @bindings.add("c-x", "c-e", filter=editing)
-    async def _(event: KeyPressEvent) -> None:
-        """The line in $EDITOR; an editor that fails changes nothing."""
-        with owner.held():
-            try:
-                await owner.line.open_in_editor()
-            except ValueError as error:  # $EDITOR has a quote too few
-                owner.print(f"Error: cannot run the editor: {error}", "class:error")
-
-    @bindings.add("c-z")
-    async def _(event: KeyPressEvent) -> None:
-        def stop() -> None:
-            owner.settle()
-            _stop()
-
-        with owner.held():
-            await run_in_terminal(stop)
-
-    return merge_key_bindings([load_auto_suggest_bindings(), bindings])
 
 
 def busy_keys(owner: Screen) -> KeyBindings:
