@@ -20,6 +20,9 @@ UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, er
 """What ``fallocate`` and ``ioctl`` answer where the host does not know the request at all."""
 
 
+_SYNC_FILE_RANGE_WRITE: Final = 0x02
+
+
 @functools.cache
 def _libc_fallocate() -> tuple[Callable[[int, int, int, int], int], Callable[[], int]]:
     import ctypes
@@ -47,3 +50,21 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
 def zero_range(fd: int, offset: int, length: int) -> None:
     """Turns the range into zeroes that keep their storage. Grows the file where it ends earlier."""
     fallocate(fd, FALLOC_FL_ZERO_RANGE, offset, length)
+
+
+@functools.cache
+def _libc_sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    import ctypes
+
+    function = getattr(ctypes.CDLL(None, use_errno=True), "sync_file_range", None)
+    if function is not None:
+        function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return function
+
+
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Has the host begin to write the range to the disk, and waits for none of it. A hint: nothing
+    is raised, and what goes wrong is for the next ``fdatasync`` to tell."""
+    function = _libc_sync_file_range()
+    if function is not None:
+        function(fd, offset, length, _SYNC_FILE_RANGE_WRITE)

@@ -37,6 +37,24 @@ def runs_of(node: Node, offset: int, length: int) -> Iterator[Run]:
         yield Run(ExtentKind.ZERO, offset, end - offset)
 
 
+def reads_as_zeroes(node: Node, offset: int, length: int) -> bool:
+    """Whether all of the range holds zeroes, or nothing that anything will ever show through."""
+    kinds = {ExtentKind.ZERO}
+    if nothing_shows_through(node):
+        kinds.add(ExtentKind.UNALLOCATED)
+    return all(run.kind in kinds for run in runs_of(node, offset, length))
+
+
+def nothing_shows_through(node: Node) -> bool:
+    """Whether what is not allocated in ``node`` will read as zeroes. It may be opened without the
+    backing image that its header names, as increments are, so as not to be read while it is
+    written; whoever opens it later has that image below, and zeroes must hide it."""
+    return all(
+        (layer.is_filter or layer.below() is None) and layer.driver.backing_filename is None
+        for layer in node.chain()
+    )
+
+
 def runs_through(layers: Sequence[Node], offset: int, length: int) -> list[Run]:
     """The runs that ``layers`` show together, top first. Unallocated is what none of them holds.
     Filters are left out by the caller; neighbours of one kind are merged."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from monitor.engine import permissions
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.graph import edit
-from monitor.engine.graph.allocation import Run, merged, runs_of, runs_through
+from monitor.engine.graph.allocation import Run, merged, reads_as_zeroes, runs_of, runs_through
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs import carrying
 from monitor.engine.jobs.block import BlockJob
@@ -206,16 +206,6 @@ def _within(areas: list[tuple[int, int]], runs: list[Run]) -> Iterator[list[Run]
         yield part
 
 
-def _nothing_shows_through(target: Node) -> bool:
-    """Whether what is not allocated in ``target`` will read as zeroes. It may be opened without the
-    backing image that its header names, as increments are, so as not to be read while it is
-    written; whoever opens it later has that image below, and zeroes must hide it."""
-    return all(
-        (node.is_filter or node.below() is None) and node.driver.backing_filename is None
-        for node in target.chain()
-    )
-
-
 class _Walk:
     """A backup as a plan: what is to do, from the beginning of the disk to its end."""
 
@@ -223,7 +213,6 @@ class _Walk:
         self._job = job
         self._copying = job.copying
         self._target = job.plan.target
-        self._blank_below = _nothing_shows_through(self._target)
         self._offset = 0
         self._ahead: list[Run] = []
         self.grain = self._copying.size
@@ -326,10 +315,7 @@ class _Walk:
 
     def _is_blank(self, offset: int, length: int) -> bool:
         """Whether the target reads as zeroes there."""
-        kinds = {run.kind for run in runs_of(self._target, offset, length)}
-        if self._blank_below:
-            kinds.discard(ExtentKind.UNALLOCATED)
-        return kinds <= {ExtentKind.ZERO}
+        return reads_as_zeroes(self._target, offset, length)
 
     # -- afterwards --------------------------------------------------------------------------
 

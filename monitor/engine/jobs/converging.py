@@ -35,6 +35,8 @@ class Converging:
 
     ``layers`` are the source's images, top first, to look for zeroes in. ``unit`` is what a piece
     is a multiple of, in bytes: a cluster, where the target's clusters must be written whole.
+    ``blank`` says whether the target reads as zeroes all over a range, so that none need be written
+    there: a guest's write that comes between is dirty, or has reached the target itself.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Converging:
         unit: int,
         unmap: bool,
         ranges: RangeLocks | None,
+        blank: Callable[[int, int], bool],
     ) -> None:
         self._job = job
         self._bitmap = bitmap
@@ -58,6 +61,7 @@ class Converging:
         self._unit = unit
         self._unmap = unmap
         self._ranges = ranges
+        self._blank = blank
         self._files = BetweenFiles()
         self._position = 0
         self._ahead: deque[Run] = deque()
@@ -75,6 +79,8 @@ class Converging:
         if not self._ahead and not self._take():
             return None
         run = self._ahead.popleft()
+        if run.kind is ExtentKind.UNALLOCATED:
+            return Piece(run.offset, run.length)
         most = ZERO_CHUNK if run.kind is ExtentKind.ZERO else max(most - most % self._unit, 1)
         length = min(run.length, max(most, self._unit))
         if length < run.length:
@@ -144,7 +150,12 @@ class Converging:
             runs = [Run(ExtentKind.DATA, start, end - start)]  # reading it will say what is wrong
         if self._unit > 1:
             runs = self._in_units(runs, start, end)
-        self._ahead.extend(_within(areas, runs))
+        found = list(_within(areas, runs))
+        if self._blank(start, end - start):
+            data = [run for run in found if run.kind is ExtentKind.DATA]
+            skipped = sum(run.length for run in found) - sum(run.length for run in data)
+            found = [*data, Run(ExtentKind.UNALLOCATED, start, skipped)]  # to be counted, as one
+        self._ahead.extend(found)
         return True
 
     def _in_whole_units(self, offset: int, size: int) -> tuple[int, int]:

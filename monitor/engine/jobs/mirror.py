@@ -25,7 +25,7 @@ from monitor.engine.bitmap import DirtyBitmap
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.drivers.job_filters import ActiveWrites, MirrorTopDriver
 from monitor.engine.graph import edit
-from monitor.engine.graph.allocation import runs_of
+from monitor.engine.graph.allocation import reads_as_zeroes, runs_of
 from monitor.engine.graph.blockers import Blocker
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edge import Edge
@@ -278,6 +278,7 @@ class MirrorJob(BlockJob):
             unit=unit,
             unmap=plan.unmap,
             ranges=active.ranges if active else None,
+            blank=self._blank,
         )
         if active is not None:
             # Where all is copied, what is clean is whole in the target, whatever that does not see.
@@ -325,6 +326,16 @@ class MirrorJob(BlockJob):
     def _leaves_parts_out(self) -> bool:
         """Whether the target is to show parts of the disk by its backing image."""
         return self.plan.base is not None or self.plan.only_new_writes
+
+    def _blank(self, offset: int, length: int) -> bool:
+        """Whether the target reads as zeroes there, as it may; False where looking fails."""
+        target = self.plan.target
+        if not self.plan.unmap or self._is_blind():
+            return False
+        try:
+            return reads_as_zeroes(target, offset, length)
+        except OSError:
+            return False
 
     def _say_ready(self) -> None:
         self._in_step = True

@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from monitor.engine.drivers import syscalls
 from monitor.engine.drivers.base import (
     MAX_LENGTH,
     Driver,
@@ -339,10 +340,19 @@ class FileDriver(Driver):
             return None
         self._untouched = False
         runs = [Extent(ExtentKind.DATA, length, self._fd, offset)] if length else []
-        return Reservation(runs, self._written_past, self._written_past)
 
-    def _written_past(self) -> None:
-        self._look_at_length()
+        def written() -> None:
+            self._written_past(offset, length)
+
+        return Reservation(runs, written, written)
+
+    def _written_past(self, offset: int, length: int) -> None:
+        """Who reserves copies much, and has it flushed in the end: the disk need not be idle until
+        then, while the copy keeps a core busy."""
+        if offset + length > self._length:
+            self._look_at_length()
+        if not self._state.flags.no_flush:
+            syscalls.start_writeback(self._fd, offset, length)
 
     def _excluding_mended_writes(self, start: int, end: int) -> AbstractContextManager[None]:
         """With O_DIRECT, an unaligned write that read a block before must not write it after."""

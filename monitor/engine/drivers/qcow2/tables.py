@@ -145,6 +145,8 @@ class Tables:
 
     def next_used(self, index: int) -> int:
         """The first L1 index from ``index`` on that has an L2 table; the L1's size if none has."""
+        if index in self.cache:
+            return index
         step = q.PIECE
         while index < len(self.l1):
             used = np.flatnonzero(self.l1[index : index + step] & q.OFFSET_MASK)
