@@ -328,12 +328,11 @@ class MirrorJob(BlockJob):
         return self.plan.base is not None or self.plan.only_new_writes
 
     def _blank(self, offset: int, length: int) -> bool:
-        """Whether the target reads as zeroes there, as it may; False where looking fails."""
-        target = self.plan.target
-        if not self.plan.unmap or self._is_blind():
+        """Whether the target reads as zeroes there, and will; False where looking fails."""
+        if not self.plan.unmap or self._leaves_parts_out:
             return False
         try:
-            return reads_as_zeroes(target, offset, length)
+            return reads_as_zeroes(self.plan.target, offset, length)
         except OSError:
             return False
 

@@ -204,6 +204,21 @@ def test_failed_flush_is_never_forgotten(image: Path, monkeypatch: pytest.Monkey
     driver.close()
 
 
+@pytest.mark.parametrize("no_flush", [False, True])
+def test_what_is_copied_into_a_reservation_goes_to_the_disk_at_once(
+    image: Path, monkeypatch: pytest.MonkeyPatch, no_flush: bool
+) -> None:
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(syscalls, "start_writeback", lambda fd, *where: begun.append(where))
+    driver = open_file(image, no_flush=no_flush)
+    reserved = driver.map_for_write(4096, 8192)
+    assert reserved is not None
+    assert not begun
+    reserved.commit()
+    assert begun == ([] if no_flush else [(4096, 8192)])
+    driver.close()
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -215,6 +217,60 @@ def test_a_write_reaches_a_target_opened_without_its_image_below(tmp_path: Path)
             assert contents(bench.engine.graph.nodes["target"])[77:70_077] == b"q" * 70_000
             await bench.do("job-cancel", id="j")
             await bench.ended()
+
+    run(main())
+
+
+def test_zeroes_that_the_target_has_are_not_written(tmp_path: Path) -> None:
+    """A fresh target gets data only, one that holds something else gets zeroes there too."""
+    tools.need("qemu-img")
+    for name in ("disk", "fresh", "used"):
+        tools.run("qemu-img", "create", "-q", "-f", "qcow2", tmp_path / name, "4M")
+    tools.run("qemu-io", "-f", "qcow2", "-c", "write -P 5 2M 1M", tmp_path / "used")
+    tools.run("qemu-io", "-f", "qcow2", "-c", "write -P 7 1M 1M", tmp_path / "disk")
+
+    async def main(name: str) -> None:
+        bench = Bench()
+        await bench.open(tmp_path / "disk", "qcow2")
+        file = {"driver": "file", "filename": str(tmp_path / name)}
+        await bench.do("blockdev-add", node_name="target", driver="qcow2", file=file)
+        await mirror(bench)
+        assert (await bench.engine.job_ended("j")).status == "ready"
+        await bench.do("job-cancel", id="j")
+        await bench.ended()
+        await bench.engine.shut_down()
+
+    for name, mapped in (("fresh", [False, True, False]), ("used", [True])):
+        run(main(name))
+        tools.run("qemu-img", "compare", tmp_path / "disk", tmp_path / name)
+        found = json.loads(tools.run("qemu-img", "map", "--output=json", tmp_path / name))
+        present = [part["present"] for part in found]
+        assert [on for on, _ in itertools.groupby(present)] == mapped
+
+
+def test_zeroes_hide_what_the_target_will_have_below(tmp_path: Path) -> None:
+    """The target knows no backing image while it is filled, and has the source's in the end."""
+    tools.need("qemu-img")
+    tools.run("qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "base", "2M")
+    tools.run("qemu-io", "-f", "qcow2", "-c", "write -P 5 0 2M", tmp_path / "base")
+    backing = ("-b", tmp_path / "base", "-F", "qcow2")
+    tools.run("qemu-img", "create", "-q", "-f", "qcow2", *backing, tmp_path / "disk")
+    tools.run("qemu-io", "-f", "qcow2", "-c", "write -z 0 1M", tmp_path / "disk")
+
+    async def main() -> None:
+        bench = Bench()
+        await bench.open(tmp_path / "disk", "qcow2")
+        assert bench.drive.node is not None
+        before = contents(bench.drive.node)
+        copy = str(tmp_path / "copy")
+        await bench.do("drive-mirror", job_id="j", device="d0", target=copy, sync="top")
+        assert (await bench.engine.job_ended("j")).status == "ready"
+        await bench.do("job-complete", id="j")
+        await bench.ended()
+        assert bench.drive.node is not None
+        assert bench.drive.node.filename == copy
+        assert contents(bench.drive.node) == before
+        await bench.engine.shut_down()
 
     run(main())
 
