@@ -1,8 +1,13 @@
-"""Rows of NBD servers beside qemu-nbd: fio on one connection, a fixed amount of I/O, cached."""
+"""Rows of NBD servers beside qemu-nbd: fio on one connection, a fixed amount of I/O, cached.
+
+With BENCH_CPU=1 in the environment they count the CPU seconds of the server instead of those on the
+clock, which say little on a machine that has other things to do.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,12 +18,14 @@ from bench.sessions import OURS, run
 from bench.work import Work, row
 
 MIB = 1 << 20
-SIZE = 512 * MIB
+SIZE = 256 * MIB
 
 
 @contextmanager
-def _serving(command: tuple[str, ...], folder: Path, image: str, kind: str) -> Iterator[str]:
-    """The URI of ``image``, served by ours or by qemu-nbd."""
+def _serving(
+    command: tuple[str, ...], folder: Path, image: str, kind: str
+) -> Iterator[tuple[str, int]]:
+    """The URI of ``image``, served by ours or by qemu-nbd, and the server's process."""
     path = folder / "nbd.sock"
     if command == OURS:
         node = f"{kind},node-name=n,file.driver=file,file.filename={image}"
@@ -36,7 +43,7 @@ def _serving(command: tuple[str, ...], folder: Path, image: str, kind: str) -> I
         while not path.exists():
             time.sleep(0.01)
             assert server.poll() is None
-        yield f"nbd+unix:///?socket={path}"
+        yield f"nbd+unix:///?socket={path}", server.pid
     finally:
         server.terminate()
         server.communicate(timeout=30)
@@ -63,11 +70,19 @@ def _fio(uri: str, folder: Path, *options: str) -> float:
     return float(job["job_runtime"]) / 1000
 
 
+def _cpu(pid: int) -> float:
+    """Seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _row(name: str, kind: str, *options: str, goal: str, stretch: str) -> None:
     def work(command: tuple[str, ...], folder: Path) -> float:
         image = _image(folder, kind)
-        with _serving(command, folder, image, kind) as uri:
-            return _fio(uri, folder, *options)
+        with _serving(command, folder, image, kind) as (uri, pid):
+            before = _cpu(pid)
+            seconds = _fio(uri, folder, *options)
+            return _cpu(pid) - before if os.environ.get("BENCH_CPU") else seconds
 
     declared: Work = work
     row(f"nbd {name}", goal=goal, stretch=stretch)(declared)
