@@ -45,6 +45,12 @@ def note_line(event: Event) -> str | None:
     return render(event.data) if render is not None else None
 
 
+_LOST = {
+    "writes": "what was written since the last flush may be missing",
+    "bitmaps": "the disk's contents are complete, but the bitmaps that were open are gone or "
+    "inconsistent ('bitmap doctor' has the lines that mend them)",
+}
+
 _NOTES: dict[str, Any] = {
     "X_BLKMON_NODE_DROPPED": lambda data: (
         f"Node '{data['node-name']}' was dropped: nothing uses it"
@@ -52,8 +58,8 @@ _NOTES: dict[str, Any] = {
     "X_BLKMON_NOTE": lambda data: str(data["text"]),
     "X_BLKMON_SUSPENDED": lambda data: f"blkdebug: Suspended request '{data['tag']}'",
     CLOSE_FAILED: lambda data: (
-        f"Closing '{data['file'] or data['node-name']}' failed: {data['error']}; what was written "
-        "since the last flush may be missing"
+        f"Closing '{data['file'] or data['node-name']}' failed: {data['error']}; "
+        + _LOST[data.get("lost", "writes")]
     ),
 }
 

@@ -184,3 +184,35 @@ def test_what_was_answered_as_done_is_there(full: Path, tool: str) -> None:
     content = content_elsewhere(path)
     assert content[: 2 * MIB] == b"\1" * MIB + b"\3" * 65536 + b"\1" * (MIB - 65536)
     assert not content[10 * MIB :].strip(b"\0")
+
+
+def test_bitmaps_that_no_longer_fit(full: Path) -> None:
+    """The line says what is lost and what is not, in QEMU's words; so does the status."""
+    path = full / "a.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "64M"], check=True)
+    with subprocess.Popen(
+        [*BLKMON], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(
+            f"drive_add 0 if=none,id=d0,node-name=n0,file={path},format=qcow2\n"
+            "block-dirty-bitmap-add node=n0 name=b0 persistent=true\n"
+            'qemu-io d0 "write -P 1 0 1M"\n'
+        )
+        process.stdin.flush()
+        while not process.stdout.readline().startswith("wrote"):
+            assert process.poll() is None
+        with (full / "ballast").open("wb") as hog, pytest.raises(OSError, match="No space"):
+            while True:
+                os.pwrite(hog.fileno(), NOISE[:4096], hog.seek(0, os.SEEK_END))
+        _, errors = process.communicate()
+    assert process.returncode == 1
+    assert errors == (
+        f"blkmon: Closing '{path}' failed: Lost persistent bitmaps during inactivation of node "
+        "'n0': Failed to write bitmap 'b0' to file: No space left on device; the disk's contents "
+        "are complete, but the bitmaps that were open are gone or inconsistent ('bitmap doctor' "
+        "has the lines that mend them)\n"
+    )
+    assert qemu_check(path) == {"leaks": 0, "corruptions": 0}
+    assert content_elsewhere(path)[:MIB] == b"\1" * MIB

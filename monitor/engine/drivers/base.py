@@ -107,6 +107,7 @@ __all__ = [
     "DriverKind",
     "Extent",
     "ExtentKind",
+    "LostBitmaps",
     "NewSnapshot",
     "OpenContext",
     "OpenFlags",
@@ -118,6 +119,14 @@ __all__ = [
 class PreallocationUnsupported(RequestError):
     template = "Unsupported preallocation mode '{mode}'"
     mode: str
+
+
+class LostBitmaps(RequestError):
+    """An image has been closed with all of its contents, but not with its bitmaps."""
+
+    template = "Lost persistent bitmaps during inactivation of node '{node}': {reason}"
+    node: str
+    reason: str
 
 
 Fix = Literal["none", "leaks", "all"]
@@ -400,7 +409,8 @@ class Driver(ABC):
     @abstractmethod
     def close(self) -> None:
         """Writes back what is cached (unless read-only) and lets go. Raises OSError when the
-        write-back failed; everything is released all the same. Children are closed by the graph."""
+        write-back failed, LostBitmaps when only bitmaps could not be stored; everything is released
+        all the same. Children are closed by the graph."""
 
     def let_go(self) -> None:  # noqa: B027  (few hold anything)
         """The end is near: no request of this node may be held up any longer."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 import msgspec
 
 from monitor.engine import permissions
-from monitor.engine.drivers.base import Driver, OpenFlags
+from monitor.engine.drivers.base import Driver, LostBitmaps, OpenFlags
 from monitor.engine.errors import RequestError, describe_failure
 from monitor.engine.graph import edit
 from monitor.engine.graph.blockers import Operation
@@ -371,7 +371,8 @@ class Graph:
             except (RequestError, OSError) as error:
                 problems.append(error)
                 place = {"node-name": node.name, "file": node.filename}  # while it has children
-                told.append({**place, "error": describe_failure(error)})
+                lost = "bitmaps" if isinstance(error, LostBitmaps) else "writes"
+                told.append({**place, "error": describe_failure(error), "lost": lost})
             children = [edge.child for edge in node.children.values()]
             await self._take_bitmaps_back(node)
             with Transaction() as transaction:

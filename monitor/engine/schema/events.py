@@ -105,11 +105,13 @@ class JobStatusChange(EventData, kw_only=True, tag="JOB_STATUS_CHANGE"):
 
 
 class CloseFailed(EventData, kw_only=True, tag="X_BLKMON_CLOSE_FAILED"):
-    """A node has been closed, but what it still had to write could not be written."""
+    """A node has been closed, but what it still had to write could not be written: ``writes``
+    since the last flush, or, with the contents complete, only the ``bitmaps`` that it keeps."""
 
     node_name: str
     file: str
     error: str
+    lost: Literal["writes", "bitmaps"]
 
 
 class NodeDropped(EventData, kw_only=True, tag="X_BLKMON_NODE_DROPPED"):

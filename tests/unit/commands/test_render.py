@@ -49,7 +49,12 @@ def test_errors_as_hmp_prints_them() -> None:
         ("X_BLKMON_NOTE", {"text": "warning: raw was guessed"}, "warning: raw was guessed"),
         (
             "X_BLKMON_CLOSE_FAILED",
-            {"node-name": "n0", "file": "a.qcow2", "error": "No space left on device"},
+            {
+                "node-name": "n0",
+                "file": "a.qcow2",
+                "error": "No space left on device",
+                "lost": "writes",
+            },
             "Closing 'a.qcow2' failed: No space left on device; what was written since the last "
             "flush may be missing",
         ),

@@ -19,6 +19,7 @@ from monitor.engine.drivers.base import (
     DriverKind,
     Extent,
     Fix,
+    LostBitmaps,
     NewSnapshot,
     OpenContext,
     OpenFlags,
@@ -26,7 +27,7 @@ from monitor.engine.drivers.base import (
     Reservation,
 )
 from monitor.engine.drivers.qcow2 import layout as q
-from monitor.engine.drivers.qcow2.errors import BadOption, CorruptForWriting, LostBitmaps
+from monitor.engine.drivers.qcow2.errors import BadOption, CorruptForWriting
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.base import UNSET
 

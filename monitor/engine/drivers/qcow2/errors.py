@@ -81,12 +81,6 @@ class CannotKeepBitmaps(RequestError):
     reason: str
 
 
-class LostBitmaps(RequestError):
-    template = "Lost persistent bitmaps during inactivation of node '{node}': {reason}"
-    node: str
-    reason: str
-
-
 class TablesDamaged(RequestError):
     """More is wrong than counts and flags."""
 

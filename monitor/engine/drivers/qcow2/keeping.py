@@ -190,7 +190,7 @@ class _Plan:
 
 def store(image: Image, kept: Sequence[DirtyBitmap]) -> None:
     """Stores those of ``kept`` that can be used; the image's others stay as they are. Raises
-    CannotKeepBitmaps, OSError, and what is on the disk is what was there."""
+    CannotKeepBitmaps, HostFailure, OSError, and what is on the disk is what was there."""
     wanted = [bitmap for bitmap in kept if not (bitmap.inconsistent or bitmap.readonly)]
     if not wanted:
         return
@@ -282,7 +282,11 @@ def _replace_directory(
     try:
         at = first << image.bits
         for plan in plans:
-            at = _write_bitmap(image, plan, at)
+            try:
+                at = _write_bitmap(image, plan, at)
+            except OSError as error:
+                what = f"Failed to write bitmap '{plan.bitmap.name}' to file"
+                raise host_failure(what, error) from error
         directory = Directory(at if entries else 0, size, entries)
         if entries:
             _write_padded(image, pack_directory(entries), at)

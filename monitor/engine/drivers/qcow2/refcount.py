@@ -172,13 +172,18 @@ class Refcounts:
         self._tell("cluster_alloc")
         total = count + plan.extra
         self._check(start, total)
-        for block, _, _ in self._spans(start, total):
-            self.settle(block)
+        spans = list(self._spans(start, total))
+        for block, _, _ in spans:
+            if not block.placed:
+                self.settle(block)
         if plan.extra:
             self._tell("refblock_alloc_write")
             self.place(start, plan.extra)
-        self._bring(plan)
-        self._set_ones(start, total)
+            self._bring(plan)
+            spans = list(self._spans(start, total))
+        for block, low, high in spans:
+            block.counters[low:high] = 1
+            block.touch(low, high)
         end = start + total
         if count == 1 and not plan.extra:
             self._single_hint = end
@@ -194,9 +199,8 @@ class Refcounts:
 
     def settle(self, block: RefBlock) -> None:
         """Before ``block`` changes: no hole of the file is left where it lies. Raises OSError."""
-        if not block.placed:
-            placing.fill_holes(self.file, block.offset, block.offset + self.geometry.cluster_size)
-            block.placed = True
+        placing.fill_holes(self.file, block.offset, block.offset + self.geometry.cluster_size)
+        block.placed = True
 
     def allocate_placed(self, count: int) -> int:
         """``allocate``, and the clusters hold zeroes, for which the file has room."""
@@ -313,11 +317,6 @@ class Refcounts:
         self.table_moved = True
         self.retired.append(np.arange(old, old + old_clusters, dtype=np.uint64))
         self._metadata.forget()
-
-    def _set_ones(self, start: int, count: int) -> None:
-        for block, low, high in self._spans(start, count):
-            block.counters[low:high] = 1
-            block.touch(low, high)
 
     def _spans(self, start: int, count: int) -> Iterator[tuple[RefBlock, int, int]]:
         end = start + count

@@ -268,6 +268,9 @@ class Tables:
 
         A write-back writes them again; from now on that needs no further room in the file.
         """
+        if all(table is None for table in tables):
+            self._refcounts.place(start, len(tables))
+            return
         content = np.zeros((len(tables), 1 << self.geometry.l2_bits), np.uint64)
         for row, table in zip(content, tables, strict=True):
             if table is not None:

@@ -17,9 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.engine.bitmap import DirtyBitmap
-from monitor.engine.drivers.base import NewSnapshot
+from monitor.engine.drivers.base import LostBitmaps, NewSnapshot
 from monitor.engine.drivers.qcow2 import CreateOptions, Qcow2Driver, create_image
-from monitor.engine.drivers.qcow2.errors import LostBitmaps
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.recorders import Bitmaps
 from tests.support.children import SmallDisk
