@@ -1,4 +1,4 @@
-"""``python -m bench [-n RUNS] [--markdown] [WORDS…]``: the rows whose names hold all WORDS."""
+"""``python -m bench [-n RUNS] [--full] [--markdown] [WORDS…]``: rows whose names hold all WORDS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import bench.mirrors
 import bench.nbd
 import bench.tables  # noqa: F401
 from bench.sessions import OURS, QSD
-from bench.work import ROWS, Row, Work
+from bench.work import FULL_MIB, ROWS, Disk, Row, Work
 
 
 def measure(work: Work, runs: int) -> tuple[float, float]:
@@ -42,8 +42,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("-n", "--runs", type=int, default=5)
     parser.add_argument("--markdown", action="store_true", help="the table of docs/performance.md")
+    parser.add_argument("--full", action="store_true", help="disks of the size the goals are for")
     parser.add_argument("words", nargs="*")
     options = parser.parse_args()
+    if options.full:
+        Disk.mib = FULL_MIB
     if shutil.which("qemu-storage-daemon") is None:
         print("bench: qemu-storage-daemon is not installed (qemu-system-common)", file=sys.stderr)
         return 1

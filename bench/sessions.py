@@ -84,9 +84,11 @@ class Session:
                 return message
 
 
-def qcow2(filename: str, **options: Any) -> dict[str, Any]:
-    """Arguments of blockdev-add for a qcow2 image in a file."""
-    return {"driver": "qcow2", "file": {"driver": "file", "filename": filename}, **options}
+def qcow2(filename: str, *, direct: bool = False, **options: Any) -> dict[str, Any]:
+    """Arguments of blockdev-add for a qcow2 image in a file; ``direct``: past the page cache."""
+    cache = {"cache": {"direct": True}} if direct else {}
+    file = {"driver": "file", "filename": filename, **cache}
+    return {"driver": "qcow2", "file": file, **cache, **options}
 
 
 def run(*command: str, folder: Path) -> None:
