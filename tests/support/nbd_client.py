@@ -12,16 +12,21 @@ from monitor.wire.nbd.offers import ALLOCATION
 
 
 def begun(path: Path, export: str) -> tuple[socket.socket, ClientHandshake]:
-    """A socket on which requests may be made."""
+    """A socket on which requests may be made. Raises OSError (ConnectionError: hung up)."""
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(30)
-    sock.connect(str(path))
-    handshake = ClientHandshake(export, ALLOCATION)
-    while not handshake.over:
-        data = sock.recv(n.MAX_OPTION)
-        assert data, "hung up"
-        handshake.feed(data)
-        sock.sendall(handshake.take())
+    try:
+        sock.settimeout(30)
+        sock.connect(str(path))
+        handshake = ClientHandshake(export, ALLOCATION)
+        while not handshake.over:
+            data = sock.recv(n.MAX_OPTION)
+            if not data:
+                raise ConnectionError("hung up")
+            handshake.feed(data)
+            sock.sendall(handshake.take())
+    except BaseException:
+        sock.close()
+        raise
     return sock, handshake
 
 
