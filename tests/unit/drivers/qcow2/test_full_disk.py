@@ -25,7 +25,8 @@ from tests.support.children import SmallDisk
 from tests.support.qcow2 import open_qcow2, qemu_check, read, write
 from tests.support.qcow2_strategies import images
 
-KIB = 1 << 10
+KEEPING: dict[str, Any] = {"pass_discard_request": False, "pass_discard_snapshot": False}
+"""No room comes back that would hide a lack of it."""
 
 
 class Guest:
@@ -279,7 +280,7 @@ def test_at_any_moment(
     for number, room in enumerate(range(0, 1 << 20, step)):
         file = _prepared(cluster, sparse)
         file.budget = room
-        guest = Guest(file, lazy_refcounts=lazy)
+        guest = Guest(file, lazy_refcounts=lazy, **KEEPING)
         _day(guest, cluster)
         _ends_well(guest)
         if number % 16 == 0:
@@ -288,6 +289,27 @@ def test_at_any_moment(
         if not guest.refused:
             return
     pytest.fail("there was never room enough")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "size", "at", "used"),
+    [(512, 6000, 5000, 240), (4096, 600, 300, 251)],
+    ids=["L1 table and a new block", "L2 table and refcount block"],
+)
+def test_tables_in_holes_of_the_file(cluster: int, size: int, at: int, used: int) -> None:
+    """What is written next belongs into a sector of a table that the file has no room for yet."""
+    for room in range(20 if cluster == 512 else 30):
+        file = SmallDisk()
+        create_image(file, CreateOptions(size * cluster, cluster_size=cluster))
+        disk = open_qcow2(file)
+        write(disk, 0, b"x" * used * cluster)
+        disk.close()
+        guest = Guest(SmallDisk(bytes(file.content), room), **KEEPING)
+        for number in range(at, at + 20):
+            guest.write(number * cluster, b"y" * cluster)
+        assert guest.refused
+        guest.driver.flush()
+        guest.reopen()
 
 
 # -- bitmaps -------------------------------------------------------------------------------------
