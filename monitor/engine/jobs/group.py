@@ -28,13 +28,14 @@ class JobGroup:
     def __init__(self, manager: Jobs) -> None:
         self.manager = manager
         self.jobs: list[Job] = []
+        """The last that was added first, as QEMU goes through them: events show it."""
         self.aborting = False
         self.finalizing = False
         """The point of no return: the last changes are being made."""
 
     def add(self, job: Job) -> None:
         job.group = self
-        self.jobs.append(job)
+        self.jobs.insert(0, job)
 
     @property
     def waits_for_finalize(self) -> bool:
@@ -55,10 +56,10 @@ class JobGroup:
 
     def run_ended(self, job: Job) -> None:
         """A job's run is over, well or not; or the job was cancelled before it began."""
-        if job.note_failure():
+        if self.aborting:
+            self._abort_when_all_ended()  # in its turn it says that it aborts
+        elif job.note_failure():
             self.fail(job)
-        elif self.aborting:
-            self._abort_when_all_ended()
         else:
             self._succeed(job)
 

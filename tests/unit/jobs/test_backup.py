@@ -671,6 +671,18 @@ def test_one_of_two_fails(completion: str) -> None:
         if completion == "grouped":
             assert first.error == "Operation canceled"
             assert bench.bitmap().count >= SIZE
+            ends = ("BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED", "JOB_STATUS_CHANGE")
+            told = [
+                (name, data.get("device", data.get("id")))
+                for name, data in bench.events
+                if name in ends and data.get("status", "aborting") == "aborting"
+            ]
+            assert told == [  # the last that was added first, one after the other, as in QEMU
+                ("JOB_STATUS_CHANGE", "b1"),
+                ("BLOCK_JOB_COMPLETED", "b1"),
+                ("JOB_STATUS_CHANGE", "b0"),
+                ("BLOCK_JOB_CANCELLED", "b0"),
+            ]
         else:
             assert first.error is None
             assert bench.bitmap().count == 0
