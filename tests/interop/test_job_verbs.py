@@ -70,10 +70,11 @@ def life(job: str) -> Requests:
     requests += go("pause", "paused")
     requests += tries("pause", "complete", "finalize", "dismiss")
     requests += [old("cancel")]
-    requests += go("resume", "running")
-    requests += [do("block-job-set-speed", device="j", speed=0)]
-    if job in READY:
-        requests.append(wait("j", "ready"))
+    full_speed = do("block-job-set-speed", device="j", speed=0)
+    if job not in READY:
+        requests += [*go("resume", "running"), full_speed]
+    else:
+        requests += [full_speed, old("resume"), wait("j", "ready")]  # it may be ready at once
         requests += tries("resume", "finalize", "dismiss")
         requests += go("pause", "standby")
         requests += tries("pause", "finalize", "dismiss")
