@@ -93,6 +93,8 @@ def _differs(killed: Killed, folder: Path, name: str) -> int | None:
         capture_output=True,
         text=True,
     )
+    if not check.stdout:
+        return -1  # no image yet: killed while it was made
     found = json.loads(check.stdout)
     assert not found.get("corruptions"), (name, found)
     assert not found.get("check-errors"), (name, found)
