@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import tools
+from tests.support import graphs, tools
+from tests.support.bench import Bench
 from tests.support.qmp_cases.words import IMAGES, add, do, wait
 from tests.support.side_by_side import OURS, QSD, Session, comparable, converse
 
@@ -296,3 +298,32 @@ def test_creating(tmp_path: Path) -> None:
             requests += [do("block-job-dismiss", id=job), do("job-pause", id=job)]
             requests.append(do("job-dismiss", id=job))
     both(tmp_path, requests)
+
+
+def test_a_stream_leaves_data_to_the_host_and_zeroes_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, top = tmp_path / "base", tmp_path / "top"
+    tools.run("qemu-img", "create", "-q", "-f", "qcow2", base, "2M")
+    tools.run("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 1M", "-c", "write -P 0 1M 1M", base)
+    tools.run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
+    copied: list[int] = []
+    copy = os.copy_file_range
+
+    def counted(*args: int) -> int:
+        copied.append(copy(*args))
+        return copied[-1]
+
+    monkeypatch.setattr(os, "copy_file_range", counted)
+
+    async def main() -> None:
+        bench = Bench()
+        await bench.open(top, "qcow2")
+        await bench.do("block-stream", job_id="j", device="d0")
+        await bench.ended()
+        await bench.engine.shut_down()
+
+    graphs.run(main())
+    assert sum(copied) == 1 << 20
+    tools.run("qemu-img", "compare", base, top)
+    assert top.stat().st_blocks * 512 < (2 << 20)

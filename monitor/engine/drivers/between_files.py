@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Final
+from typing import Final, Protocol
 
-from monitor.engine.drivers.base import Child, Extent, ExtentKind
+from monitor.engine.drivers.base import Child, Extent, ExtentKind, Reservation
 
 _LEAST: Final = 256 << 10
 """Bytes from which on leaving a copy to the host costs less than reading and writing it."""
 _IMPOSSIBLE: Final = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY}
 )
+
+
+class Reserving(Protocol):
+    """What is copied to: an edge, or a driver itself."""
+
+    def map_for_write(self, offset: int, length: int, /) -> Reservation | None: ...
 
 
 class BetweenFiles:
@@ -22,7 +28,7 @@ class BetweenFiles:
     def __init__(self) -> None:
         self._possible = True
 
-    def copy(self, source: Child, target: Child, offset: int, length: int) -> int:
+    def copy(self, source: Child, target: Reserving, offset: int, length: int) -> int:
         """How much of the beginning the host has copied. What it could not is left to reads and
         writes, which tell the failing side apart. In a lane."""
         if not self._possible or length < _LEAST:
@@ -39,7 +45,7 @@ class BetweenFiles:
                 position += copied
         return position - offset
 
-    def _copy_run(self, target: Child, run: Extent, offset: int) -> int:
+    def _copy_run(self, target: Reserving, run: Extent, offset: int) -> int:
         reserved = target.map_for_write(offset, run.length)
         if reserved is None:
             return 0

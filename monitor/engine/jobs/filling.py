@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.between_files import BetweenFiles
 from monitor.engine.drivers.buffers import is_zero
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.graph.allocation import Run, merged, runs_of, runs_through
@@ -17,6 +18,9 @@ _WINDOW_CLUSTERS: Final = 4096
 """How far the filler looks ahead: bytes, and clusters of the target."""
 _NARROW: Final = 512 << 10
 """The same where looking failed, so that not much more than what is broken fails."""
+
+_FIRST: Final = 4096
+"""Bytes of a run that show that it is not all zeroes."""
 
 
 class Filler:
@@ -32,6 +36,7 @@ class Filler:
         self._target = target
         self._layers = layers
         self._ranges = ranges
+        self._files = BetweenFiles()
         self._nothing_below = nothing_below
         self._unit = target.driver.cluster_size() or 1
         self._window = min(_WINDOW, max(_WINDOW_CLUSTERS * self._unit, 1 << 20))
@@ -86,9 +91,27 @@ class Filler:
                         self._copy_run(run, view)
 
     def _copy_run(self, run: Run, view: memoryview) -> None:
-        self._read_below(view, run.offset)
-        if not is_zero(view) or not self._zero_run(run):
-            self._target.driver.write(view, run.offset)
+        done = self._leave_to_host(run, view)
+        if done == run.length:
+            return
+        offset = run.offset + done
+        with view[done:] as rest:
+            self._read_below(rest, offset)
+            if not is_zero(rest) or not self._zero_run(Run(run.kind, offset, len(rest))):
+                self._target.driver.write(rest, offset)
+
+    def _leave_to_host(self, run: Run, view: memoryview) -> int:
+        """How much of the run's beginning the host has copied: none of a run that may be zeroes,
+        since those take no storage."""
+        below = self._target.children["backing"]
+        inside = min(run.length, below.length() - run.offset)
+        if inside <= _FIRST or below.map(run.offset, inside)[0].host < 0:
+            return 0
+        with view[:_FIRST] as first:
+            self._read_below(first, run.offset)
+            if is_zero(first):
+                return 0
+        return self._files.copy(below, self._target.driver, run.offset, inside)
 
     def _read_below(self, view: memoryview, offset: int) -> None:
         """What the target shows of the images below it: zeroes where they end before it does."""
