@@ -20,8 +20,8 @@ _STUCK = {
     "ready": "only block_job_complete ends it",
     "standby": "only block_job_complete ends it",
     "pending": "only job-finalize ends it",
-    "paused": "only block_job_resume lets it go on",
 }
+_LEFT_PAUSED = "it stood still, and no command resumed it"
 
 
 def waited_for(invocation: Invocation, job_id: str) -> bool:
@@ -40,25 +40,30 @@ async def settle(engine: Engine, note: Callable[[str], None]) -> dict[str, str]:
     has waited for.
 
     A job that cannot end without a command, when no more commands come, is cancelled, and ``note``
-    is told so.
+    is told so. One that stands still, by an error perhaps, has failed: its work is half done.
     """
     engine.go_by_steps(False)  # a recording ends here
     outcomes = outcomes_of(engine)
     cancelled: set[str] = set()
+    paused: dict[str, str] = {}
     while running := [j for j in engine.jobs() if j.status not in _OVER and j.id not in cancelled]:
         for job in running:
             with contextlib.suppress(JobNotActive):  # it has ended, and dismissed itself
                 ended = await engine.job_ended(job.id)
-                if ended.status in _STUCK:
+                if ended.status == "paused":
+                    paused[job.id] = _LEFT_PAUSED
+                elif ended.status in _STUCK:
                     note(f"Job '{job.id}' is {ended.status}, {_STUCK[ended.status]}: cancelled")
-                    cancelled.add(job.id)
-                    await _cancel(engine, job.id)
+                else:
+                    continue
+                cancelled.add(job.id)
+                await _cancel(engine, job.id)
     failures = {outcome.job: str(outcome.error) for outcome in outcomes.unclaimed_failures()}
     for job in engine.jobs():  # those that are kept until someone dismisses them
         outcome = outcomes.of(job.id)
         if job.error and job.error != CANCELLED and not (outcome and outcome.claimed):
             failures.setdefault(job.id, job.error)
-    return failures
+    return paused | failures
 
 
 async def _cancel(engine: Engine, job_id: str) -> None:

@@ -113,6 +113,20 @@ def test_at_the_end_a_job_that_needs_a_command_is_cancelled_and_said_so() -> Non
     assert err == "blkmon: Job 'm0' is ready, only block_job_complete ends it: cancelled\n"
 
 
+def test_at_the_end_a_job_that_stands_still_has_failed() -> None:
+    """A full disk stopped it, say, and nobody is left who could resume it."""
+
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        engine.start(job("b0", type="backup"))
+        engine.move("b0", "paused", verbs=frozenset({"cancel", "resume"}))
+        await session.finish()
+        assert engine.jobs() == []
+
+    status, _, err = run(work)
+    assert status == Status.JOB_FAILED
+    assert err == ("blkmon: Error: Job 'b0' failed: it stood still, and no command resumed it\n")
+
+
 def test_a_job_that_was_cancelled_is_no_failure() -> None:
     async def work(session: ScriptSession, engine: FakeEngine) -> None:
         engine.start(job("s0"))
