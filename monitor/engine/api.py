@@ -126,6 +126,13 @@ class Exported(Protocol):
 
     def length(self) -> int: ...
 
+    def allocated(self) -> int | None:
+        """Bytes that the node takes of its storage; None where that cannot be told."""
+
+    def resize(self, size: int, *, at_least: bool) -> None:
+        """Sets the node's size, or makes it no smaller than that. The calling thread is in no
+        lane, and waits for its turn. Raises RequestError, and OSError."""
+
     def read(self, buffer: memoryview, offset: int) -> None: ...
 
     def write(self, buffer: memoryview, offset: int) -> None: ...
@@ -159,8 +166,8 @@ class ExportServer(Protocol):
     def check(self, options: Any) -> None:
         """Raises RequestError where such an export cannot be offered now."""
 
-    def offer(self, export: Exported) -> None:
-        """From now on clients find it."""
+    async def offer(self, export: Exported) -> None:
+        """From now on clients find it. Raises RequestError, and has changed nothing then."""
 
     def withdraw(self, export: Exported) -> None:
         """From now on they do not. Those that use it are hung up on by the engine."""

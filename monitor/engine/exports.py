@@ -11,7 +11,10 @@ those who use it are hung up on, and when the last has gone it goes too.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +24,7 @@ from monitor.engine import permissions
 from monitor.engine.api import ExportServer
 from monitor.engine.drivers.base import DriverKind, ExtentKind
 from monitor.engine.errors import RequestError
-from monitor.engine.graph.allocation import runs_of, runs_through
+from monitor.engine.graph.allocation import allocated_by, runs_of, runs_through
 from monitor.engine.graph.bitmaps import bitmap_of, find_bitmap
 from monitor.engine.graph.bitmaps import check as check_bitmap
 from monitor.engine.graph.client import Client
@@ -29,7 +32,13 @@ from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.names import well_formed
-from monitor.engine.schema.export import AnyExportOptions, BlockExportInfo, BlockExportRemoveMode
+from monitor.engine.schema.export import (
+    AnyExportOptions,
+    BlockExportInfo,
+    BlockExportOptionsFuse,
+    BlockExportOptionsNbd,
+    BlockExportRemoveMode,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -101,8 +110,9 @@ class Export(Client):
     allocation too. Offsets and lengths are bytes.
     """
 
-    def __init__(self, options: AnyExportOptions) -> None:
+    def __init__(self, graph: Graph, options: AnyExportOptions) -> None:
         super().__init__()
+        self._graph = graph
         self.options = options
         self.id = options.id
         self.writable = options.writable is True
@@ -117,6 +127,8 @@ class Export(Client):
         """Set once it is shutting down and its last user has gone."""
         self._loop = asyncio.get_running_loop()
         self._users: list[Callable[[], None]] = []
+        self._resizes: set[asyncio.Task[None]] = set()
+        """Those that wait for their turn."""
 
     @property
     def type(self) -> str:
@@ -176,6 +188,8 @@ class Export(Client):
         with self.lock:
             self.shutting_down = True
             users = list(self._users)
+        for task in self._resizes:
+            task.cancel()
         for hang_up in users:
             hang_up()
         if not users:
@@ -185,6 +199,37 @@ class Export(Client):
 
     def length(self) -> int:
         return self.root.length()
+
+    def allocated(self) -> int | None:
+        return allocated_by(self.node)
+
+    def resize(self, size: int, *, at_least: bool) -> None:
+        """Sets the node's size, or makes it no smaller than that. The calling thread is in no
+        lane, and waits for its turn. Raises RequestError, and OSError."""
+        change = self._resize(size, at_least)
+        try:
+            asyncio.run_coroutine_threadsafe(change, self._loop).result()
+        except (CancelledError, RuntimeError) as error:  # it is taken back; the loop has ended
+            change.close()
+            raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN)) from error
+
+    async def _resize(self, size: int, at_least: bool) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if self.shutting_down:
+            raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
+        self._resizes.add(task)
+        try:
+            await self._graph.turn.acquire()
+        finally:
+            self._resizes.discard(task)
+        try:
+            if at_least and size <= self.length():
+                return
+            async with self._graph.drained(self.node):
+                await self._graph.in_worker(self.root.truncate, size)
+        finally:
+            self._graph.turn.release()
 
     # The root's operations are looked up at each call: the graph may have been rewired.
 
@@ -271,7 +316,8 @@ def _bitmaps_of(graph: Graph, node: Node, options: AnyExportOptions) -> dict[str
     """The bitmaps that an export names: of the node, of a layer below it, or of a node of their
     own. Raises RequestError."""
     found: dict[str, DirtyBitmap] = {}
-    for named in () if options.bitmaps is UNSET else options.bitmaps:
+    offered = options.bitmaps if isinstance(options, BlockExportOptionsNbd) else UNSET
+    for named in () if offered is UNSET else offered:
         if isinstance(named, str):
             owner = next((layer for layer in node.chain() if named in layer.bitmaps), None)
             if owner is None:
@@ -311,7 +357,7 @@ class Exports:
             raise InvalidExportId(options.id)
         if options.id in self.by_id:
             raise ExportIdTaken(options.id)
-        export = Export(options)
+        export = Export(self._graph, options)
         server = self.server(export.type)
         if export.writable and node.read_only:
             raise CannotWriteReadOnly(node.name)
@@ -319,14 +365,23 @@ class Exports:
         server.check(options)
         bitmaps = _bitmaps_of(self._graph, node, options)
         taken = permissions.CONSISTENT_READ | (permissions.WRITE if export.writable else 0)
+        shared = permissions.ALL & ~permissions.RESIZE  # NBD's clients are told the size once
+        if isinstance(options, BlockExportOptionsFuse):  # and a file that is written may change it
+            grows = export.writable or options.growable is True
+            taken |= permissions.RESIZE if grows else 0
+            shared = permissions.ALL
         await self._graph.make_ready(node, taken)
-        self._graph.add_client(export, node, taken, permissions.ALL & ~permissions.RESIZE)
+        self._graph.add_client(export, node, taken, shared)
         export.bitmaps = bitmaps
         export.use(iothread)
         for bitmap in bitmaps.values():
             bitmap.busy = True
         self.by_id[export.id] = export
-        server.offer(export)
+        try:
+            await server.offer(export)
+        except BaseException:
+            await self._forget(export)
+            raise
         return export
 
     def find(self, export_id: str) -> Export:
@@ -343,7 +398,10 @@ class Exports:
             raise ExportShuttingDown(export.id)
         if mode == "safe" and export.in_use:
             raise ExportInUse(export.id)
+        used = export.in_use
         self._shut(export)
+        if not used:  # by its server at most, while that takes down what it had put up
+            await export.unused.wait()
         if export.unused.is_set():
             await self._gone(export)
         else:
@@ -397,9 +455,12 @@ class Exports:
     async def _gone(self, export: Export) -> None:
         if self.by_id.get(export.id) is not export:
             return
+        await self._forget(export)
+        self._graph.emit("BLOCK_EXPORT_DELETED", {"id": export.id})
+
+    async def _forget(self, export: Export) -> None:
         for bitmap in export.bitmaps.values():
             bitmap.busy = False
         export.use(None)
         await self._graph.remove_client(export)
         del self.by_id[export.id]
-        self._graph.emit("BLOCK_EXPORT_DELETED", {"id": export.id})

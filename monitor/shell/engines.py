@@ -10,6 +10,7 @@ def embedded_engine() -> EmbeddedEngine:
     """A new one. On the control loop."""
     engine = EmbeddedEngine()
     engine.serve_exports("nbd", _nbd_server)
+    engine.serve_exports("fuse", _fuse_server)
     return engine
 
 
@@ -17,3 +18,9 @@ def _nbd_server() -> ExportServer:
     from monitor.servers.nbd.server import NbdServer
 
     return NbdServer()
+
+
+def _fuse_server() -> ExportServer:
+    from monitor.servers.fuse.server import FuseServer
+
+    return FuseServer()

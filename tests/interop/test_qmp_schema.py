@@ -18,7 +18,7 @@ EXPECTED = {
     "blockdev-create options driver: no value '*'": "drivers that are not there yet",
     "blockdev-create options (qcow2): no member 'encrypt'": "there is no encryption",
     "blockdev-add (qcow2): no member 'data-file'": "external data files are refused",
-    "block-export-add type: no value '*'": "only NBD is served",
+    "block-export-add type: no value '*'": "NBD and FUSE are served",
     "object-add qom-type: no value '*'": "secrets, x509 credentials and iothreads only",
     "query-blockstats ->[] driver-specific driver: no value 'nvme'": "no such driver",
     "query-block ->[] inserted image format-specific type: no value 'vmdk'": "no such driver",

@@ -10,6 +10,7 @@ import pytest
 
 PACKAGES = {
     "fio": "fio",
+    "fusermount3": "fuse3",
     "nbdcopy": "libnbd-bin",
     "nbdinfo": "libnbd-bin",
     "nbdkit": "nbdkit",

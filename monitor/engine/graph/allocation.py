@@ -82,3 +82,13 @@ def merged(runs: Iterable[Run]) -> Iterator[Run]:
         last = run
     if last is not None:
         yield last
+
+
+def allocated_by(node: Node) -> int | None:
+    """Host bytes in use by a node, or by what it stands on where it cannot say; None when nobody
+    can. Asks the host. Raises OSError."""
+    own = node.driver.allocated_bytes()
+    if own is not None or not node.driver.child_roles:
+        return own
+    child = node.data_child
+    return allocated_by(child) if child else None

@@ -13,6 +13,7 @@ from msgspec import UNSET
 from monitor.engine import permissions
 from monitor.engine.drivers.registry import has_protocol
 from monitor.engine.embedded import EmbeddedEngine
+from monitor.engine.graph.allocation import allocated_by
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.graph import Graph
@@ -106,16 +107,8 @@ def _allocated(nodes: list[Node]) -> AllocatedBytes:
     for node in nodes:
         sizes[node] = None
         with contextlib.suppress(OSError):
-            sizes[node] = _allocated_by(node)
+            sizes[node] = allocated_by(node)
     return sizes
-
-
-def _allocated_by(node: Node) -> int | None:
-    own = node.driver.allocated_bytes()
-    if own is not None or not node.driver.child_roles:
-        return own
-    child = node.data_child
-    return _allocated_by(child) if child else None
 
 
 def _device_info(

@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from monitor.engine.schema.base import (
     DeviceName,
+    FileName,
     Int,
     Names,
     NewName,
@@ -158,7 +159,16 @@ class BlockExportOptionsNbd(BlockExportOptions, tag="nbd", kw_only=True):
     allocation_depth: Annotated[bool, "clients may ask which layer holds what"] | UnsetType = UNSET
 
 
-AnyExportOptions = BlockExportOptionsNbd
+FuseExportAllowOther = Literal["off", "on", "auto"]
+
+
+class BlockExportOptionsFuse(BlockExportOptions, tag="fuse", kw_only=True):
+    mountpoint: Annotated[FileName, "the file that shows the node's bytes; it must exist"]
+    growable: Annotated[bool, "a write past the end makes it larger"] | UnsetType = UNSET
+    allow_other: Annotated[FuseExportAllowOther, "other users may use it"] | UnsetType = UNSET
+
+
+AnyExportOptions = BlockExportOptionsNbd | BlockExportOptionsFuse
 
 
 class BlockExportAdd(Request, kw_only=True, tag="block-export-add"):

@@ -129,6 +129,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "vsock": "a virtual machine's socket",
         "fd": "a descriptor that is open already",
         "nbd": "by the NBD server",
+        "fuse": "as a file that any program can open",
     },
     "qom-type": {
         "iothread": "a pool of threads with a name",

@@ -17,7 +17,6 @@ from msgspec import UNSET
 from monitor.engine.api import Exported
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.export import (
-    AnyExportOptions,
     AnySocketAddressLegacy,
     BlockExportOptionsNbd,
     NbdServerStart,
@@ -124,7 +123,7 @@ class NbdServer:
         for connection in connections:
             connection.hang_up()
 
-    def check(self, options: AnyExportOptions) -> None:
+    def check(self, options: BlockExportOptionsNbd) -> None:
         """Raises RequestError."""
         if not self.running:
             raise NotRunning()
@@ -137,7 +136,7 @@ class NbdServer:
         if name in self.exported:
             raise NameTaken(name)
 
-    def offer(self, export: Exported) -> None:
+    async def offer(self, export: Exported) -> None:
         self.exported = {**self.exported, _name(export.options): export}
 
     def withdraw(self, export: Exported) -> None:

@@ -13,6 +13,13 @@ def export(identity: str, node: str, **options: Any) -> dict[str, Any]:
     return do("block-export-add", type="nbd", id=identity, node_name=node, **options)
 
 
+def fuse(identity: str, node: str, mountpoint: str, **options: Any) -> dict[str, Any]:
+    return do(
+        "block-export-add",
+        type="fuse", id=identity, node_name=node, mountpoint=mountpoint, **options,
+    )  # fmt: skip
+
+
 def nbd(node: str, path: str, **options: Any) -> dict[str, Any]:
     server = {"type": "unix", "path": path}
     return do("blockdev-add", driver="nbd", node_name=node, server=server, **options)
@@ -93,6 +100,16 @@ CASES: dict[str, Requests] = {
         do("nbd-server-add", device="n", name="h", bitmap="nothing"),
         do("nbd-server-stop"),
         do("block-dirty-bitmap-remove", node="n", name="b"),
+    ],
+    "files that show nodes": [
+        add("n", "a.img", "raw"),
+        fuse("e", "n", "nowhere"),
+        fuse("e", "n", "."),
+        fuse("e", "n", "shown", **{"allow-other": "weird"}),
+        fuse("e", "n", "shown", bitmaps=[]),
+        do("block-export-add", type="fuse", id="e", node_name="n"),
+        fuse("e", "nowhere", "shown"),
+        do("query-block-exports"),
     ],
     "a client, and nobody there": [
         nbd("c", "nowhere.sock"),
