@@ -83,10 +83,12 @@ class Malformed(Exception):
 
 
 class FuseRequest(NamedTuple):
-    """``unique`` names it in its reply; ``body`` is what follows the header."""
+    """``unique`` names it in its reply; ``task`` is the thread that asks; ``body`` is what follows
+    the header."""
 
     opcode: int
     unique: int
+    task: int
     body: memoryview
 
 
@@ -115,10 +117,10 @@ def request(data: memoryview) -> FuseRequest:
     """Raises Malformed."""
     if len(data) < HEADER:
         raise Malformed(f"a request of {len(data)} bytes")
-    length, opcode, unique, *_ = _IN.unpack_from(data)
+    length, opcode, unique, _, _, _, task, *_ = _IN.unpack_from(data)
     if length != len(data):
         raise Malformed(f"a request of {len(data)} bytes that says {length}")
-    return FuseRequest(opcode, unique, data[HEADER:])
+    return FuseRequest(opcode, unique, task, data[HEADER:])
 
 
 def reply(unique: int, size: int = 0) -> bytes:

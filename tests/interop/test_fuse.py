@@ -165,6 +165,15 @@ def test_it_goes_from_under_who_has_it_open(folder: Path) -> None:
             os.close(descriptor)  # a program's last flush fails too
 
 
+def test_nobody_opens_its_own_export(folder: Path) -> None:
+    """It could wait for itself."""
+    with served(folder) as server:
+        added = server.do(
+            "blockdev-add", driver="file", filename="plain", **{"node-name": "circle"}
+        )  # fmt: skip
+        assert added["error"]["desc"] == "Could not open 'plain': Resource deadlock avoided"
+
+
 def test_a_killed_monitor_leaves_nothing_mounted(folder: Path) -> None:
     """Its helpers unmount: they hear of the end by their sockets."""
     server = begun(folder)
