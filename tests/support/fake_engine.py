@@ -89,7 +89,7 @@ class FakeEngine(Engine):
             raise JobNotActive(job_id)
         while True:
             seen = self._jobs[job_id]
-            if seen.status in ("concluded", "ready", "pending"):
+            if seen.status in ("concluded", "ready", "pending", "paused", "standby"):
                 return seen
             await self._changed.wait()
             if job_id not in self._jobs:
