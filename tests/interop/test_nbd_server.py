@@ -229,3 +229,31 @@ def test_fleecing(server: Server, tmp_path: Path) -> None:
     assert server.do("blockdev-del", **{"node-name": "kept"}) == {}
     said = tools.run("qemu-io", "-f", "raw", server.uri("disk"), "-c", "read -P 9 0 1M")
     assert "failed" not in said
+
+
+def test_nbdsh(server: Server) -> None:
+    """libnbd's shell, which runs on the system's Python."""
+    tools.need("nbdsh")
+    said = subprocess.run(
+        ["nbdsh", "-u", server.uri("plain"), "-c", "h.pwrite(b'hello', 7)", "-c",
+         "print(bytes(h.pread(5, 7)), h.get_size(), h.can_multi_conn())"],
+        capture_output=True, text=True, timeout=30, env={"PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert said.stdout == f"b'hello' {16 << 20} True\n", said.stderr
+
+
+def test_nbdfuse(server: Server, tmp_path: Path) -> None:
+    """libnbd's file on an export, read by a program that knows nothing of NBD."""
+    tools.need("nbdfuse", "fusermount3")
+    mountpoint = tmp_path / "mnt"
+    mountpoint.mkdir()
+    read = f"cmp -n 1048576 -i 1048576:0 {mountpoint}/nbd {tmp_path}/expected"
+    (tmp_path / "expected").write_bytes(bytes([3]) * (1 << 20))
+    process = subprocess.Popen(["nbdfuse", "-P", tmp_path / "pid", mountpoint, server.uri("plain")])
+    try:
+        while not (tmp_path / "pid").exists():
+            assert process.poll() is None
+        subprocess.run(read.split(), check=True, timeout=30)
+    finally:
+        subprocess.run(["fusermount3", "-u", mountpoint], check=True, timeout=30)
+        process.wait(30)
