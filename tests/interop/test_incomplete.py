@@ -41,7 +41,7 @@ def test_until_its_end_the_target_is_marked(tmp_path: Path, job: str) -> None:
         options = {"job_id": "j", "device": "d0", "sync": "full", "target": str(target)}
         await bench.do(job, format="qcow2", speed=MIB, **options)
         while not bench.engine.jobs()[0].current:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
         killed.write_bytes(target.read_bytes())  # what a kill would leave now
         await bench.do("block-job-set-speed", device="j", speed=0)
         if job == "drive-mirror":
@@ -72,7 +72,7 @@ def test_one_that_was_cancelled_stays_marked_until_a_job_fills_it(tmp_path: Path
         options = {"job_id": "j", "device": "d0", "sync": "full", "target": str(target)}
         await bench.do("drive-backup", format="qcow2", speed=1, **options)
         while not bench.engine.jobs()[0].current:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
         await bench.do("block-job-cancel", device="j")
         await bench.ended()
         assert len(await opened(target)) == 1

@@ -17,8 +17,8 @@ from monitor.engine.graph.opening import Opening
 from monitor.engine.jobs.backup import BackupJob, BackupPlan
 from monitor.engine.jobs.carrying import MOST_WRITERS
 from monitor.engine.jobs.errors import SizesDiffer
+from monitor.engine.jobs.filters import skip_filters
 from monitor.engine.jobs.state import Status
-from monitor.engine.jobs.stream import unfiltered
 from monitor.engine.schema.backup import BackupCommon, BackupPerf, BlockdevBackup, DriveBackup
 from monitor.engine.schema.blockdev import BlockdevOptionsCopyBeforeWrite
 from monitor.engine.transaction import Actions, acts
@@ -125,7 +125,7 @@ def _shown_below(source: Node, request: DriveBackup) -> Node | None:
     if request.sync == "none":
         return source
     if request.sync == "top":
-        image = unfiltered(source)
+        image = skip_filters(source)
         return None if image is None else image.backing
     return None
 

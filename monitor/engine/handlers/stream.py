@@ -12,7 +12,8 @@ from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.handlers import handles
-from monitor.engine.jobs.stream import StreamJob, StreamPlan, unfiltered
+from monitor.engine.jobs.filters import skip_filters
+from monitor.engine.jobs.stream import StreamJob, StreamPlan
 from monitor.engine.schema.stream import BlockStream
 
 
@@ -105,7 +106,7 @@ def _plan(graph: Graph, request: BlockStream) -> StreamPlan:
             break
     if base is None and request.backing_file is not UNSET:
         raise NoBackingFileLeft()
-    target = unfiltered(top)
+    target = skip_filters(top)
     assert target is not None  # a filter always shows something
     backing_file = None if request.backing_file is UNSET else str(request.backing_file)
     return StreamPlan(top, target, bottom or _above(target, base), backing_file)
@@ -113,7 +114,7 @@ def _plan(graph: Graph, request: BlockStream) -> StreamPlan:
 
 def _layers_below(top: Node) -> list[Node]:
     """The chain below the image that ``top`` shows."""
-    target = unfiltered(top)
+    target = skip_filters(top)
     return [] if target is None else list(target.chain())[1:]
 
 
@@ -135,9 +136,9 @@ def _above(target: Node, base: Node | None) -> Node:
 def find_backing_image(top: Node, name: str) -> Node:
     """The layer below ``top`` that an image file calls ``name``: by the name in the overlay's
     header, or by the same path on the host (relative to the overlay)."""
-    overlay = unfiltered(top)
+    overlay = skip_filters(top)
     while overlay is not None:
-        layer = unfiltered(overlay.backing)
+        layer = skip_filters(overlay.backing)
         if layer is not None and _is_called(layer, name, overlay):
             return layer
         overlay = layer

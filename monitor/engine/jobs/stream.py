@@ -32,6 +32,7 @@ from monitor.engine.jobs.block import BlockJob
 from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, writers_into
 from monitor.engine.jobs.copying import Piece
 from monitor.engine.jobs.filling import Filler
+from monitor.engine.jobs.filters import skip_filters
 from monitor.engine.jobs.manager import Jobs
 
 CHUNK: Final = 512 << 10
@@ -140,7 +141,7 @@ class StreamJob(BlockJob):
         """The base becomes the target's backing image, or nothing does."""
         edit.thaw(self._links)
         base = self.plan.base
-        image = unfiltered(base)
+        image = skip_filters(base)
         if image is None:
             self._link: tuple[str, str] | tuple[None, None] = (None, None)
         else:
@@ -202,7 +203,7 @@ class StreamJob(BlockJob):
         if not layers:
             return
         filler = Filler(
-            plan.target, layers, self._ranges, nothing_below=unfiltered(plan.base) is None
+            plan.target, layers, self._ranges, nothing_below=skip_filters(plan.base) is None
         )
         cluster = plan.target.driver.cluster_size() or 1
         filling = _Filling(self, filler, plan.target.length(), max(CHUNK, cluster))
@@ -268,10 +269,3 @@ class _Filling:
     def ignored(self, piece: Piece, error: OSError) -> None:
         self.failure = self.failure or error
         self._job.progress.advance(piece.length)
-
-
-def unfiltered(node: Node | None) -> Node | None:
-    """The image that a node shows, below its filters."""
-    while node is not None and node.is_filter:
-        node = node.below()
-    return node
