@@ -10,7 +10,7 @@ from monitor.engine.clock import ManualClock
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.transaction import Transaction
-from monitor.engine.jobs.block import BlockJob
+from monitor.engine.jobs.block import BlockJob, JobSettings
 from monitor.engine.jobs.manager import Jobs
 from monitor.engine.jobs.state import Status
 from tests.support.graphs import Events
@@ -26,7 +26,7 @@ class Toy(BlockJob):
         self.calls: list[str] = []
         self.failing: dict[str, Exception] = {}
         self.nodes: list[Node] = []
-        super().__init__(job_id, bench.graph, bench.clock, **how)
+        super().__init__(JobSettings(job_id, **how), bench.graph, bench.clock)
 
     def run(self) -> None:
         for step in self.steps:

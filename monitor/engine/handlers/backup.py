@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from monitor.engine import images
 from monitor.engine.bitmap import DirtyBitmap
@@ -15,11 +15,12 @@ from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.jobs.backup import BackupJob, BackupPlan
+from monitor.engine.jobs.block import JobSettings
 from monitor.engine.jobs.carrying import MOST_WRITERS
 from monitor.engine.jobs.errors import SizesDiffer
 from monitor.engine.jobs.filters import skip_filters
-from monitor.engine.jobs.state import Status
 from monitor.engine.schema.backup import BackupCommon, BackupPerf, BlockdevBackup, DriveBackup
+from monitor.engine.schema.base import given
 from monitor.engine.schema.blockdev import BlockdevOptionsCopyBeforeWrite
 from monitor.engine.transaction import Actions, acts
 
@@ -104,7 +105,7 @@ async def drive_backup(engine: EmbeddedEngine, request: DriveBackup, actions: Ac
     existing = request.mode == "existing"
     loose = {"discard": "unmap", "detect-zeroes": "unmap"}
     if request.format is not UNSET or not existing:
-        loose["driver"] = request.format if request.format is not UNSET else source.driver.name
+        loose["driver"] = given(request.format, source.driver.name)
     filename = request.target
     if not existing:
         filename = actions.new_file(filename)
@@ -156,7 +157,7 @@ async def _begin(
     bitmap = _check_bitmap(request, source)
     if request.sync == "incremental":
         request = msgspec.structs.replace(request, sync="bitmap", bitmap_mode="on-success")
-    perf = request.x_perf if request.x_perf is not UNSET else BackupPerf()
+    perf = given(request.x_perf, BackupPerf())
     _check_nodes(engine, request, source, target, perf)
     if bitmap is not None:
         if request.bitmap_mode != "never":
@@ -172,11 +173,11 @@ async def _begin(
         node,
         request.sync,
         bitmap,
-        request.bitmap_mode if request.bitmap_mode is not UNSET else "on-success",
+        given(request.bitmap_mode, "on-success"),
         compress=request.compress is True,
         between_files=perf.use_copy_range is not False,
-        workers=MOST_WRITERS if perf.max_workers is UNSET else perf.max_workers,
-        chunk=0 if perf.max_chunk is UNSET else perf.max_chunk,
+        workers=given(perf.max_workers, MOST_WRITERS),
+        chunk=given(perf.max_chunk, 0),
     )
     job = _make_job(engine, request, plan, node, actions)
     edits = actions.edits()
@@ -264,26 +265,14 @@ def _make_job(
     unit = node.driver.copying.unit
     if plan.chunk and plan.chunk < unit:
         raise ChunkBelowCluster(plan.chunk, unit)
-    job_id = node.device_name() if request.job_id is UNSET else request.job_id
-    engine.job_table.check_id(job_id)
-    job = BackupJob(
-        job_id,
-        plan,
-        engine.graph,
-        engine.job_table.clock,
-        on_source_error=_policy(request.on_source_error),
-        on_target_error=_policy(request.on_target_error),
-        auto_finalize=request.auto_finalize is not False,
-        auto_dismiss=request.auto_dismiss is not False,
+    settings = JobSettings.of(
+        request,
+        node,
+        on_source_error=request.on_source_error,
+        on_target_error=request.on_target_error,
     )
-    try:
-        job.set_speed(0 if request.speed is UNSET else request.speed)
-    except RequestError:
-        job.move(Status.NULL)
-        raise
+    engine.job_table.check_id(settings.job_id)
+    job = BackupJob(settings, engine.graph, engine.job_table.clock, plan)
     actions.add_job(job)
+    job.set_speed(settings.speed)
     return job
-
-
-def _policy(given: str | UnsetType) -> str:
-    return "report" if given is UNSET else str(given)

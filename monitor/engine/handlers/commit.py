@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Coroutine
+from dataclasses import asdict
 from typing import Any
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from monitor.engine import permissions
 from monitor.engine.embedded import EmbeddedEngine
@@ -17,11 +18,13 @@ from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.handlers import handles
 from monitor.engine.handlers.stream import NotInBackingChain, find_backing_image
+from monitor.engine.jobs.block import JobSettings
 from monitor.engine.jobs.commit import CommitJob, CommitPlan
 from monitor.engine.jobs.filters import skip_filters
 from monitor.engine.jobs.mirror import ActiveCommitJob
 from monitor.engine.jobs.mirror_plan import MirrorPlan
 from monitor.engine.jobs.synchronous import commit_all, commit_one
+from monitor.engine.schema.base import given
 from monitor.engine.schema.commit import BlockCommit, CommitDrive
 
 
@@ -63,16 +66,10 @@ async def block_commit(engine: EmbeddedEngine, request: BlockCommit) -> None:
         device = _device(graph, request.device)
         top, base = _top_and_base(graph, device, request)
         is_active = skip_filters(top) is skip_filters(device)
-        job_id = device.device_name() if request.job_id is UNSET else str(request.job_id)
-        policy = "report" if request.on_error is UNSET else str(request.on_error)
-        settings: dict[str, Any] = {
-            "speed": 0 if request.speed is UNSET else int(request.speed),
-            "on_source_error": policy,
-            "on_target_error": policy,
-            "auto_finalize": request.auto_finalize is not False,
-            "auto_dismiss": request.auto_dismiss is not False,
-        }
-        name = _given(request.filter_node_name)
+        settings = JobSettings.of(
+            request, device, on_source_error=request.on_error, on_target_error=request.on_error
+        )
+        name = given(request.filter_node_name)
         try:
             if is_active or top.wanted()[0] & permissions.WRITE:
                 if request.backing_file is not UNSET:
@@ -80,12 +77,12 @@ async def block_commit(engine: EmbeddedEngine, request: BlockCommit) -> None:
                         "is the active layer" if is_active else "has a writer on it"
                     )
                 mirror = MirrorPlan(top, base, base, commits=True, filter_name=name)
-                await ActiveCommitJob.begin(engine.job_table, job_id, mirror, **settings)
+                await ActiveCommitJob.begin(engine.job_table, plan=mirror, **asdict(settings))
             else:
                 overlay = _overlay_of(device, top)
                 graph.refuse_if_busy(overlay, Operation.COMMIT_TARGET)
-                plan = CommitPlan(device, top, base, _given(request.backing_file), name)
-                await CommitJob.begin(engine.job_table, job_id, plan, **settings)
+                plan = CommitPlan(device, top, base, given(request.backing_file), name)
+                await CommitJob.begin(engine.job_table, settings, plan)
         except OSError as error:
             raise host_failure("Could not reopen file", error) from error
 
@@ -153,10 +150,6 @@ def _overlay_of(device: Node, top: Node) -> Node:
         if not node.is_filter:
             found = node
     return found
-
-
-def _given(value: str | UnsetType) -> str | None:
-    return None if value is UNSET else str(value)
 
 
 @handles(CommitDrive)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from monitor.engine import images, permissions
 from monitor.engine.drivers.base import MAX_LENGTH
@@ -26,6 +26,7 @@ from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.graph.snapshot import check_depth, flush, make_read_only, put_overlay
 from monitor.engine.handlers import handles
+from monitor.engine.schema.base import given
 from monitor.engine.schema.graph import (
     BlockdevAdd,
     BlockdevChange,
@@ -103,10 +104,6 @@ class RemovesNoChild(RequestError):
 def whole_sectors(length: int) -> int:
     """As QEMU counts: a file of an odd length ends with a whole sector."""
     return -(-length // SECTOR) * SECTOR
-
-
-def given(value: str | UnsetType) -> str | None:
-    return None if value is UNSET else str(value)
 
 
 @handles(BlockdevAdd)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import msgspec
@@ -17,9 +17,11 @@ from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
+from monitor.engine.jobs.block import JobSettings
 from monitor.engine.jobs.filters import skip_filters
 from monitor.engine.jobs.mirror import MirrorJob
 from monitor.engine.jobs.mirror_plan import MirrorPlan
+from monitor.engine.schema.base import given
 from monitor.engine.schema.decode import WrongParameterValue
 from monitor.engine.schema.mirror import BlockdevMirror, DriveMirror
 
@@ -54,7 +56,7 @@ async def blockdev_mirror(engine: EmbeddedEngine, request: BlockdevMirror) -> No
     async with graph.turn:
         source = graph.find_root(request.device)
         target = graph.find(request.target)
-        filter_name = _given(request.filter_node_name)
+        filter_name = given(request.filter_node_name)
         zero_target = request.sync == "full"
         plan = MirrorPlan(source, target, filter_name=filter_name, zero_target=zero_target)
         await _begin(engine, request, plan, request.sync)
@@ -73,7 +75,7 @@ async def drive_mirror(engine: EmbeddedEngine, request: DriveMirror) -> None:
         if request.replaces is not UNSET and request.node_name is UNSET:
             raise NodeNameNeeded()
         existing = request.mode == "existing"
-        fmt = _given(request.format)
+        fmt = given(request.format)
         if fmt is None and not existing:
             image = skip_filters(source)
             assert image is not None
@@ -121,33 +123,29 @@ async def _begin(
         sync = "full"
     plan = replace(
         plan,
-        replaces=_replaces(graph, source, _given(request.replaces)),
+        replaces=_replaces(graph, source, given(request.replaces)),
         granularity=granularity,
-        buffer=0 if request.buf_size is UNSET else int(request.buf_size),
+        buffer=given(request.buf_size, 0),
         base=_backing_of(source) if sync == "top" else None,
         only_new_writes=sync == "none",
         write_blocking=request.copy_mode == "write-blocking",
     )
     if sync in ("incremental", "bitmap"):
         raise SyncNotSupported(sync)
-    job_id = source.device_name() if request.job_id is UNSET else str(request.job_id)
+    settings = JobSettings.of(
+        request,
+        source,
+        on_source_error=request.on_source_error,
+        on_target_error=request.on_target_error,
+    )
     try:
-        await MirrorJob.begin(
-            engine.job_table,
-            job_id,
-            plan,
-            speed=0 if request.speed is UNSET else int(request.speed),
-            on_source_error=_policy(request.on_source_error),
-            on_target_error=_policy(request.on_target_error),
-            auto_finalize=request.auto_finalize is not False,
-            auto_dismiss=request.auto_dismiss is not False,
-        )
+        await MirrorJob.begin(engine.job_table, plan=plan, **asdict(settings))
     except OSError as error:
         raise host_failure("Could not start mirroring", error) from error
 
 
 def _granularity(value: int | UnsetType) -> int:
-    granularity = 0 if value is UNSET else int(value)
+    granularity = given(value, 0)
     if granularity and not 512 <= granularity <= _MOST:
         raise WrongParameterValue("granularity", expected="a value in range [512B, 64MB]")
     if granularity & (granularity - 1):
@@ -187,11 +185,3 @@ def _shows_the_same(source: Node, node: Node) -> bool:
 def _backing_of(node: Node) -> Node | None:
     image = skip_filters(node)
     return skip_filters(image.backing) if image is not None else None
-
-
-def _policy(value: str | UnsetType) -> str:
-    return "report" if value is UNSET else str(value)
-
-
-def _given(value: str | UnsetType) -> str | None:
-    return None if value is UNSET else str(value)

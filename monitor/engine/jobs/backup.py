@@ -27,14 +27,16 @@ from monitor.engine.graph import edit
 from monitor.engine.graph.allocation import Run, merged, reads_as_zeroes, runs_of, runs_through
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs import carrying
-from monitor.engine.jobs.block import BlockJob
+from monitor.engine.jobs.block import BlockJob, JobSettings
 from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, writers_into
 from monitor.engine.jobs.copying import Piece
 
 if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
+    from monitor.engine.clock import Clock
     from monitor.engine.drivers.blockcopy import BlockCopy, Side
     from monitor.engine.drivers.copy_before_write import CopyBeforeWriteDriver
+    from monitor.engine.graph.graph import Graph
     from monitor.engine.graph.node import Node
     from monitor.engine.schema.backup import BitmapSyncMode, MirrorSyncMode
 
@@ -67,9 +69,9 @@ class BackupPlan:
 class BackupJob(BlockJob):
     type = "backup"
 
-    def __init__(self, job_id: str, plan: BackupPlan, *args: Any, **settings: Any) -> None:
+    def __init__(self, settings: JobSettings, graph: Graph, clock: Clock, plan: BackupPlan) -> None:
         self.plan = plan
-        super().__init__(job_id, *args, **settings)
+        super().__init__(settings, graph, clock)
 
     @property
     def filter(self) -> CopyBeforeWriteDriver:

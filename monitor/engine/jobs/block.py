@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from monitor.engine.clock import Clock
 from monitor.engine.graph.blockers import Blocker
@@ -15,32 +16,72 @@ from monitor.engine.jobs.filters import skip_filters
 from monitor.engine.jobs.job import Job
 from monitor.engine.jobs.ratelimit import RateLimit
 from monitor.engine.jobs.state import Verb
+from monitor.engine.schema.base import UnsetType, given
 from monitor.engine.schema.decode import WrongParameterValue
 from monitor.engine.schema.job import IoStatus
+
+
+class JobRequest(Protocol):
+    """What the requests that begin a block job have in common."""
+
+    job_id: str | UnsetType
+    speed: int | UnsetType
+    auto_finalize: bool | UnsetType
+    auto_dismiss: bool | UnsetType
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """How a user wants a block job to be, whatever it does; not checked yet."""
+
+    job_id: str | None
+    """None for an internal job."""
+    speed: int = 0
+    on_source_error: str = "report"
+    on_target_error: str = "report"
+    auto_finalize: bool = True
+    auto_dismiss: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        request: JobRequest,
+        node: Node,
+        *,
+        on_source_error: str | UnsetType,
+        on_target_error: str | UnsetType,
+    ) -> JobSettings:
+        """Those of ``request``. A job without a name is called as the drive that shows ``node``."""
+        return cls(
+            given(request.job_id, node.device_name()),
+            given(request.speed, 0),
+            given(on_source_error, "report"),
+            given(on_target_error, "report"),
+            given(request.auto_finalize, True),
+            given(request.auto_dismiss, True),
+        )
 
 
 class BlockJob(Job):
     """A job whose progress is bytes of a disk."""
 
-    def __init__(
-        self,
-        job_id: str | None,
-        graph: Graph,
-        clock: Clock,
-        *,
-        on_source_error: str = "report",
-        on_target_error: str = "report",
-        auto_finalize: bool = True,
-        auto_dismiss: bool = True,
-    ) -> None:
+    def __init__(self, settings: JobSettings, graph: Graph, clock: Clock) -> None:
+        """The speed is set afterwards (``set_speed``), as it may be wrong."""
         self.graph = graph
         self.limit = RateLimit(clock)
-        self.policies: dict[Side, str] = {"read": on_source_error, "write": on_target_error}
+        self.policies: dict[Side, str] = {
+            "read": settings.on_source_error,
+            "write": settings.on_target_error,
+        }
         """What an error on either side does: an ``on-error`` of QMP's."""
         self.io_status: IoStatus = "ok"
         self._blocked: list[tuple[Node, Blocker]] = []
         super().__init__(
-            job_id, clock, graph.emit, auto_finalize=auto_finalize, auto_dismiss=auto_dismiss
+            settings.job_id,
+            clock,
+            graph.emit,
+            auto_finalize=settings.auto_finalize,
+            auto_dismiss=settings.auto_dismiss,
         )
 
     @property

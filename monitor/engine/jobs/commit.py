@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from monitor.engine import permissions
 from monitor.engine.drivers.base import ExtentKind
@@ -29,7 +29,8 @@ from monitor.engine.graph.edge import Edge
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.snapshot import make_read_only
 from monitor.engine.graph.transaction import Transaction
-from monitor.engine.jobs.block import BlockJob
+from monitor.engine.jobs.beginning import beginning
+from monitor.engine.jobs.block import BlockJob, JobSettings
 from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, writers_into
 from monitor.engine.jobs.copying import Piece
 from monitor.engine.jobs.filters import (
@@ -78,32 +79,20 @@ class CommitJob(BlockJob):
     # -- life --------------------------------------------------------------------------------
 
     @classmethod
-    async def begin(
-        cls, table: Jobs, job_id: str, plan: CommitPlan, *, speed: int, **settings: Any
-    ) -> None:
+    async def begin(cls, table: Jobs, settings: JobSettings, plan: CommitPlan) -> None:
         """Takes hold of the chain and starts. Raises RequestError or OSError and changes nothing
-        then. ``settings`` go to the job's constructor. The caller has the turn."""
+        then. The caller has the turn."""
         if skip_filters(plan.top) is skip_filters(plan.base):
             raise TopIsBase()
         graph = table.graph
-        job = None
-        try:
-            async with graph.drained(plan.top, plan.base):
-                with Transaction() as transaction:
-                    table.check_id(job_id)
-                    job = table.add(cls(job_id, graph, table.clock, **settings))
-                    job.set_speed(speed)
-                    was_read_only = plan.base.read_only
-                    if was_read_only:
-                        await graph.reopen_read_only(transaction, plan.base, False)
-                    driver, name = CommitTopDriver(), plan.filter_name
-                    top = put_on(graph, transaction, plan.top, driver, name, writable=False)
-                    job._hold(transaction, plan, top, was_read_only)
-                    graph.commit(transaction)
-        except BaseException:
-            if job is not None:
-                await table.discard(job)
-            raise
+        async with beginning(table, plan.top, plan.base) as begun:
+            job = begun.make(cls, settings)
+            was_read_only = plan.base.read_only
+            if was_read_only:
+                await graph.reopen_read_only(begun.edits, plan.base, False)
+            driver, name = CommitTopDriver(), plan.filter_name
+            top = put_on(graph, begun.edits, plan.top, driver, name, writable=False)
+            job._hold(begun.edits, plan, top, was_read_only)
         job.progress.set_remaining(plan.top.length())  # known before the thread's first step
         for client in (job, job._writer, job._top_reader):
             graph.admit(client)

@@ -65,8 +65,10 @@ class Jobs:
 
     # -- beginning and ending ----------------------------------------------------------------
 
-    def check_id(self, job_id: str) -> None:
-        """Raises when no new job may have this id."""
+    def check_id(self, job_id: str | None) -> None:
+        """Raises when no new job may have this id; internal jobs, which have none, always may."""
+        if job_id is None:
+            return
         if not well_formed(job_id):
             raise InvalidJobId(job_id)
         if self.find(job_id) is not None:

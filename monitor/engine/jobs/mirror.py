@@ -34,7 +34,7 @@ from monitor.engine.graph.opening import Opening
 from monitor.engine.graph.snapshot import make_read_only
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs import carrying
-from monitor.engine.jobs.block import BlockJob
+from monitor.engine.jobs.block import BlockJob, JobSettings
 from monitor.engine.jobs.carrying import Carrier, writers_into
 from monitor.engine.jobs.converging import Converging
 from monitor.engine.jobs.errors import CannotComplete, SizesDiffer
@@ -98,7 +98,7 @@ class MirrorJob(BlockJob):
                         await graph.reopen_read_only(transaction, plan.target, False)
                     filter_node = _filter(table, transaction, plan)
                     table.check_id(job_id)
-                    job = table.add(cls(job_id, graph, table.clock, **settings))
+                    job = table.add(cls(JobSettings(job_id, **settings), graph, table.clock))
                     job.set_speed(speed)
                     job._hold(transaction, plan, filter_node)
                     graph.commit(transaction)

@@ -28,7 +28,7 @@ from monitor.engine.graph.edge import Edge
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs import carrying
-from monitor.engine.jobs.block import BlockJob
+from monitor.engine.jobs.block import BlockJob, JobSettings
 from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, writers_into
 from monitor.engine.jobs.copying import Piece
 from monitor.engine.jobs.filling import Filler
@@ -105,7 +105,7 @@ class StreamJob(BlockJob):
                         await graph.reopen_read_only(transaction, target, False)
                         edit.refresh(transaction, [target])
                     table.check_id(job_id)
-                    job = table.add(cls(job_id, graph, table.clock, **settings))
+                    job = table.add(cls(JobSettings(job_id, **settings), graph, table.clock))
                     job.set_speed(speed)
                     job._hold(transaction, plan, was_read_only)
                     graph.commit(transaction)

@@ -12,7 +12,7 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, overload
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -30,10 +30,24 @@ __all__ = [
     "Result",
     "UnsetType",
     "fields_of",
+    "given",
     "request_type",
     "request_types",
     "wire_name",
 ]
+
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+@overload
+def given(value: T | UnsetType) -> T | None: ...
+@overload
+def given(value: T | UnsetType, default: D) -> T | D: ...
+def given(value: Any, default: Any = None) -> Any:
+    """What an optional member holds, or ``default`` where it was left out."""
+    return default if value is UNSET else value
 
 
 class Int(msgspec.Struct, frozen=True):
