@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.base import UNSET, given
 from monitor.engine.schema.extra import ImageCheck, MapEntry
 
 
@@ -59,7 +59,7 @@ def map_text(runs: Sequence[MapEntry]) -> str:
     for run in runs:
         if run.data and not run.zero:
             place = "compressed" if run.offset is UNSET else _hex(run.offset)
-            name = "" if run.filename is UNSET else str(run.filename)
+            name = given(run.filename, "")
             lines.append(f"{_hex(run.start):<16}{_hex(run.length):<16}{place:<16}{name}".rstrip())
     return "\n".join(lines)
 

@@ -18,6 +18,7 @@ from monitor.engine.graph.client import Client
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.opening import Opening
 from monitor.engine.schema import imageopts
+from monitor.engine.schema.base import given
 from monitor.engine.schema.blockdev import (
     BlockdevCreateOptionsFile,
     BlockdevCreateOptionsQcow2,
@@ -128,7 +129,7 @@ async def requested(graph: Graph, request: CreateImage) -> NewImage:
     image = NewImage(request.filename, request.format, 0, options=options)
     in_options = options.pop("size", None)
     _check_options(image)
-    size = None if request.size is UNSET else int(request.size)
+    size = given(request.size)
     if in_options is not None:
         if size is not None:
             raise SizeGivenTwice
@@ -136,8 +137,8 @@ async def requested(graph: Graph, request: CreateImage) -> NewImage:
         if size is None:
             raise UnsignedExpected("size").with_hint(_SUFFIXES)
     backing, fmt = options.pop("backing_file", None), options.pop("backing_fmt", None)
-    backing = backing if request.backing_file is UNSET else str(request.backing_file)
-    fmt = fmt if request.backing_format is UNSET else str(request.backing_format)
+    backing = given(request.backing_file, backing)
+    fmt = given(request.backing_format, fmt)
     check_creatable(request.format, backing)
     if backing is not None:
         if not backing:
@@ -221,7 +222,7 @@ def make_file(options: BlockdevCreateOptionsFile) -> None:
     create_file(
         options.filename,
         options.size,
-        "off" if options.preallocation is UNSET else str(options.preallocation),
+        given(options.preallocation, "off"),
         nocow=options.nocow is True,
         extent_size=DEFAULT_EXTENT_SIZE if isinstance(hint, UnsetType) else hint,
     )

@@ -12,6 +12,7 @@ from monitor.engine.clock import Clock
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.graph.client import Client, Lane
 from monitor.engine.graph.edge import RootEdge
+from monitor.engine.schema.base import given
 from monitor.engine.schema.extra import IoExtent, IoRequest, IoResult
 
 PIECE = 1 << 20
@@ -54,8 +55,8 @@ def carry_out(client: Client, root: RootEdge, request: IoRequest, clock: Clock) 
 
 
 def _pieces(request: IoRequest) -> Iterator[tuple[int, int]]:
-    offset = 0 if request.offset is UNSET else int(request.offset)
-    left = 0 if request.length is UNSET else int(request.length)
+    offset = given(request.offset, 0)
+    left = given(request.length, 0)
     while left:
         length = min(left, PIECE)
         yield offset, length
@@ -64,8 +65,8 @@ def _pieces(request: IoRequest) -> Iterator[tuple[int, int]]:
 
 
 def _span(request: IoRequest) -> tuple[int, int]:
-    offset = 0 if request.offset is UNSET else int(request.offset)
-    return offset, 0 if request.length is UNSET else int(request.length)
+    offset = given(request.offset, 0)
+    return offset, given(request.length, 0)
 
 
 def _check(root: RootEdge, request: IoRequest) -> None:
@@ -100,8 +101,8 @@ def _read(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
 def _compare(piece: memoryview, offset: int, request: IoRequest, result: IoResult) -> None:
     """Looks for the first byte inside the pattern's window that is not the pattern."""
     start, total = _span(request)
-    window = 0 if request.pattern_offset is UNSET else int(request.pattern_offset)
-    span = total - window if request.pattern_length is UNSET else int(request.pattern_length)
+    window = given(request.pattern_offset, 0)
+    span = given(request.pattern_length, total - window)
     low = max(start + window, offset)
     high = min(start + window + span, offset + len(piece))
     if low >= high:
@@ -117,7 +118,7 @@ def _compare(piece: memoryview, offset: int, request: IoRequest, result: IoResul
 
 def _write(lane: Lane, root: RootEdge, request: IoRequest) -> IoResult:
     _check(root, request)
-    pattern = 0xCD if request.pattern is UNSET else int(request.pattern) & 0xFF
+    pattern = given(request.pattern, 0xCD) & 0xFF
     result = IoResult()
     buffer = _buffer(request)
     buffer[:] = bytes([pattern]) * len(buffer)

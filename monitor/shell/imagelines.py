@@ -13,7 +13,7 @@ from typing import Final
 
 from monitor.engine.api import Engine
 from monitor.engine.errors import MonitorError
-from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.base import UNSET, given
 from monitor.engine.schema.extra import IoRequest, IoResult
 from monitor.engine.schema.query import BlockDeviceInfo, ImageInfo, QueryNamedBlockNodes
 
@@ -67,7 +67,7 @@ def _below_first(images: dict[str, BlockDeviceInfo]) -> Iterator[BlockDeviceInfo
 
 def _backing(image: ImageInfo) -> str:
     full = image.full_backing_filename
-    return "" if full is UNSET else str(full)
+    return given(full, "")
 
 
 def _image_line(node: BlockDeviceInfo, name: str) -> str:

@@ -26,7 +26,7 @@ from monitor.commands.io.words import (
 from monitor.commands.registry import Answer, Session
 from monitor.engine.api import Event
 from monitor.engine.errors import HostFailure
-from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.base import UNSET, given
 from monitor.engine.schema.breakpoints import Breakpoint
 from monitor.engine.schema.extra import IoRequest, IoResult
 
@@ -251,7 +251,7 @@ async def _alloc(target: _Target, arguments: Arguments) -> Answer:
     offset, *more = (parse_number(word) for word in arguments.words)
     length = more[0] if more else 512
     result = await target.request("alloc", offset=offset, length=length)
-    looked_at = length if result.length is UNSET else result.length
+    looked_at = given(result.length, length)
     line = f"{result.allocated or 0}/{looked_at} bytes allocated at offset {size_text(offset)}"
     return _answer(result, [line])
 

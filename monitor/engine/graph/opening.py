@@ -32,6 +32,7 @@ from monitor.engine.graph.policy import (
     OpenPolicy,
 )
 from monitor.engine.graph.transaction import Transaction
+from monitor.engine.schema.base import given
 from monitor.engine.schema.blockdev import BlockdevOptions, CacheOptions, DetectZeroes
 
 if TYPE_CHECKING:
@@ -353,17 +354,13 @@ def flags_of(options: BlockdevOptions, inherit: OpenFlags | None) -> OpenFlags:
     """The flags that ``options`` ask for, over those that a parent hands down."""
     base = inherit or OpenFlags()
     cache = options.cache if isinstance(options.cache, CacheOptions) else CacheOptions()
-
-    def chosen(value: Any, default: bool) -> bool:
-        return default if value is UNSET else bool(value)
-
     return OpenFlags(
-        read_only=chosen(options.read_only, base.read_only),
-        auto_read_only=chosen(options.auto_read_only, base.auto_read_only),
-        direct=chosen(cache.direct, base.direct),
-        no_flush=chosen(cache.no_flush, base.no_flush),
+        read_only=given(options.read_only, base.read_only),
+        auto_read_only=given(options.auto_read_only, base.auto_read_only),
+        direct=given(cache.direct, base.direct),
+        no_flush=given(cache.no_flush, base.no_flush),
         unmap=base.unmap if options.discard is UNSET else options.discard == "unmap",
-        force_share=chosen(options.force_share, base.force_share),
+        force_share=given(options.force_share, base.force_share),
     )
 
 

@@ -15,7 +15,7 @@ from monitor.engine.errors import HostFailure, host_failure
 from monitor.engine.graph.errors import DeviceOrNodeNotFound
 from monitor.engine.graph.node import Node
 from monitor.engine.handlers import handles
-from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.base import given
 from monitor.engine.schema.breakpoints import Breakpoint
 
 
@@ -29,7 +29,7 @@ async def breakpoint_request(engine: EmbeddedEngine, request: Breakpoint) -> Non
     try:
         match request.operation:
             case "set":
-                event = "" if request.event is UNSET else str(request.event)
+                event = given(request.event, "")
                 driver.rules.set_breakpoint(event, request.tag)
             case "remove":
                 driver.rules.remove_breakpoint(request.tag)

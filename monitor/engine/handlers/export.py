@@ -10,6 +10,7 @@ from monitor.engine.api import ExportServer
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
 from monitor.engine.handlers import handles
+from monitor.engine.schema.base import given
 from monitor.engine.schema.bitmap import BlockDirtyBitmapOrStr
 from monitor.engine.schema.export import (
     BlockExportAdd,
@@ -98,7 +99,7 @@ async def nbd_server_add(engine: EmbeddedEngine, request: NbdServerAdd) -> None:
         node: Node = engine.graph.find(request.device)
         if not _nbd(engine).running:
             raise ServerNotRunning()
-        name = request.device if request.name is UNSET else str(request.name)
+        name = given(request.name, request.device)
         bitmaps: list[BlockDirtyBitmapOrStr] = []
         if request.bitmap is not UNSET:
             bitmaps = [str(request.bitmap)]
@@ -119,7 +120,7 @@ async def nbd_server_remove(engine: EmbeddedEngine, request: NbdServerRemove) ->
     exports = engine.exports
     async with engine.graph.turn:
         export = exports.find(request.name)
-        await exports.remove(export, "safe" if request.mode is UNSET else request.mode)
+        await exports.remove(export, given(request.mode, "safe"))
 
 
 @handles(BlockExportDel)
@@ -127,7 +128,7 @@ async def block_export_del(engine: EmbeddedEngine, request: BlockExportDel) -> N
     exports = engine.exports
     async with engine.graph.turn:
         export = exports.find(request.id)
-        await exports.remove(export, "safe" if request.mode is UNSET else request.mode)
+        await exports.remove(export, given(request.mode, "safe"))
 
 
 @handles(QueryBlockExports)

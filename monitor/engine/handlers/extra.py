@@ -24,6 +24,7 @@ from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
 from monitor.engine.handlers.graph import resize
+from monitor.engine.schema.base import given
 from monitor.engine.schema.drive import INTERFACES
 from monitor.engine.schema.extra import (
     CheckImage,
@@ -174,7 +175,7 @@ class OnlyForGrowing(RequestError):
 @handles(ResizeImage)
 async def resize_image(engine: EmbeddedEngine, request: ResizeImage) -> None:
     graph, size = engine.graph, request.size
-    mode = "off" if request.preallocation is UNSET else str(request.preallocation)
+    mode = given(request.preallocation, "off")
     async with graph.turn:
         node = graph.find(request.device)
         now = node.length()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import UNSET
-
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.handlers import handles
 from monitor.engine.names import well_formed
 from monitor.engine.objects.base import NotAnIdentifier
+from monitor.engine.schema.base import given
 from monitor.engine.schema.objects import (
     IOThreadInfo,
     ObjectAdd,
@@ -66,7 +65,7 @@ async def qom_set(engine: EmbeddedEngine, request: QomSet) -> None:
 async def qom_list_types(engine: EmbeddedEngine, request: QomListTypes) -> list[ObjectTypeInfo]:
     from monitor.engine.objects import tree
 
-    implements = None if request.implements is UNSET else str(request.implements)
+    implements = given(request.implements)
     return tree.types(implements, abstract=request.abstract is True)
 
 

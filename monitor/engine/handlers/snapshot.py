@@ -6,7 +6,6 @@ import functools
 from errno import EPERM
 
 import msgspec
-from msgspec import UNSET
 
 from monitor.engine import disk_snapshots, node_snapshots
 from monitor.engine.embedded import EmbeddedEngine
@@ -14,6 +13,7 @@ from monitor.engine.errors import HostFailure, RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.handlers import handles
 from monitor.engine.jobs.snapshot import DeleteJob, LoadJob, SaveJob, SnapshotJob, Work
+from monitor.engine.schema.base import given
 from monitor.engine.schema.image import SnapshotInfo
 from monitor.engine.schema.snapshot import (
     BlockdevSnapshotDeleteInternalSync,
@@ -98,8 +98,8 @@ async def delete_internal(
     engine: EmbeddedEngine, request: BlockdevSnapshotDeleteInternalSync
 ) -> SnapshotInfo:
     graph, device = engine.graph, request.device
-    identity = None if request.id is UNSET else str(request.id)
-    name = None if request.name is UNSET else str(request.name)
+    identity = given(request.id)
+    name = given(request.name)
     async with graph.turn:
         node = graph.find_root(device)
         if identity is None and name is None:
@@ -123,7 +123,7 @@ async def delete_internal(
 
 @handles(SaveDisks)
 async def save_disks(engine: EmbeddedEngine, request: SaveDisks) -> None:
-    await disk_snapshots.save(engine, None if request.name is UNSET else str(request.name))
+    await disk_snapshots.save(engine, given(request.name))
 
 
 @handles(LoadDisks)

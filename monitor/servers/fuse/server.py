@@ -8,10 +8,9 @@ import stat
 import threading
 from typing import Final
 
-from msgspec import UNSET
-
 from monitor.engine.api import Exported
 from monitor.engine.errors import HostFailure, RequestError
+from monitor.engine.schema.base import given
 from monitor.engine.schema.export import BlockExportOptionsFuse
 from monitor.servers.fuse import mounting
 from monitor.servers.fuse.serving import Serving, Threads
@@ -74,7 +73,7 @@ class FuseServer:
         allow = export.options.allow_other
         self._paths[export] = os.path.abspath(path)
         try:
-            ways = _WAYS["auto" if allow is UNSET else allow]
+            ways = _WAYS[given(allow, "auto")]
             mount, others = await asyncio.to_thread(_mount, path, ways)
         except BaseException:
             del self._paths[export]

@@ -12,10 +12,9 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from msgspec import UNSET
-
 from monitor.engine.api import Exported
 from monitor.engine.errors import RequestError
+from monitor.engine.schema.base import given
 from monitor.engine.schema.export import (
     AnySocketAddressLegacy,
     BlockExportOptionsNbd,
@@ -88,7 +87,7 @@ class NbdServer:
         """Listens; with ``tls`` nobody is let in unencrypted. Raises RequestError."""
         self.tls = tls
         limit = request.max_connections
-        self._limit = MAX_CONNECTIONS if limit is UNSET else int(limit)
+        self._limit = given(limit, MAX_CONNECTIONS)
         self._listeners = await asyncio.to_thread(self._listen, request.addr)
         for listener in self._listeners:
             threading.Thread(
@@ -201,14 +200,14 @@ def _listen_inet(inet: InetSocketAddress) -> list[socket.socket]:
     return listen_inet(
         inet.host,
         inet.port,
-        to=None if inet.to is UNSET else int(inet.to),
-        ipv4=None if inet.ipv4 is UNSET else bool(inet.ipv4),
-        ipv6=None if inet.ipv6 is UNSET else bool(inet.ipv6),
+        to=given(inet.to),
+        ipv4=given(inet.ipv4),
+        ipv6=given(inet.ipv6),
     )
 
 
 def _name(options: BlockExportOptionsNbd) -> str:
-    return options.node_name if options.name is UNSET else str(options.name)
+    return given(options.name, options.node_name)
 
 
 def _description(export: Exported) -> str:

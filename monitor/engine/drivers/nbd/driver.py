@@ -30,6 +30,7 @@ from monitor.engine.drivers.nbd.address import filename_of
 from monitor.engine.drivers.nbd.session import Encryption, Session, Where
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.errors import RequestError
+from monitor.engine.schema.base import given
 from monitor.engine.schema.blockdev import BlockdevOptionsNbd
 from monitor.engine.schema.sockets import SocketAddressInet
 from monitor.wire.nbd import layout as n
@@ -69,7 +70,7 @@ class NbdDriver(Driver):
     def open(self, context: OpenContext) -> None:
         options: BlockdevOptionsNbd = context.options
         encryption = _encryption(options, context.objects)
-        export = "" if options.export is UNSET else str(options.export)
+        export = given(options.export, "")
         self._asks_for = ALLOCATION
         if options.x_dirty_bitmap is not UNSET:
             self._asks_for = str(options.x_dirty_bitmap)
@@ -227,7 +228,7 @@ def _encryption(options: BlockdevOptionsNbd, objects: Objects | None) -> Encrypt
         return None
     from monitor.engine.objects.tls import encrypting
 
-    hostname = None if options.tls_hostname is UNSET else str(options.tls_hostname)
+    hostname = given(options.tls_hostname)
     if hostname is None and isinstance(options.server, SocketAddressInet):
         hostname = options.server.host
     assert objects is not None
