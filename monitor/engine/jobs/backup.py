@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from monitor.engine.drivers.copy_before_write import CopyBeforeWriteDriver
     from monitor.engine.graph.graph import Graph
     from monitor.engine.graph.node import Node
-    from monitor.engine.schema.backup import BitmapSyncMode, MirrorSyncMode
+    from monitor.engine.schema.backup import BitmapSyncMode
+    from monitor.engine.schema.blockjob import MirrorSyncMode
 
 _WINDOW: Final = 64 << 20
 """Bytes of the disk that the planner looks at in one step."""

@@ -11,16 +11,22 @@ from monitor.engine.schema.base import (
     Feature,
     FileName,
     Names,
-    NewName,
     Options,
     QInt,
     Request,
 )
+from monitor.engine.schema.blockjob import (
+    AutoDismiss,
+    AutoFinalize,
+    BlockdevOnError,
+    FilterName,
+    JobId,
+    MirrorSyncMode,
+    NewImageMode,
+    Speed,
+)
 
-MirrorSyncMode = Literal["top", "full", "none", "incremental", "bitmap"]
 BitmapSyncMode = Literal["on-success", "never", "always"]
-BlockdevOnError = Literal["report", "ignore", "enospc", "stop", "auto"]
-NewImageMode = Literal["existing", "absolute-paths"]
 
 
 class BackupPerf(Options, kw_only=True):
@@ -34,18 +40,18 @@ class BackupPerf(Options, kw_only=True):
 class BackupCommon(Request, kw_only=True):
     """What both requests have."""
 
-    job_id: Annotated[NewName, "the job's name (default: the drive's)"] | UnsetType = UNSET
+    job_id: JobId | UnsetType = UNSET
     device: Annotated[DeviceName, "what is copied"]
     sync: Annotated[MirrorSyncMode, "which parts are copied"]
-    speed: Annotated[QInt, "bytes a second at most, 0 for no limit"] | UnsetType = UNSET
+    speed: Speed | UnsetType = UNSET
     bitmap: Annotated[str, Names("bitmap", "source"), "what is dirty"] | UnsetType = UNSET
     bitmap_mode: Annotated[BitmapSyncMode, "what becomes of the bitmap"] | UnsetType = UNSET
     compress: Annotated[bool, "compress what is written"] | UnsetType = UNSET
     on_source_error: Annotated[BlockdevOnError, "what a failed read does"] | UnsetType = UNSET
     on_target_error: Annotated[BlockdevOnError, "what a failed write does"] | UnsetType = UNSET
-    auto_finalize: Annotated[bool, "finish without job-finalize"] | UnsetType = UNSET
-    auto_dismiss: Annotated[bool, "go without job-dismiss"] | UnsetType = UNSET
-    filter_node_name: Annotated[NewName, "the name of the job's filter"] | UnsetType = UNSET
+    auto_finalize: AutoFinalize | UnsetType = UNSET
+    auto_dismiss: AutoDismiss | UnsetType = UNSET
+    filter_node_name: FilterName | UnsetType = UNSET
     x_perf: Annotated[BackupPerf, Feature("unstable"), "tuning"] | UnsetType = UNSET
 
 

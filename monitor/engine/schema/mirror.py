@@ -15,34 +15,41 @@ from monitor.engine.schema.base import (
     Request,
     UInt32,
 )
+from monitor.engine.schema.blockjob import (
+    AutoDismiss,
+    AutoFinalize,
+    FilterName,
+    JobId,
+    MirrorSyncMode,
+    NewImageMode,
+    OnError,
+    Speed,
+)
 
-_OnError = Annotated[Literal["report", "ignore", "enospc", "stop", "auto"], "what an error does"]
-_Sync = Annotated[Literal["top", "full", "none", "incremental", "bitmap"], "what is copied"]
+_Sync = Annotated[MirrorSyncMode, "what is copied"]
 _CopyMode = Annotated[Literal["background", "write-blocking"], "whether writes wait for the target"]
 
 
 class DriveMirror(Request, kw_only=True, tag="drive-mirror"):
     """Mirror a disk to a file, in a background job."""
 
-    job_id: Annotated[NewName, "the job's name (default: the drive's)"] | UnsetType = UNSET
+    job_id: JobId | UnsetType = UNSET
     device: Annotated[DeviceName, "what is mirrored"]
     target: Annotated[FileName, "the file to write to"]
     format: Annotated[str, "the file's format (default: the source's)"] | UnsetType = UNSET
     node_name: Annotated[NewName, "the target's node name"] | UnsetType = UNSET
     replaces: Annotated[NodeName, "what the target replaces in the end"] | UnsetType = UNSET
     sync: _Sync
-    mode: (
-        Annotated[Literal["existing", "absolute-paths"], "where the file comes from"] | UnsetType
-    ) = UNSET
-    speed: Annotated[QInt, "bytes a second at most, 0 for no limit"] | UnsetType = UNSET
+    mode: Annotated[NewImageMode, "where the file comes from"] | UnsetType = UNSET
+    speed: Speed | UnsetType = UNSET
     granularity: Annotated[UInt32, "bytes that a write makes dirty"] | UnsetType = UNSET
     buf_size: Annotated[QInt, "bytes under way at most"] | UnsetType = UNSET
-    on_source_error: _OnError | UnsetType = UNSET
-    on_target_error: _OnError | UnsetType = UNSET
+    on_source_error: OnError | UnsetType = UNSET
+    on_target_error: OnError | UnsetType = UNSET
     unmap: Annotated[bool, "zeroes may be holes in the target"] | UnsetType = UNSET
     copy_mode: _CopyMode | UnsetType = UNSET
-    auto_finalize: Annotated[bool, "finish without job-finalize"] | UnsetType = UNSET
-    auto_dismiss: Annotated[bool, "go without job-dismiss"] | UnsetType = UNSET
+    auto_finalize: AutoFinalize | UnsetType = UNSET
+    auto_dismiss: AutoDismiss | UnsetType = UNSET
 
     example = "drive-mirror job-id=m0 device=d0 target=copy.qcow2 sync=full"
 
@@ -50,19 +57,19 @@ class DriveMirror(Request, kw_only=True, tag="drive-mirror"):
 class BlockdevMirror(Request, kw_only=True, tag="blockdev-mirror"):
     """Mirror a disk to a node, in a background job."""
 
-    job_id: Annotated[NewName, "the job's name (default: the drive's)"] | UnsetType = UNSET
+    job_id: JobId | UnsetType = UNSET
     device: Annotated[DeviceName, "what is mirrored"]
     target: Annotated[DeviceName, "the node to write to"]
     replaces: Annotated[NodeName, "what the target replaces in the end"] | UnsetType = UNSET
     sync: _Sync
-    speed: Annotated[QInt, "bytes a second at most, 0 for no limit"] | UnsetType = UNSET
+    speed: Speed | UnsetType = UNSET
     granularity: Annotated[UInt32, "bytes that a write makes dirty"] | UnsetType = UNSET
     buf_size: Annotated[QInt, "bytes under way at most"] | UnsetType = UNSET
-    on_source_error: _OnError | UnsetType = UNSET
-    on_target_error: _OnError | UnsetType = UNSET
-    filter_node_name: Annotated[NewName, "the name of the job's filter"] | UnsetType = UNSET
+    on_source_error: OnError | UnsetType = UNSET
+    on_target_error: OnError | UnsetType = UNSET
+    filter_node_name: FilterName | UnsetType = UNSET
     copy_mode: _CopyMode | UnsetType = UNSET
-    auto_finalize: Annotated[bool, "finish without job-finalize"] | UnsetType = UNSET
-    auto_dismiss: Annotated[bool, "go without job-dismiss"] | UnsetType = UNSET
+    auto_finalize: AutoFinalize | UnsetType = UNSET
+    auto_dismiss: AutoDismiss | UnsetType = UNSET
 
     example = "blockdev-mirror job-id=m0 device=d0 target=t0 sync=full"
