@@ -302,20 +302,20 @@ class DirtyBitmap:
     def words(self, first: int, count: int) -> Iterator[memoryview]:
         """``count`` words of 64 bits, little-endian, from word ``first`` on, in pieces of at most
         WINDOW bits; those beyond the end of the disk are clean."""
-        import numpy
+        from monitor.engine.arrays import np
 
         end = (first + count) << 6
         at = first << 6
-        clean = numpy.zeros(WINDOW >> 3, numpy.uint8)
+        clean = np.zeros(WINDOW >> 3, np.uint8)
         while at < end:
             stop = min(end, (at | (WINDOW - 1)) + 1)
             dirty = self._indexes(at, stop)
             if not len(dirty):
                 yield clean.data[: (stop - at) >> 3]
             else:
-                flags = numpy.zeros(stop - at, numpy.bool_)
-                flags[dirty - numpy.uint64(at)] = True
-                yield numpy.packbits(flags, bitorder="little").data
+                flags = np.zeros(stop - at, np.bool_)
+                flags[dirty - np.uint64(at)] = True
+                yield np.packbits(flags, bitorder="little").data
             at = stop
 
     def load_words(self, first: int, words: memoryview) -> None:
@@ -444,13 +444,13 @@ class DirtyBitmap:
 
     def _runs(self, first: int, end: int) -> Iterator[tuple[int, int]]:
         """The dirty runs of bits between two, merged across windows."""
-        import numpy
+        from monitor.engine.arrays import np
 
         begin = last = first
         for indexes in self._windows(first, end):
-            breaks = numpy.flatnonzero(numpy.diff(indexes) != 1)
-            starts = indexes[numpy.concatenate(([0], breaks + 1))].tolist()
-            ends = indexes[numpy.append(breaks, -1)].tolist()
+            breaks = np.flatnonzero(np.diff(indexes) != 1)
+            starts = indexes[np.concatenate(([0], breaks + 1))].tolist()
+            ends = indexes[np.append(breaks, -1)].tolist()
             for start, at in zip(starts, ends, strict=True):
                 if start != last:
                     if last > begin:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    import numpy
+    import numpy as np
     from numpy.typing import NDArray
     from pyroaring import BitMap
 
     Bits = BitMap
-    Indexes = NDArray[numpy.uint64]
+    Indexes = NDArray[np.uint64]
 
 WINDOW: Final = 1 << 16
 """Bits that are looked at together: a millisecond of the interpreter at most."""
@@ -31,10 +31,11 @@ def empty_bits(count: int) -> Bits:
 
 def bits_of(kind: type[Any], indexes: Indexes) -> Bits:
     """The bits at ``indexes``; ``kind`` is BitMap or BitMap64."""
-    import numpy
     from pyroaring import BitMap
 
-    width = numpy.uint32 if kind is BitMap else numpy.uint64
+    from monitor.engine.arrays import np
+
+    width = np.uint32 if kind is BitMap else np.uint64
     made: Bits = kind(indexes.astype(width))
     return made
 
@@ -49,17 +50,18 @@ _DENSE = 4096
 def bits_of_words(kind: type[Any], first: int, words: memoryview) -> Bits:
     """The bits that are set in ``words`` (at most a window, least significant first), the first of
     which has the number ``first``."""
-    import numpy
     from pyroaring import BitMap
+
+    from monitor.engine.arrays import np
 
     if kind is BitMap and len(words) == WINDOW >> 3 and not first % WINDOW:
         count = int.from_bytes(words, "little").bit_count()
         if count > _DENSE:  # it is what roaring keeps itself: handed over in its own format
-            head = numpy.array([_COOKIE, 1, first // WINDOW | (count - 1) << 16, 16], "<u4")
+            head = np.array([_COOKIE, 1, first // WINDOW | (count - 1) << 16, 16], "<u4")
             made: Bits = kind.deserialize(head.tobytes() + bytes(words))
             return made
-    flags = numpy.unpackbits(numpy.frombuffer(words, numpy.uint8), bitorder="little")
-    return bits_of(kind, numpy.flatnonzero(flags).astype(numpy.uint64) + numpy.uint64(first))
+    flags = np.unpackbits(np.frombuffer(words, np.uint8), bitorder="little")
+    return bits_of(kind, np.flatnonzero(flags).astype(np.uint64) + np.uint64(first))
 
 
 def any_byte(data: memoryview) -> bool:
@@ -81,22 +83,22 @@ def last_bit(bits: Bits) -> int:
 
 
 def indexes_in(bits: Bits, first: int, end: int) -> Indexes:
-    import numpy
+    from monitor.engine.arrays import np
 
     found = (bits & type(bits)(range(first, end))).to_array()
     if not found:
-        return numpy.empty(0, numpy.uint64)
-    return numpy.frombuffer(found, f"u{found.itemsize}").astype(numpy.uint64)
+        return np.empty(0, np.uint64)
+    return np.frombuffer(found, f"u{found.itemsize}").astype(np.uint64)
 
 
 def add_shifted(bits: Bits, indexes: Indexes, shift: int, end: int) -> None:
     """Sets, below ``end``, what ``indexes`` become in bits 2**shift times as large (small, where
     shift is negative)."""
-    import numpy
+    from monitor.engine.arrays import np
 
     if shift >= 0:
-        coarse = indexes >> numpy.uint64(shift)
-        bits |= bits_of(type(bits), coarse[numpy.append(True, numpy.diff(coarse) != 0)])
+        coarse = indexes >> np.uint64(shift)
+        bits |= bits_of(type(bits), coarse[np.append(True, np.diff(coarse) != 0)])
         return
     ratio = 1 << -shift
     if indexes[-1] - indexes[0] + 1 == len(indexes):
@@ -106,6 +108,6 @@ def add_shifted(bits: Bits, indexes: Indexes, shift: int, end: int) -> None:
             bits.add_range(index * ratio, min(end, (index + 1) * ratio))
     else:
         pieces = -(-len(indexes) * ratio // WINDOW)
-        for piece in numpy.array_split(indexes, pieces):
-            fine = (piece[:, None] << numpy.uint64(-shift)) + numpy.arange(ratio, dtype="u8")
+        for piece in np.array_split(indexes, pieces):
+            fine = (piece[:, None] << np.uint64(-shift)) + np.arange(ratio, dtype="u8")
             bits |= bits_of(type(bits), fine[fine < end])

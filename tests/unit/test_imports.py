@@ -22,6 +22,7 @@ TOOLS = frozenset(
     f"monitor.engine.{name}"
     for name in (
         "accounting",
+        "arrays",
         "bitmap",
         "bits",
         "clock",
@@ -85,7 +86,7 @@ THIRD_PARTY = {
     "lark": {"monitor.language.grammar"},
     "prompt_toolkit": {"monitor.shell"},
     "pygments": {"monitor.shell"},
-    "numpy": {"monitor.engine"},
+    "numpy": {"monitor.engine.arrays"},
     "pyroaring": {"monitor.engine"},
     "pytest": {"monitor.pytest_plugin"},
     "zstandard": {"monitor.engine.drivers"},

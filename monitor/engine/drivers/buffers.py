@@ -27,9 +27,9 @@ def is_zero(buffer: memoryview) -> bool:
     """Whether all bytes are zero: a look at the first eight, then 60 GiB/s."""
     if bytes(buffer[:8]).strip(b"\0"):
         return False
-    import numpy
+    from monitor.engine.arrays import np
 
     whole = len(buffer) & ~7
-    if numpy.bitwise_or.reduce(numpy.frombuffer(buffer[:whole], dtype=numpy.uint64), initial=0):
+    if np.bitwise_or.reduce(np.frombuffer(buffer[:whole], dtype=np.uint64), initial=0):
         return False
     return not bytes(buffer[whole:]).strip(b"\0")

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from monitor.engine.arrays import np
 from monitor.engine.drivers.base import Child
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2.errors import BadBitmaps

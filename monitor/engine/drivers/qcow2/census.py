@@ -1,7 +1,7 @@
 """Counting all references to host clusters anew: for repairs and for checks.
 
-Whole tables are handled as vectors, a few megabytes of them at a time. What is on the disk is
-counted: it must be up to date.
+Whole tables are handled as vectors, in pieces that stay in the processor's cache. What is on the
+disk is counted: it must be up to date.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from errno import EIO
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
+from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.qcow2 import keeping, mapping
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2.errors import TooLargeToRepair
@@ -23,8 +21,6 @@ from monitor.engine.drivers.qcow2.refcount import load_table
 
 MAX_CLUSTERS: Final = 1 << 28
 """Host clusters that are counted: 1 GiB of counters, or 16 TiB of file at 64 KiB."""
-_BATCH: Final = 8 << 20
-"""Bytes of L2 tables handled together."""
 _MAX_PROBLEMS: Final = 1000
 _MAX_TABLE_BYTES: Final = 512 << 20
 
@@ -50,8 +46,8 @@ class Census:
         """References to ``clusters``; those past the end of the file are corruptions."""
         if not len(clusters):
             return
-        outside = int(np.count_nonzero(clusters >= len(self.counts)))
-        if outside:
+        if clusters.max() >= len(self.counts):
+            outside = int(np.count_nonzero(clusters >= len(self.counts)))
             first = int(clusters[clusters >= len(self.counts)][0])
             self.corrupt(
                 "ERROR: counting reference for region exceeding the end of the file by one cluster "
@@ -59,11 +55,7 @@ class Census:
                 outside,
             )
             clusters = clusters[clusters < len(self.counts)]
-        if len(clusters) * 64 < len(self.counts):
-            np.add.at(self.counts, clusters.astype(np.intp), np.uint32(times))
-        else:
-            found = np.bincount(clusters.astype(np.intp), minlength=len(self.counts))
-            self.counts += found.astype(np.uint32) * np.uint32(times)
+        np.add.at(self.counts, clusters.astype(np.intp), np.uint32(times))
 
 
 def take(image: Image, *, limit: int = MAX_CLUSTERS) -> Census:
@@ -115,14 +107,19 @@ def _count_trees(image: Image, census: Census) -> None:
         roots.append(_table_offsets(image, l1, census))
         if sum(map(len, roots)) * 8 > _MAX_TABLE_BYTES:
             raise TooLargeToRepair
-    everywhere, times = np.unique(np.concatenate(roots), return_counts=True)
+    everywhere, owners = mapping.tally(np.concatenate(roots))
     census.add(np.concatenate(roots) >> np.uint64(image.bits))
-    for owners in np.unique(times).tolist():
-        for tables in batches(image, everywhere[times == owners]):
+    own, times = mapping.tally(active)
+    shown = np.zeros(len(everywhere), np.intp)
+    shown[np.searchsorted(everywhere, own)] = times
+    kinds = zip(owners.tolist(), shown.tolist(), strict=True)
+    for owner_count, show_count in sorted(set(kinds)):
+        of_this_kind = (owners == owner_count) & (shown == show_count)
+        for tables in batches(image, everywhere[of_this_kind]):
             _check_entries(image, census, tables)
-            census.add(host_clusters(tables.reshape(-1), image.geometry), owners)
-    for tables in batches(image, active):
-        _describe(image, census, tables)
+            census.add(host_clusters(tables.reshape(-1), image.geometry), owner_count)
+            if show_count:
+                _describe(image, census, tables, show_count)
 
 
 def _table_offsets(image: Image, l1: Entries, census: Census) -> Entries:
@@ -144,10 +141,10 @@ def _table_offsets(image: Image, l1: Entries, census: Census) -> Entries:
 
 
 def batches(image: Image, offsets: Entries) -> Iterator[Entries]:
-    """The L2 tables at ``offsets``, some megabytes at a time, one a row, in that order; tables that
-    lie behind one another are read in one go."""
+    """The L2 tables at ``offsets``, some at a time, one a row, in that order; those that lie behind
+    one another are read in one go."""
     size = image.geometry.cluster_size
-    most = max(1, _BATCH // size)
+    most = max(1, q.PIECE * 8 // size)
     for low in range(0, len(offsets), most):
         part = offsets[low : low + most]
         tables = np.empty((len(part), image.in_table + 1), np.uint64)
@@ -159,8 +156,9 @@ def batches(image: Image, offsets: Entries) -> Iterator[Entries]:
 
 
 def _check_entries(image: Image, census: Census, tables: Entries) -> None:
-    plain = (tables & q.COMPRESSED) == 0
-    odd = plain & ((tables & np.uint64(q.OFFSET_MASK & image.in_cluster)) != 0)
+    odd = (tables & np.uint64(q.OFFSET_MASK & image.in_cluster)) != 0
+    if odd.any():
+        odd &= (tables & q.COMPRESSED) == 0
     if odd.any():
         first = int(tables[odd][0]) & q.OFFSET_MASK
         census.corrupt(
@@ -169,21 +167,22 @@ def _check_entries(image: Image, census: Census, tables: Entries) -> None:
         )
 
 
-def _describe(image: Image, census: Census, tables: Entries) -> None:
-    """How much of the disk is there, and in how many pieces."""
+def _describe(image: Image, census: Census, tables: Entries, times: int) -> None:
+    """How much of the disk is there, and in how many pieces. The disk shows ``tables`` so often."""
     compressed = (tables & q.COMPRESSED) != 0
     hosts = tables & q.OFFSET_MASK
-    plain = ~compressed & (hosts != 0)
+    plain = hosts != 0
     packed = int(np.count_nonzero(compressed))
-    census.compressed += packed
-    census.allocated += packed + int(np.count_nonzero(plain))
-    census.fragmented += packed
-    if plain.all():
-        steps = hosts[:, 1:] - hosts[:, :-1]
-        census.fragmented += int(np.count_nonzero(steps != np.uint64(image.geometry.cluster_size)))
-        return
-    rows = np.nonzero(plain)[0]
-    found = hosts[plain]
-    same = rows[1:] == rows[:-1]
-    apart = found[1:] != found[:-1] + np.uint64(image.geometry.cluster_size)
-    census.fragmented += int(np.count_nonzero(same & apart))
+    if packed:
+        plain &= ~compressed
+    whole = int(np.count_nonzero(plain))
+    step = np.uint64(image.geometry.cluster_size)
+    if whole == plain.size:
+        apart = hosts[:, 1:] != hosts[:, :-1] + step
+    else:
+        rows = np.nonzero(plain)[0]
+        found = hosts[plain]
+        apart = (rows[1:] == rows[:-1]) & (found[1:] != found[:-1] + step)
+    census.compressed += packed * times
+    census.allocated += (packed + whole) * times
+    census.fragmented += (packed + int(np.count_nonzero(apart))) * times

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
+from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.base import CheckReport, Fix
 from monitor.engine.drivers.qcow2 import census as counting
 from monitor.engine.drivers.qcow2 import layout as q
@@ -33,9 +31,8 @@ def check(image: Image, fix: Fix) -> CheckReport:
 
 def _compare(image: Image, fix: Fix) -> tuple[CheckReport, Census, NDArray[np.uint32]]:
     census = counting.take(image)
-    stored = _stored(image, len(census.counts))
-    counts = np.zeros(len(stored), np.uint32)
-    counts[: len(census.counts)] = census.counts
+    counts = census.counts
+    stored = _stored(image, len(counts))
     wrong = np.flatnonzero(stored != counts)
     low = stored[wrong] < counts[wrong]
     lines = list(census.problems)
@@ -44,9 +41,8 @@ def _compare(image: Image, fix: Fix) -> tuple[CheckReport, Census, NDArray[np.ui
         lines.append(
             f"{kind} cluster {cluster} refcount={stored[cluster]} reference={counts[cluster]}"
         )
-    used = np.flatnonzero(stored | counts)
     report = CheckReport(
-        image_end_offset=(int(used[-1]) + 1 if len(used) else 0) << image.bits,
+        image_end_offset=_end(stored | counts) << image.bits,
         total_clusters=image.geometry.clusters(image.size),
         allocated_clusters=census.allocated,
         fragmented_clusters=census.fragmented,
@@ -59,8 +55,20 @@ def _compare(image: Image, fix: Fix) -> tuple[CheckReport, Census, NDArray[np.ui
     return report, census, stored
 
 
+def _end(counts: NDArray[np.uint32]) -> int:
+    """Where the zeroes at the end begin."""
+    high = len(counts)
+    while high:
+        low = max(0, high - q.PIECE)
+        used = np.flatnonzero(counts[low:high])
+        if len(used):
+            return low + int(used[-1]) + 1
+        high = low
+    return 0
+
+
 def _stored(image: Image, clusters: int) -> NDArray[np.uint32]:
-    """The refcounts as they are recorded, at least as many as ``clusters``."""
+    """The refcounts as they are recorded, of so many ``clusters``."""
     refcounts = image.refcounts
     entries = refcounts.block_entries
     blocks = np.flatnonzero(refcounts.table).tolist()
@@ -119,9 +127,10 @@ def _disagrees(
     image: Image, entries: NDArray[np.uint64], counts: NDArray[np.uint32]
 ) -> NDArray[np.bool_]:
     good = _inside(image, entries, counts)
-    hosts = np.where(good, (entries & q.OFFSET_MASK) >> np.uint64(image.bits), 0).astype(np.intp)
+    hosts = (entries & q.OFFSET_MASK) >> np.uint64(image.bits)
+    single = counts.take(hosts.astype(np.intp), mode="clip") == 1
     flagged = (entries & q.COPIED) != 0
-    result: NDArray[np.bool_] = good & ((counts[hosts] == 1) != flagged)
+    result: NDArray[np.bool_] = good & (single != flagged)
     return result
 
 

@@ -13,8 +13,7 @@ import os
 from collections.abc import Sequence
 from errno import EINVAL
 
-import numpy as np
-
+from monitor.engine.arrays import np
 from monitor.engine.drivers.qcow2 import lazy, writeback, writing
 from monitor.engine.drivers.qcow2.compress import compress
 from monitor.engine.drivers.qcow2.image import Image, fill_zeroes

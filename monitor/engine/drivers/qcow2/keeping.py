@@ -23,9 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.qcow2 import extension, writeback
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2.bitmaps import (

@@ -19,8 +19,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from monitor.engine.arrays import NDArray, np
 
 
 class Region(NamedTuple):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from errno import EIO
 
-import numpy as np
-
+from monitor.engine.arrays import np
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import lazy, writeback
 from monitor.engine.drivers.qcow2.image import Image

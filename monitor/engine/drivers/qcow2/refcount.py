@@ -21,13 +21,11 @@ from collections.abc import Iterator
 from errno import EFBIG, EINVAL
 from typing import Any, NamedTuple, NoReturn, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.base import Child
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import placing, refblock
-from monitor.engine.drivers.qcow2.mapping import bytes_view, c_hex
+from monitor.engine.drivers.qcow2.mapping import bytes_view, c_hex, tally
 from monitor.engine.drivers.qcow2.overlap import MetadataMap
 from monitor.engine.drivers.qcow2.refblock import RefBlock
 
@@ -239,7 +237,7 @@ class Refcounts:
     def add(self, clusters: NDArray[np.uint64]) -> None:
         """One more reference for each item of ``clusters``, which are in use. Raises
         OSError: EINVAL where a counter is too narrow for it, and nothing has changed then."""
-        unique, counts = np.unique(clusters, return_counts=True)
+        unique, counts = tally(clusters)
         # Twice, and nothing kept in between: loading a block may drop another one that is clean.
         for change in (False, True):
             for block, part, added in self._by_block(unique, counts):
@@ -380,7 +378,7 @@ class Refcounts:
         if not len(clusters):
             return clusters
         self._tell("cluster_free")
-        unique, counts = np.unique(clusters, return_counts=True)
+        unique, counts = tally(clusters)
         freed = []
         for block, part, taken in self._by_block(unique, counts):
             at = (part & np.uint64(self.block_entries - 1)).astype(np.intp)
@@ -400,7 +398,7 @@ class Refcounts:
         """Those of ``clusters`` that ``release`` would set free, ascending."""
         if not len(clusters):
             return clusters
-        unique, counts = np.unique(clusters, return_counts=True)
+        unique, counts = tally(clusters)
         freed = [unique[:0]]
         for block, part, taken in self._by_block(unique, counts):
             at = (part & np.uint64(self.block_entries - 1)).astype(np.intp)

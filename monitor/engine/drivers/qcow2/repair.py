@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from errno import EIO
 
-import numpy as np
-from numpy.typing import NDArray
-
+from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.qcow2 import census, lazy, writeback
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2.errors import TooLargeToRepair

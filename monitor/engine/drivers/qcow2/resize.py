@@ -6,8 +6,7 @@ import contextlib
 import os
 from errno import EFBIG, ENOTSUP
 
-import numpy as np
-
+from monitor.engine.arrays import np
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import mapping, writeback, zeroing
 from monitor.engine.drivers.qcow2.errors import CannotResize

@@ -11,12 +11,10 @@ from collections.abc import Iterable, Iterator
 from errno import EINVAL
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
+from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.qcow2 import refblock
 from monitor.engine.drivers.qcow2.image import Image
-from monitor.engine.drivers.qcow2.mapping import Entries
+from monitor.engine.drivers.qcow2.mapping import Entries, tally
 
 _MEMORY: Final = 64 << 20
 """Bytes of counters to hold at once; more are written to their new clusters and read again."""
@@ -84,11 +82,8 @@ class ShadowCounts:
 
     def _groups(self, clusters: Entries) -> Iterator[tuple[int, NDArray[np.intp], Entries]]:
         """By block: its index, places in it, and how often each is meant."""
-        if (clusters[1:] > clusters[:-1]).all():  # a run, as most tables hold
-            unique, times = clusters, np.ones(len(clusters), np.uint64)
-        else:
-            unique, counts = np.unique(clusters, return_counts=True)
-            times = counts.astype(np.uint64)
+        unique, counts = tally(clusters)
+        times = counts.astype(np.uint64)
         indexes = unique >> np.uint64(self._image.geometry.block_bits)
         places = (unique & np.uint64(self._refcounts.block_entries - 1)).astype(np.intp)
         starts = [0, *(np.flatnonzero(indexes[1:] != indexes[:-1]) + 1).tolist()]
@@ -132,7 +127,7 @@ def _distinct(indexes: Entries) -> list[int]:
     if not len(indexes):
         return []
     low, high = int(indexes.min()), int(indexes.max())
-    return [low] if low == high else [int(index) for index in np.unique(indexes)]
+    return [low] if low == high else tally(indexes)[0].tolist()
 
 
 def blocks_of(image: Image, references: Iterable[Entries]) -> set[int]:

@@ -5,8 +5,7 @@ The steps and their order are those of ``writing``.
 
 from __future__ import annotations
 
-import numpy as np
-
+from monitor.engine.arrays import np
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import lazy
 from monitor.engine.drivers.qcow2.cow import old_data

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EFBIG
 
-import numpy as np
-
+from monitor.engine.arrays import np
 from monitor.engine.drivers.base import NewSnapshot
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import writeback

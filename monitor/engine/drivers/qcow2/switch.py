@@ -24,13 +24,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-import numpy as np
-from numpy.typing import NDArray
-
+from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import writeback
 from monitor.engine.drivers.qcow2.image import Image
-from monitor.engine.drivers.qcow2.mapping import Entries, bytes_view
+from monitor.engine.drivers.qcow2.mapping import Entries, bytes_view, tally
 from monitor.engine.drivers.qcow2.shadow import ShadowCounts, blocks_of
 from monitor.engine.drivers.qcow2.snapshots import Snapshot, pack_snapshots
 from monitor.engine.drivers.qcow2.trees import Tree
@@ -290,7 +288,7 @@ def _discard_free(image: Image, trees: Sequence[Tree]) -> None:
     for tree in trees:
         for clusters in tree.references():
             with image.lock:
-                free = np.unique(clusters[counts.of(clusters) == 0])
+                free, _ = tally(clusters[counts.of(clusters) == 0])
             for run in np.split(free, np.flatnonzero(np.diff(free) != 1) + 1):
                 if len(run):
                     image.file.discard(int(run[0]) << image.bits, len(run) << image.bits)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
-from numpy.typing import NDArray
-
+from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.base import Child
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import placing

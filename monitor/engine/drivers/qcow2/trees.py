@@ -12,12 +12,17 @@ from collections.abc import Iterator
 from errno import EFBIG, EIO
 from typing import Final
 
-import numpy as np
-
+from monitor.engine.arrays import np
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2.errors import TableOffsetInvalid, TableOutsideFile, TableTooLarge
 from monitor.engine.drivers.qcow2.image import Image
-from monitor.engine.drivers.qcow2.mapping import Entries, c_hex, first_invalid, host_clusters
+from monitor.engine.drivers.qcow2.mapping import (
+    Entries,
+    c_hex,
+    first_invalid,
+    host_clusters,
+    tally,
+)
 from monitor.engine.drivers.qcow2.refcount import load_table
 from monitor.engine.drivers.qcow2.snapshots import Snapshot
 
@@ -54,7 +59,7 @@ class Tree:
         if len(far):
             where = self._place(int(far[0]), "outside of the file")
             image.corrupt(f"L2 table offset {where}")
-        if len(np.unique(self.offsets)) != len(self.offsets):
+        if len(tally(self.offsets)[0]) != len(self.offsets):
             raise OSError(EIO, "an L2 table is used twice")
 
     def _place(self, number: int, what: str) -> str:

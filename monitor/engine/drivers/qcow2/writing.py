@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import lazy, mapping, single, writeback
 from monitor.engine.drivers.qcow2.cow import old_data

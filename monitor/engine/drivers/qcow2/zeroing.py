@@ -6,8 +6,7 @@ import enum
 import os
 from errno import ENOTSUP
 
-import numpy as np
-
+from monitor.engine.arrays import np
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import mapping, writeback
 from monitor.engine.drivers.qcow2.image import Image
