@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from monitor.engine.drive_place import Place, take_place
 from monitor.engine.errors import RequestError
-from monitor.engine.names import well_formed
+from monitor.engine.names import NotAnIdentifier, well_formed
 from monitor.engine.schema.blockdev import AioOptions, DetectZeroes
 from monitor.engine.schema.decode import WrongParameterValue
 from monitor.engine.schema.drive import CACHE_MODES, LATER, WITH_ERROR_ACTIONS, choices
@@ -53,12 +53,6 @@ class AliasConflict(RequestError):
 
 class DuplicateDrive(RequestError):
     template = "Duplicate ID '{id}' for drive"
-    id: str
-
-
-class InvalidDriveId(RequestError):
-    template = "Parameter 'id' expects an identifier"
-    hint = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter."
     id: str
 
 
@@ -110,7 +104,7 @@ def parse_drive(text: str, taken: Collection[str], places: Collection[Place] = (
     flat = dict(parse_opts(text))
     identifier = flat.pop("id", None)
     if identifier is not None and not well_formed(identifier):
-        raise InvalidDriveId(identifier)
+        raise NotAnIdentifier(identifier)
     if identifier in taken:
         raise DuplicateDrive(identifier)
     _aliases(flat)

@@ -137,6 +137,10 @@ class JobNotActive(RequestError):
     job: str
 
 
+class ServerNotRunning(RequestError):
+    template = "NBD server not running"
+
+
 class HostFailure(RequestError):
     """A system call failed. ``context`` names what was tried; the errno reaches the user."""
 

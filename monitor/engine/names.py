@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from monitor.engine.errors import RequestError
+
+
+class NotAnIdentifier(RequestError):
+    template = "Parameter 'id' expects an identifier"
+    hint = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter."
+    id: str
+
 
 def well_formed(name: str) -> bool:
     """QEMU's rule for user-given ids: a letter, then letters, digits, '-', '.' and '_'."""

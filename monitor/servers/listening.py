@@ -13,9 +13,10 @@ import fcntl
 import os
 import socket
 import stat
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
+from monitor.addresses import Found, resolve
 from monitor.engine.errors import RequestError, host_failure
 
 BACKLOG: Final = 128
@@ -27,13 +28,6 @@ class PathTooLong(RequestError):
     template = "UNIX socket path '{path}' is too long"
     hint = "Path must be less than 108 bytes"
     path: str
-
-
-class NotResolved(RequestError):
-    template = "address resolution failed for {host}:{port}: {reason}"
-    host: str
-    port: str
-    reason: str
 
 
 def listen_unix(path: str) -> socket.socket:
@@ -108,17 +102,7 @@ def listen_inet(
 ) -> list[socket.socket]:  # fmt: skip
     """Sockets that listen at every address of ``host`` ("" for any), on ``port`` or, when it is
     taken, one of those up to ``to``. Blocks for a name's look-up. Raises RequestError."""
-    family = socket.AF_UNSPEC
-    if ipv4 is False or (ipv6 is True and not ipv4):
-        family = socket.AF_INET6
-    elif ipv6 is False or (ipv4 is True and not ipv6):
-        family = socket.AF_INET
-    try:
-        found = socket.getaddrinfo(
-            host or None, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except OSError as error:
-        raise NotResolved(host, port, error.strerror or str(error)) from error
+    found = resolve(host, port, ipv4=ipv4, ipv6=ipv6, listen=True)
     first = int(found[0][4][1])
     failure: OSError | None = None
     for number in range(first, max(first, to or 0) + 1):
@@ -132,7 +116,7 @@ def listen_inet(
     raise host_failure("Failed to find an available port", failure) from failure
 
 
-def _listen_all(found: list[Any], port: int) -> list[socket.socket]:
+def _listen_all(found: Sequence[Found], port: int) -> list[socket.socket]:
     """One socket an address; a second address takes the port that the first was given."""
     listeners: list[socket.socket] = []
     try:

@@ -68,6 +68,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "monitor.cli": frozenset({"monitor.engine.errors", "monitor.options", "monitor.shell"}),
     "monitor.__main__": frozenset({"monitor.cli"}),
     "monitor.pytest_plugin": frozenset({"monitor.engine.errors", "monitor.shell"}),
+    "monitor.addresses": frozenset({"monitor.engine.errors"}),
     "monitor.bytopic": NOTHING,
     "monitor.nearest": NOTHING,
     "monitor.sizes": frozenset({"monitor.engine.schema"}),
@@ -79,7 +80,9 @@ ALLOWED: dict[str, frozenset[str]] = {
 INSIDE = ("graph", "drivers", "jobs", "handlers")
 
 # Plain helpers, which know no node and no command: anybody's.
-COMMON = frozenset({"monitor.bytopic", "monitor.nearest", "monitor.sizes", "monitor.version"})
+COMMON = frozenset(
+    {"monitor.addresses", "monitor.bytopic", "monitor.nearest", "monitor.sizes", "monitor.version"}
+)
 
 THIRD_PARTY = {
     "cryptography": {"monitor.engine.objects"},

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from monitor.engine.api import ExportServer
 from monitor.engine.embedded import EmbeddedEngine
-from monitor.engine.errors import RequestError
+from monitor.engine.errors import RequestError, ServerNotRunning
 from monitor.engine.handlers import handles
 from monitor.engine.schema.base import given
 from monitor.engine.schema.bitmap import BlockDirtyBitmapOrStr
@@ -49,10 +49,6 @@ class AlreadyRunning(RequestError):
 class NoAuthorisation(RequestError):
     template = "Parameter 'tls-authz' is not supported here"
     hint = "verify-peer of the credentials lets in whoever ca-cert.pem has signed"
-
-
-class ServerNotRunning(RequestError):
-    template = "NBD server not running"
 
 
 def _nbd(engine: EmbeddedEngine) -> ListeningServer:

@@ -6,8 +6,7 @@ from typing import Any
 
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.handlers import handles
-from monitor.engine.names import well_formed
-from monitor.engine.objects.base import NotAnIdentifier
+from monitor.engine.names import NotAnIdentifier, well_formed
 from monitor.engine.schema.base import given
 from monitor.engine.schema.objects import (
     IOThreadInfo,
@@ -26,7 +25,7 @@ from monitor.engine.schema.objects import (
 @handles(ObjectAdd)
 async def object_add(engine: EmbeddedEngine, request: ObjectAdd) -> None:
     if not well_formed(request.options.id):
-        raise NotAnIdentifier()
+        raise NotAnIdentifier(request.options.id)
     objects = engine.graph.objects
     async with engine.graph.turn:
         made = objects.prepare(request.options)

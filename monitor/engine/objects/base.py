@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 from msgspec import UNSET
 
 from monitor.engine.errors import Refused, RequestError
+from monitor.engine.schema.mistakes import UnacceptedValue, WrongParameterType
 from monitor.engine.schema.scalars import INT64_MAX
 
 if TYPE_CHECKING:
     from monitor.engine.schema.objects import AnyObjectOptions
-
-
-class NotAnIdentifier(RequestError):
-    template = "Parameter 'id' expects an identifier"
 
 
 class ObjectExists(RequestError):
@@ -43,18 +40,6 @@ class PropertyReadOnly(RequestError):
     template = "Property '{type}.{name}' is not writable"
     type: str
     name: str
-
-
-class WrongPropertyType(RequestError):
-    template = "Invalid parameter type for '{name}', expected: {expected}"
-    name: str
-    expected: str
-
-
-class WrongChoice(RequestError):
-    template = "Parameter '{name}' does not accept value '{value}'"
-    name: str
-    value: str
 
 
 class Property(NamedTuple):
@@ -122,9 +107,9 @@ class UserObject:
         if not of.writable:
             raise PropertyReadOnly(self.type, name)
         if type(value) is not of.kind:
-            raise WrongPropertyType(name, _EXPECTED[of.kind])
+            raise WrongParameterType(name, _EXPECTED[of.kind])
         if of.choices and value not in of.choices:
-            raise WrongChoice(name, value)
+            raise UnacceptedValue(name, value, of.choices)
         if of.kind is int and value < 0:
             raise Refused(f"{name} value must be in range [0, {INT64_MAX}]")
         self.change(name.replace("-", "_"), value)

@@ -12,8 +12,9 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from monitor.addresses import AddressUnsupported
 from monitor.engine.api import Exported
-from monitor.engine.errors import RequestError
+from monitor.engine.errors import RequestError, ServerNotRunning
 from monitor.engine.schema.base import given
 from monitor.engine.schema.export import (
     AnySocketAddressLegacy,
@@ -33,15 +34,6 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS: Final = 100
 """Clients at once where the start names no number."""
 HANDSHAKE_SECONDS: Final = 10.0
-
-
-class NotRunning(RequestError):
-    template = "NBD server not running"
-
-
-class AddressUnsupported(RequestError):
-    template = "Addresses of type '{type}' are not supported here"
-    type: str
 
 
 class NameTooLong(RequestError):
@@ -125,7 +117,7 @@ class NbdServer:
     def check(self, options: BlockExportOptionsNbd) -> None:
         """Raises RequestError."""
         if not self.running:
-            raise NotRunning()
+            raise ServerNotRunning()
         name = _name(options)
         if len(name.encode()) > n.MAX_STRING:
             raise NameTooLong(name)

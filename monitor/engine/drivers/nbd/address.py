@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from monitor.addresses import AddressUnsupported, resolve
 from monitor.engine.errors import RequestError, host_failure
+from monitor.engine.schema.base import given
 from monitor.engine.schema.sockets import (
     AnySocketAddress,
     SocketAddressFd,
@@ -18,18 +20,6 @@ from monitor.engine.schema.sockets import (
 )
 
 DEFAULT_PORT = "10809"
-
-
-class NotResolved(RequestError):
-    template = "address resolution failed for {host}:{port}: {reason}"
-    host: str
-    port: str
-    reason: str
-
-
-class AddressUnsupported(RequestError):
-    template = "Addresses of type '{type}' are not supported here"
-    type: str
 
 
 class InvalidName(RequestError):
@@ -69,16 +59,7 @@ def _places(address: AnySocketAddress) -> Iterator[tuple[int, Any]]:
         return
     if not isinstance(address, SocketAddressInet):
         raise AddressUnsupported(str(type(address).__struct_config__.tag))
-    family = socket.AF_UNSPEC
-    if address.ipv4 is False or (address.ipv6 is True and address.ipv4 is not True):
-        family = socket.AF_INET6
-    elif address.ipv6 is False or (address.ipv4 is True and address.ipv6 is not True):
-        family = socket.AF_INET
-    try:
-        found = socket.getaddrinfo(address.host, address.port, family, socket.SOCK_STREAM)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise NotResolved(address.host, address.port, reason) from error
+    found = resolve(address.host, address.port, ipv4=given(address.ipv4), ipv6=given(address.ipv6))
     for kind, _, _, _, where in found:
         yield kind, where
 
