@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from monitor.engine import permissions
-from monitor.engine.drivers.base import Extent, Reservation
+from monitor.engine.drivers.base import Operations, Reservation
 
 if TYPE_CHECKING:
     from monitor.engine.graph.client import Client
@@ -27,7 +25,7 @@ OPERATIONS = (
 )
 
 
-class Edge:
+class Edge(Operations):
     """One child of a parent, in a role, with the permissions taken and shared.
 
     The operations are bound to the child's pipeline by ``Graph.rewire``; this is what drivers get
@@ -35,17 +33,6 @@ class Edge:
     """
 
     __slots__ = ("child", "event", "frozen", "parent", "role", "shared", "taken", *OPERATIONS)
-
-    read: Callable[[memoryview, int], None]
-    write: Callable[[memoryview, int], None]
-    write_zeroes: Callable[[int, int, bool, bool], None]
-    discard: Callable[[int, int], None]
-    flush: Callable[[], None]
-    map: Callable[[int, int], list[Extent]]
-    hold: Callable[[], AbstractContextManager[None]]
-    map_for_write: Callable[[int, int], Reservation | None]
-    write_compressed: Callable[[memoryview, int], None]
-    event: Callable[[str], None] | None
 
     def __init__(self, parent: Node | Client, role: str, child: Node) -> None:
         self.parent = parent

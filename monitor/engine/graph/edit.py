@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Set
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monitor.engine import permissions
 from monitor.engine.drivers.base import OpenFlags, Reopen
@@ -129,25 +129,13 @@ def set_options(
     transaction: Transaction, node: Node, options: BlockdevOptions, detect_zeroes: DetectZeroes
 ) -> None:
     """Makes other options those that a node is open with."""
-    old = node.options, node.detect_zeroes
-    node.options, node.detect_zeroes = options, detect_zeroes
-
-    def abort() -> None:
-        node.options, node.detect_zeroes = old
-
-    transaction.add(abort=abort)
+    _set(transaction, node, options=options, detect_zeroes=detect_zeroes)
     transaction.touched.add(node)
 
 
 def set_inherits_from(transaction: Transaction, node: Node, parent: Node | None) -> None:
     """Makes a node a part of ``parent``, which hands flags down to it, or of nobody."""
-    old = node.inherits_from
-    node.inherits_from = parent
-
-    def abort() -> None:
-        node.inherits_from = old
-
-    transaction.add(abort=abort)
+    _set(transaction, node, inherits_from=parent)
 
 
 def refresh(transaction: Transaction, nodes: Iterable[Node]) -> None:
@@ -236,25 +224,13 @@ def refuse_if_frozen(edge: Edge) -> None:
 
 def set_overlap(transaction: Transaction, node: Node, overlap: RangeLocks | None) -> None:
     """Makes changes of the node's contents take their range in ``overlap`` first, or no longer."""
-    old = node.overlap
-    node.overlap = overlap
-
-    def abort() -> None:
-        node.overlap = old
-
-    transaction.add(abort=abort)
+    _set(transaction, node, overlap=overlap)
     transaction.touched.add(node)
 
 
 def set_threshold(transaction: Transaction, node: Node, threshold: WriteThreshold | None) -> None:
     """Has writes of the node watched for one that ends beyond an offset, or no longer."""
-    old = node.threshold
-    node.threshold = threshold
-
-    def abort() -> None:
-        node.threshold = old
-
-    transaction.add(abort=abort)
+    _set(transaction, node, threshold=threshold)
     transaction.touched.add(node)
 
 
@@ -329,6 +305,18 @@ def reaches(start: Node, target: Node) -> bool:
 def leads_to(start: Node, target: Node) -> bool:
     """As ``reaches``; a target without parents is reached from itself only, which is cheap."""
     return start is target or (bool(target.parents) and reaches(start, target))
+
+
+def _set(transaction: Transaction, node: Node, **values: Any) -> None:
+    """Gives attributes other values."""
+    old = {name: getattr(node, name) for name in values}
+    _assign(node, values)
+    transaction.add(abort=lambda: _assign(node, old))
+
+
+def _assign(node: Node, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(node, name, value)
 
 
 def _link(edge: Edge) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from monitor.engine import permissions
-from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenFlags, Reservation
+from monitor.engine.drivers.base import Driver, DriverKind, OpenFlags, Operations
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.graph.blockers import BACKING_ALLOWS, Blocker, Operation
 from monitor.engine.graph.edge import Edge
@@ -28,24 +27,13 @@ if TYPE_CHECKING:
     from monitor.engine.schema.blockdev import BlockdevOptions, DetectZeroes
 
 
-class Node:
+class Node(Operations):
     """One node of the live graph.
 
     It lives while the monitor owns it, a parent has an edge to it, or a request in progress pins
     it. ``read`` … ``map`` are its pipeline: the driver's operations behind the stages in force,
     bound by ``wire`` so that nothing is decided per request.
     """
-
-    read: Callable[[memoryview, int], None]
-    write: Callable[[memoryview, int], None]
-    write_zeroes: Callable[[int, int, bool, bool], None]
-    discard: Callable[[int, int], None]
-    flush: Callable[[], None]
-    map: Callable[[int, int], list[Extent]]
-    hold: Callable[[], AbstractContextManager[None]]
-    map_for_write: Callable[[int, int], Reservation | None]
-    write_compressed: Callable[[memoryview, int], None]
-    event: Callable[[str], None] | None
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from monitor.engine.schema.export import (
     BlockExportDel,
     BlockExportInfo,
     BlockExportOptionsNbd,
+    BlockExportRemoveMode,
     NbdServerAdd,
     NbdServerRemove,
     NbdServerStart,
@@ -113,18 +114,17 @@ async def nbd_server_add(engine: EmbeddedEngine, request: NbdServerAdd) -> None:
 
 @handles(NbdServerRemove)
 async def nbd_server_remove(engine: EmbeddedEngine, request: NbdServerRemove) -> None:
-    exports = engine.exports
-    async with engine.graph.turn:
-        export = exports.find(request.name)
-        await exports.remove(export, given(request.mode, "safe"))
+    await _remove(engine, request.name, given(request.mode, "safe"))
 
 
 @handles(BlockExportDel)
 async def block_export_del(engine: EmbeddedEngine, request: BlockExportDel) -> None:
-    exports = engine.exports
+    await _remove(engine, request.id, given(request.mode, "safe"))
+
+
+async def _remove(engine: EmbeddedEngine, name: str, mode: BlockExportRemoveMode) -> None:
     async with engine.graph.turn:
-        export = exports.find(request.id)
-        await exports.remove(export, given(request.mode, "safe"))
+        await engine.exports.remove(engine.exports.find(name), mode)
 
 
 @handles(QueryBlockExports)

@@ -16,7 +16,6 @@ then the policy of the side that failed ("read", "write") says what becomes of i
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from monitor.engine.jobs.copying import BUFFERED_WRITERS, DIRECT_WRITERS, Copiers, Piece
@@ -87,13 +86,8 @@ class Carrier:
         self._copiers.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._copiers.__exit__(kind, error, trace)
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._copiers.__exit__(kind, *rest)
         self._job.drop_lane(self._lane)
 
     def run(self) -> None:

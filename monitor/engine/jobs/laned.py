@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import ParamSpec, TypeVar
 
-from monitor.engine.drivers.base import Extent, Reservation
+from monitor.engine.drivers.base import Operations
 from monitor.engine.graph.client import Lane
 from monitor.engine.graph.edge import RootEdge
 from monitor.engine.graph.stages import no_reservation
@@ -15,21 +15,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class LanedChild:
+class LanedChild(Operations):
     """``Child`` of the driver contract, for the one thread that is inside ``with``. A drained
     section waits for one of its requests at most, however long the whole work takes; the root's
     operations are looked up at each call, since such a section may bind them anew.
     """
 
-    read: Callable[[memoryview, int], None]
-    write: Callable[[memoryview, int], None]
-    write_zeroes: Callable[[int, int, bool, bool], None]
-    discard: Callable[[int, int], None]
-    flush: Callable[[], None]
-    map: Callable[[int, int], list[Extent]]
-    hold: Callable[[], AbstractContextManager[None]]
-    map_for_write: Callable[[int, int], Reservation | None]
-    write_compressed: Callable[[memoryview, int], None]
     event: Callable[[str], None] | None = None
     """Who makes images reports nothing."""
 
