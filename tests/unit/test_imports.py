@@ -31,6 +31,7 @@ TOOLS = frozenset(
         "permissions",
         "schema",
         "units",
+        "workers",
     )
 )
 """What every part of the engine may use: it knows no node."""

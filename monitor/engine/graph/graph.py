@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
@@ -38,13 +38,13 @@ from monitor.engine.graph.policy import OpenPolicy, allow_deep_reads
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.names import well_formed
 from monitor.engine.objects.base import Objects
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
+from monitor.engine.workers import Workers
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+WORKERS = 8
+"""Blocking calls of the control plane that are under way at once."""
 
 LANE_WORKERS = 16
 """Requests of the prompt and of other passing clients that are under way at once."""
@@ -81,7 +81,8 @@ class Graph:
         """Held by whoever changes the graph; first come, first served."""
         self._sections: list[_Section] = []
         self._generated = 0
-        self._lane_workers: ThreadPoolExecutor | None = None
+        self._workers = Workers(WORKERS, "worker")
+        self._lane_workers = Workers(LANE_WORKERS, "lane")
 
     # -- names -------------------------------------------------------------------------------
 
@@ -141,26 +142,13 @@ class Graph:
 
     async def in_worker(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs a blocking call of the control plane (opening, closing, resizing) on a worker
-        thread; the call must enter no lane. Cancelling the wait does not stop the call, so the
-        wait is finished first: nobody may close what the call still uses."""
-        return await self._run(None, lambda: call(*args, **kwargs))
+        thread; the call must enter no lane. A wait that is cancelled is finished first."""
+        return await self._workers.run(lambda: call(*args, **kwargs))
 
     async def in_lane_worker(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The same for calls that enter a client's lane. They have workers of their own: waiting
         at a closed gate, they must not keep the section from the workers that it needs to end."""
-        if self._lane_workers is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._lane_workers = ThreadPoolExecutor(LANE_WORKERS, "lane")
-        return await self._run(self._lane_workers, lambda: call(*args, **kwargs))
-
-    async def _run(self, executor: ThreadPoolExecutor | None, call: Callable[[], T]) -> T:
-        future = asyncio.get_running_loop().run_in_executor(executor, call)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
+        return await self._lane_workers.run(lambda: call(*args, **kwargs))
 
     # -- draining ----------------------------------------------------------------------------
 
@@ -431,8 +419,8 @@ class Graph:
             for node in self.nodes.values():
                 node.monitor_owned = False
             await self.close_unused(list(self.nodes.values()))
-        if self._lane_workers is not None:
-            self._lane_workers.shutdown(wait=False)
+        self._workers.close()
+        self._lane_workers.close()
 
     def refuse_if_busy(self, node: Node, operation: Operation) -> None:
         reason = node.blocker(operation)
