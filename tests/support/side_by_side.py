@@ -269,9 +269,22 @@ def comparable_events(session: Session) -> list[Any]:
         if event["event"] == "BLOCK_JOB_CANCELLED":
             del data["offset"], data["len"]
         shown.append((event["event"], comparable(data)))
-        if [_status(*each) for each in shown[-2:]] == ["paused", "running"]:
-            del shown[-2:]
+        _forget_pause(shown)
     return shown
+
+
+def _forget_pause(shown: list[Any]) -> None:
+    """Where a job goes on after a pause in which nothing but other jobs' statuses was told."""
+    if _status(*shown[-1]) != "running":
+        return
+    for number in range(len(shown) - 2, -1, -1):
+        event, data = shown[number]
+        if event != "JOB_STATUS_CHANGE":
+            return
+        if data["id"] == shown[-1][1]["id"]:
+            if data["status"] == "paused":
+                del shown[-1], shown[number]
+            return
 
 
 def _status(event: str, data: Any) -> str | None:
