@@ -20,9 +20,7 @@ from typing import TYPE_CHECKING, Final
 from monitor.engine.bits import (
     WINDOW,
     add_shifted,
-    any_byte,
     bits_of,
-    bits_of_words,
     empty_bits,
     indexes_in,
     last_bit,
@@ -100,11 +98,15 @@ class DirtyBitmap:
         """A job or an export uses it."""
         self.successor: DirtyBitmap | None = None
         self._shift = granularity.bit_length() - 1
-        self._bits = empty_bits(self._bit_count)
+        self._bits = empty_bits(self.bit_count)
         self._shared = False
         """The bits are somebody's Saved too: to be copied before they change in place."""
         self._log: deque[tuple[int, int]] = deque()
         self._lock = threading.Lock()
+
+    @property
+    def bit_count(self) -> int:
+        return -(-self.size >> self._shift)
 
     def __repr__(self) -> str:
         return f"<DirtyBitmap {self.name!r} {self.size}/{self.granularity}>"
@@ -198,7 +200,7 @@ class DirtyBitmap:
             self._fold()
             end = (offset + length) >> self._shift
             if offset + length >= self.size:
-                end = self._bit_count
+                end = self.bit_count
             if first < end:
                 self._own().remove_range(first, end)
 
@@ -206,7 +208,7 @@ class DirtyBitmap:
         """Everything is clean."""
         with self._lock:
             self._fold()
-            self._replace(empty_bits(self._bit_count))
+            self._replace(empty_bits(self.bit_count))
 
     def resize(self, size: int) -> None:
         """The disk is ``size`` bytes now; what is new is clean."""
@@ -222,7 +224,7 @@ class DirtyBitmap:
         if source is self:
             return
         if source._shift != self._shift:
-            self._merge_bits(source._scaled(self._shift))
+            self.include(source._scaled(self._shift))
             return
         first, second = sorted((self, source), key=id)
         with first._lock, second._lock:
@@ -230,16 +232,20 @@ class DirtyBitmap:
             source._fold()
             self._replace(self._bits | source._bits)
 
-    def _merge_bits(self, bits: Bits) -> None:
+    def include(self, bits: Bits) -> None:
+        """Makes dirty what is in ``bits``; what lies beyond the end of the disk is left out."""
         with self._lock:
             self._fold()
-            self._replace(self._bits | bits)
+            own, end = self._own(), self.bit_count
+            own |= bits
+            if (last := last_bit(own)) >= end:
+                own.remove_range(end, last + 1)
 
     def _scaled(self, shift: int) -> Bits:
         """The bits for a granularity of 2**shift bytes."""
         end = -(-self.size >> shift)
         bits = empty_bits(end)
-        for indexes in self._windows(0, self._bit_count):
+        for indexes in self._windows(0, self.bit_count):
             add_shifted(bits, indexes, shift - self._shift, end)
         return bits
 
@@ -288,55 +294,16 @@ class DirtyBitmap:
             begin = max(start, first << self._shift)
             yield begin, min(end, last << self._shift) - begin
 
-    def sha256(self) -> str:
-        """Of the bits as QEMU hashes them: little-endian words of 64, one at least. Slow for many
-        bits: in a worker. Raises nothing."""
-        import hashlib
-
-        words = max(1, -(-self._bit_count >> 6))
-        digest = hashlib.sha256()
-        for piece in self.words(0, words):
-            digest.update(piece)
-        return digest.hexdigest()
-
-    def words(self, first: int, count: int) -> Iterator[memoryview]:
-        """``count`` words of 64 bits, little-endian, from word ``first`` on, in pieces of at most
-        WINDOW bits; those beyond the end of the disk are clean."""
-        from monitor.engine.arrays import np
-
-        end = (first + count) << 6
-        at = first << 6
-        clean = np.zeros(WINDOW >> 3, np.uint8)
-        while at < end:
-            stop = min(end, (at | (WINDOW - 1)) + 1)
-            dirty = self._indexes(at, stop)
-            if not len(dirty):
-                yield clean.data[: (stop - at) >> 3]
-            else:
-                flags = np.zeros(stop - at, np.bool_)
-                flags[dirty - np.uint64(at)] = True
-                yield np.packbits(flags, bitorder="little").data
-            at = stop
-
-    def load_words(self, first: int, words: memoryview) -> None:
-        """Makes dirty what is set in ``words`` (bytes, little-endian), from word ``first`` on; what
-        lies beyond the end of the disk is left out."""
-        for begin in range(0, len(words), WINDOW >> 3):
-            piece = words[begin : begin + (WINDOW >> 3)]
-            if not any_byte(piece):
-                continue
-            found = bits_of_words(type(self._bits), (first << 6) + (begin << 3), piece)
-            with self._lock:
-                bits = self._own()
-                bits |= found
+    def indexes(self, first: int, end: int) -> Indexes:
+        """The numbers of the dirty bits from ``first`` on and before ``end``, which is at most a
+        window further."""
         with self._lock:
-            end, last = self._bit_count, last_bit(self._bits)
-            if last >= end:
-                self._own().remove_range(end, last + 1)
+            self._fold()
+            return indexes_in(self._bits, first, end)
 
     def is_full(self, offset: int, length: int) -> bool:
         """Whether every bit that the range touches is dirty."""
-        end = min(self._bit_count, -(-(offset + length) >> self._shift))
+        end = min(self.bit_count, -(-(offset + length) >> self._shift))
         with self._lock:
             self._fold()
             return self._bits.contains_range(offset >> self._shift, end)
@@ -379,10 +346,6 @@ class DirtyBitmap:
 
     # -- inside -------------------------------------------------------------------------------
 
-    @property
-    def _bit_count(self) -> int:
-        return -(-self.size >> self._shift)
-
     def _fold(self) -> None:
         """Carries the log over to the bits, the successor's if there is one. With the lock."""
         log, shift, recorder = self._log, self._shift, self.successor or self
@@ -400,7 +363,7 @@ class DirtyBitmap:
         if end - first == 1:
             bits.add(first)
         else:
-            bits.add_range(first, min(end, self._bit_count))
+            bits.add_range(first, min(end, self.bit_count))
 
     def _own(self) -> Bits:
         """The bits, for changing them in place. With the lock."""
@@ -413,8 +376,8 @@ class DirtyBitmap:
         self._shared = False
 
     def _resize(self, size: int) -> None:
-        before, self.size = self._bit_count, size
-        after = self._bit_count
+        before, self.size = self.bit_count, size
+        after = self.bit_count
         if after < before:
             self._own().remove_range(after, before)
         bits, old = empty_bits(after), self._bits
@@ -422,12 +385,6 @@ class DirtyBitmap:
             for at in range(0, last_bit(old) + 1, WINDOW):
                 bits |= bits_of(type(bits), indexes_in(old, at, at + WINDOW))
             self._replace(bits)
-
-    def _indexes(self, first: int, end: int) -> Indexes:
-        """The dirty bits of one window."""
-        with self._lock:
-            self._fold()
-            return indexes_in(self._bits, first, end)
 
     def _windows(self, first: int, end: int) -> Iterator[Indexes]:
         """The dirty bits between two, a window at a time; clean windows are skipped."""

@@ -14,7 +14,8 @@ import pytest
     "use",
     [
         "import monitor.engine.drivers.qcow2.image",
-        "from monitor.engine.bitmap import DirtyBitmap; DirtyBitmap(1 << 30, 512).sha256()",
+        "from monitor.engine import bitmap, bitmapwords; "
+        "bitmapwords.sha256(bitmap.DirtyBitmap(1 << 30, 512))",
         "from monitor.engine.drivers.buffers import is_zero; is_zero(memoryview(bytes(64)))",
     ],
 )

@@ -18,6 +18,7 @@ from monitor.engine.bitmap import (
     DirtyBitmap,
     default_granularity,
 )
+from monitor.engine.bitmapwords import load_words, sha256, words_of
 
 SIZE = 3 * 65536 * 512 + 700  # some windows of bits, and a last bit that covers less than the rest
 Ranges = list[tuple[int, int]]
@@ -171,16 +172,16 @@ def test_words_lead_back_and_are_what_is_hashed(dirty: Ranges, granularity: int)
     as_bytes = bytearray(-(-bit_count // 64) * 8)
     for bit in expected:
         as_bytes[bit >> 3] |= 1 << (bit & 7)
-    assert b"".join(bitmap.words(0, len(as_bytes) // 8)) == as_bytes
-    assert bitmap.sha256() == hashlib.sha256(as_bytes).hexdigest()
+    assert b"".join(words_of(bitmap, 0, len(as_bytes) // 8)) == as_bytes
+    assert sha256(bitmap) == hashlib.sha256(as_bytes).hexdigest()
     other = DirtyBitmap(SIZE, granularity)
-    other.load_words(0, memoryview(as_bytes))
+    load_words(other, 0, memoryview(as_bytes))
     assert found_in(other) == expected
 
 
 def test_bits_beyond_the_disk_are_not_loaded() -> None:
     bitmap = DirtyBitmap(512 * 10, 512)
-    bitmap.load_words(0, memoryview(b"\xff" * 8))
+    load_words(bitmap, 0, memoryview(b"\xff" * 8))
     assert bitmap.count == 5120
 
 

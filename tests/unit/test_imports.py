@@ -24,6 +24,7 @@ TOOLS = frozenset(
         "accounting",
         "arrays",
         "bitmap",
+        "bitmapwords",
         "bits",
         "clock",
         "errors",
@@ -53,7 +54,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "monitor.engine.io": GRAPH,
     "monitor.engine.drive_place": TOOLS,
     "monitor.engine.drive_options": GRAPH | {"monitor.engine.drive_place"},
-    "monitor.engine.exports": GRAPH | {"monitor.engine.api"},
+    "monitor.engine.export": GRAPH,
+    "monitor.engine.exports": GRAPH | {"monitor.engine.api", "monitor.engine.export"},
     "monitor.engine.jobs": JOBS,
     # The door and all that a request comes by: embedded, handlers, transaction, snapshots.
     "monitor.engine": frozenset({"monitor.wire"}),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from monitor.engine.bitmapwords import sha256
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.base import request_type
@@ -138,7 +139,7 @@ async def state(engine: EmbeddedEngine) -> dict[str, Any]:
             [(info["id"], info["name"]) for info in node.driver.snapshots()],
             hash(bytes(buffer)),
             {
-                bitmap.name: (bitmap.granularity, bitmap.recording, bitmap.count, bitmap.sha256())
+                bitmap.name: (bitmap.granularity, bitmap.recording, bitmap.count, sha256(bitmap))
                 for bitmap in node.bitmaps.named()
             },
         )

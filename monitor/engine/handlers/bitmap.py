@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
+from monitor.engine import bitmapwords
 from monitor.engine.bitmap import (
     MAX_NAME,
     MIN_GRANULARITY,
@@ -214,4 +215,4 @@ async def sha256(
     engine: EmbeddedEngine, request: XDebugBlockDirtyBitmapSha256
 ) -> BlockDirtyBitmapSha256:
     _, bitmap = find_bitmap(engine.graph, request.node, request.name)
-    return BlockDirtyBitmapSha256(sha256=await engine.graph.in_worker(bitmap.sha256))
+    return BlockDirtyBitmapSha256(sha256=await engine.graph.in_worker(bitmapwords.sha256, bitmap))

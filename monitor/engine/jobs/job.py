@@ -1,17 +1,7 @@
 """What every background job is: a life (``state``), a thread that runs it, and an end.
 
-A job type states what it does in six methods. ``run`` and ``prepare`` are called in the job's
-thread and may block; the others on the control loop:
-
-    run            the work; passes a pause point between two pieces, does I/O in lanes only
-    change_graph   the result's steps in the graph, undone if anything fails after them
-    prepare        the last disk work, which may fail too; inside the drained section: no lanes
-    commit         what follows the change of the graph; cannot fail
-    abort          the job has failed or was cancelled
-    clean          after either
-
-``run``, ``change_graph`` and ``prepare`` fail by raising OSError or RequestError. Any other
-exception is a bug: the job fails with one line, and the traceback goes to the log.
+What its kind of job does is in ``work``'s methods. Any exception of theirs but OSError and
+RequestError is a bug: the job fails with one line, and the traceback goes to the log.
 """
 
 from __future__ import annotations
@@ -20,16 +10,13 @@ import asyncio
 import errno
 import logging
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from monitor.engine.api import JobSnapshot
 from monitor.engine.clock import Clock
 from monitor.engine.errors import InternalError, RequestError, describe_failure
 from monitor.engine.graph.client import Client
-from monitor.engine.graph.node import Node
-from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.errors import (
     CannotComplete,
     JobAlreadyPaused,
@@ -39,6 +26,7 @@ from monitor.engine.jobs.pausing import JobCancelled, Pausing
 from monitor.engine.jobs.progress import Progress
 from monitor.engine.jobs.state import StateMachine, Status, Verb
 from monitor.engine.jobs.thread import JobThread
+from monitor.engine.jobs.work import Work
 from monitor.engine.schema.job import JobType
 
 if TYPE_CHECKING:
@@ -51,7 +39,7 @@ T = TypeVar("T")
 Emit = Callable[[str, dict[str, Any]], None]
 
 
-class Job(Client, ABC):
+class Job(Client, Work):
     """One job. Everything but ``run``, ``prepare`` and the pause points is of the control loop.
 
     ``job_id`` None makes an internal job: it has no events and no query shows it.
@@ -60,8 +48,6 @@ class Job(Client, ABC):
     type: ClassVar[JobType]
     graph_type: ClassVar[GraphNodeType] = "block-job"
     stays_at_node = True
-    can_complete: ClassVar[bool] = False
-    """Becomes ready and then waits for ``job-complete``."""
 
     def __init__(
         self,
@@ -96,58 +82,6 @@ class Job(Client, ABC):
         self._completing = False
         self._watchers: set[asyncio.Event] = set()
         self._state.move(Status.CREATED)
-
-    # -- what a type of job does -------------------------------------------------------------
-
-    @abstractmethod
-    def run(self) -> None:
-        """The work, in the job's thread. What it raises is the job's error."""
-
-    async def before_end(self) -> None:
-        """Nothing by default. May open and reopen nodes; the turn is held, nothing is drained.
-        Fails as ``change_graph`` does."""
-
-    def change_graph(self, transaction: Transaction) -> None:
-        """Nothing by default. The nodes of ``drains_for_end`` are drained."""
-
-    def prepare(self) -> None:
-        """Nothing by default."""
-
-    def commit(self) -> None:
-        """Nothing by default."""
-
-    def abort(self) -> None:
-        """Nothing by default."""
-
-    async def clean(self) -> None:
-        """Nothing by default. May wait for workers; the turn is held."""
-
-    def drains_for_end(self) -> Iterable[Node]:
-        """The nodes that ``prepare`` and ``commit`` want drained."""
-        return ()
-
-    def soft_cancel(self) -> bool:
-        """A cancel without force came; whether the job ends by itself and well (a ready mirror).
-        By default it is as good as force."""
-        return False
-
-    def complete(self) -> None:
-        """``job-complete`` came, in state ready or standby."""
-
-    def user_resumed(self) -> None:
-        """Hook: a pause by the user, or by an error, has ended."""
-
-    def report_ready(self) -> None:
-        """Hook: the job waits for ``job-complete``."""
-
-    def report_pending(self) -> None:
-        """Hook: the job waits for ``job-finalize``."""
-
-    def released(self) -> None:
-        """Hook: the job's edges are gone."""
-
-    def report_end(self) -> None:
-        """Hook: the last change is made, the status is about to become concluded."""
 
     # -- facts -------------------------------------------------------------------------------
 

@@ -79,6 +79,8 @@ def load(image: Image) -> list[DirtyBitmap]:
 def _load_one(image: Image, entry: Stored, bitmap: DirtyBitmap, limit: int) -> int:
     """Fills a bitmap, and tells how many bytes of data were read for it: ``limit`` at most, and
     never more than the file has, whatever its tables name twice."""
+    from monitor.engine.bitmapwords import load_words
+
     cluster = image.geometry.cluster_size
     covered = cluster * 8 << entry.granularity_bits  # bytes of the disk
     if entry.table_size != -(-image.size // covered):
@@ -94,7 +96,7 @@ def _load_one(image: Image, entry: Stored, bitmap: DirtyBitmap, limit: int) -> i
     buffer = bytearray(cluster)
     for number in np.flatnonzero(hosts).tolist():
         image.file.read(memoryview(buffer), int(hosts[number]))
-        bitmap.load_words(number * cluster // 8, memoryview(buffer))
+        load_words(bitmap, number * cluster // 8, memoryview(buffer))
     return size
 
 
@@ -305,9 +307,11 @@ def _replace_directory(
 
 def _write_bitmap(image: Image, plan: _Plan, at: int) -> int:
     """Writes data and table from host offset ``at`` on; where the next may begin."""
+    from monitor.engine.bitmapwords import words_of
+
     cluster = image.geometry.cluster_size
     for number in plan.data:
-        words = plan.bitmap.words(number * cluster // 8, cluster // 8)
+        words = words_of(plan.bitmap, number * cluster // 8, cluster // 8)
         image.file.write(memoryview(b"".join(words)), at)
         plan.table[number] = at
         at += cluster
