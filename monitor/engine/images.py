@@ -35,8 +35,8 @@ from monitor.engine.schema.mistakes import (
     UnsignedExpected,
 )
 from monitor.engine.schema.scalars import parse_bool, parse_size, parse_uint64
+from monitor.engine.units import whole_sectors
 
-SECTOR: Final = 512
 _JUST_LOOKING: Final = OpenFlags(read_only=True, force_share=True)
 _SUFFIXES: Final = (
     "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
@@ -151,7 +151,7 @@ async def requested(graph: Graph, request: CreateImage) -> NewImage:
     if size is None:
         raise SizeMissing
     if not image.is_plain:
-        size = -(-size // SECTOR) * SECTOR
+        size = whole_sectors(size)
     return NewImage(request.filename, request.format, size, backing, fmt, options)
 
 

@@ -1,8 +1,20 @@
-"""Sizes in words, for messages of the engine's own."""
+"""Sizes: in words, for messages of the engine's own, and in sectors.
+
+QEMU counts disks in sectors of 512 bytes: a file of an odd length ends with a whole one.
+"""
 
 from __future__ import annotations
 
+from typing import Final
+
+SECTOR: Final = 512
+
 UNITS = ("", "K", "M", "G", "T", "P", "E")
+
+
+def whole_sectors(length: int) -> int:
+    """The bytes of all sectors that ``length`` bytes lie in."""
+    return -(-length // SECTOR) * SECTOR
 
 
 def human_size(size: int) -> str:

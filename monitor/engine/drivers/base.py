@@ -176,6 +176,8 @@ class Driver(ABC):
     """Options of its own that ``prepare_reopen`` changes, by their dotted names."""
     stores_bitmaps: ClassVar[bool] = False
     """The image can keep dirty bitmaps."""
+    probed: bool = False
+    """Nobody named it: the graph guessed from the image's first bytes."""
     turns_read_only: bool = False
     """Once open: it can only be read, and ``auto_read_only`` allows that."""
     is_protocol: ClassVar[bool] = False

@@ -4,7 +4,8 @@
     disk                   |0                       |
 
 Without ``offset`` and ``size`` the driver does nothing to reads, writes and flushes, and the graph
-may go past it (``passes_to``).
+may go past it (``passes_to``). Where nobody said that the image is raw (``probed``), nobody may
+write another format's header into its first sector, which would be obeyed when it is probed next.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from monitor.engine.drivers.buffers import zero
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.blockdev import BlockdevOptionsRaw
 from monitor.engine.schema.mistakes import UnsignedExpected
+from monitor.engine.units import SECTOR
 
-SECTOR: Final = 512
 _GROWING: Final = permissions.WRITE | permissions.RESIZE
 
 
@@ -89,10 +90,6 @@ class RawDriver(Driver):
     child_roles: ClassVar[tuple[str, ...]] = ("file",)
     changeable: ClassVar[frozenset[str]] = frozenset({"offset", "size"})
     opens_at_once = True
-
-    probed: bool = False
-    """Nobody said that the image is raw; it only looks like it. Then nobody may write another
-    format's header into its first sector, which would be obeyed when it is probed next."""
 
     file: Child
     unmap: bool = False

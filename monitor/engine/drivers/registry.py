@@ -130,7 +130,7 @@ def probe(first_bytes: bytes, filename: str = "") -> str:
 
     A guess: whoever may write to a raw disk decides what its next probing finds. So a probed
     format leads nowhere (docs of ``engine.graph.policy``), and a probed raw disk may not be given
-    another format's header (``RawDriver.probed``). The answer may be a format that
+    another format's header (``drivers.raw``). The answer may be a format that
     ``driver_class`` does not know.
     """
     return next((name for name, matches in _PROBES if matches(first_bytes, filename)), "raw")

@@ -239,12 +239,9 @@ class UnsupportedProtocolOption(UnsupportedOption):
 
 
 def _mark_probed(opening: Opening, node: Node) -> None:
-    node.probed = True
-    from monitor.engine.drivers.raw import RawDriver
-
-    if not isinstance(node.driver, RawDriver):
-        return
     node.driver.probed = True
+    if node.driver.name != "raw":
+        return
     node.wire()  # a guessed raw guards its first sector: no request goes past it
     if not node.read_only:
         text = RAW_WARNING.format(filename=node.filename)

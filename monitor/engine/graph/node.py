@@ -65,8 +65,6 @@ class Node(Operations):
         """Its driver's own bitmaps, and the nodes whose queries show them."""
         self.auto_backing = ""
         """The file that the header names as backing image, as it would be opened; '' for none."""
-        self.probed = False
-        """The driver was guessed from the image's first bytes."""
         self.is_open = False
         self.names = Names("", "", "")
         self.implicit = False

@@ -8,7 +8,6 @@ from msgspec import UNSET
 
 from monitor.engine import images, permissions
 from monitor.engine.drivers.base import MAX_LENGTH
-from monitor.engine.drivers.raw import SECTOR
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
@@ -37,6 +36,7 @@ from monitor.engine.schema.graph import (
     BlockResize,
 )
 from monitor.engine.transaction import Actions, acts
+from monitor.engine.units import whole_sectors
 
 
 class NodeNameMissing(RequestError):
@@ -99,11 +99,6 @@ class AddsNoChild(RequestError):
 class RemovesNoChild(RequestError):
     template = "The node {node} does not support removing a child"
     node: str
-
-
-def whole_sectors(length: int) -> int:
-    """As QEMU counts: a file of an odd length ends with a whole sector."""
-    return -(-length // SECTOR) * SECTOR
 
 
 @handles(BlockdevAdd)

@@ -33,6 +33,7 @@ from monitor.engine.schema.query import (
     QueryBlockGraph,
     QueryNamedBlockNodes,
 )
+from monitor.engine.units import whole_sectors
 
 AllocatedBytes = dict[Node, int | None]
 
@@ -182,7 +183,7 @@ def _one_image(node: Node, sizes: AllocatedBytes) -> ImageInfo:
     info = ImageInfo(
         filename=node.filename,
         format=driver.name,
-        virtual_size=-(-node.length() // 512) * 512,  # QEMU counts whole sectors
+        virtual_size=whole_sectors(node.length()),
         actual_size=UNSET if size is None else size,
         **facts,
     )

@@ -19,8 +19,8 @@ from monitor.engine.errors import RequestError
 from monitor.engine.schema.blkdebug import BlkdebugInjectErrorOptions
 from monitor.engine.schema.blockdev import BlockdevOptionsBlkdebug
 from monitor.engine.schema.mistakes import UnsignedExpected
+from monitor.engine.units import SECTOR
 
-SECTOR: Final = 512
 _LARGEST: Final = (1 << 31) - 1
 _ANY_LENGTH: Final = 1 << 63
 _BY_NAME: Final = {name: bit for bit, name in permissions.QMP_NAMES.items()}
