@@ -9,7 +9,8 @@ All of it blocks; it is called in a lane, or inside a drained section.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from monitor.engine.drivers.base import ExtentKind
@@ -84,11 +85,11 @@ def merged(runs: Iterable[Run]) -> Iterator[Run]:
         yield last
 
 
-def allocated_by(node: Node) -> int | None:
+def allocated_by(node: Node, known: Mapping[Node, int | None] = MappingProxyType({})) -> int | None:
     """Host bytes in use by a node, or by what it stands on where it cannot say; None when nobody
-    can. Asks the host. Raises OSError."""
+    can. Asks the host, but for nodes that are ``known``. Raises OSError."""
     own = node.driver.allocated_bytes()
-    if own is not None or not node.driver.child_roles:
-        return own
     child = node.data_child
-    return allocated_by(child) if child else None
+    if own is not None or child is None:
+        return own
+    return known[child] if child in known else allocated_by(child, known)

@@ -103,12 +103,13 @@ async def _allocated_bytes(graph: Graph, shown: Callable[[], list[Node]]) -> All
 
 
 def _allocated(nodes: list[Node]) -> AllocatedBytes:
-    """Host bytes in use by each node; None for one that cannot say."""
+    """Host bytes in use by each node; None for one that cannot say. A file is asked once, whatever
+    stands on it."""
     sizes: AllocatedBytes = {}
     for node in nodes:
         sizes[node] = None
         with contextlib.suppress(OSError):
-            sizes[node] = allocated_by(node)
+            sizes[node] = allocated_by(node, sizes)
     return sizes
 
 

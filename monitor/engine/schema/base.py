@@ -107,7 +107,7 @@ class Options(msgspec.Struct, kw_only=True, rename="kebab", omit_defaults=True):
     """What ``query-qmp-schema`` says of the request, or of the object of options."""
 
 
-class Result(msgspec.Struct, kw_only=True, rename="kebab"):
+class Result(msgspec.Struct, kw_only=True, rename="kebab", gc=False):
     """What a request answers; members that are UNSET are left out on the wire."""
 
 

@@ -38,7 +38,7 @@ class CacheInfo(Result, kw_only=True):
     no_flush: bool
 
 
-class BlockDeviceInfo(msgspec.Struct, kw_only=True):
+class BlockDeviceInfo(msgspec.Struct, kw_only=True, gc=False):
     """One node. ``backing_file_depth`` counts the layers below, and is 0 in a flat answer."""
 
     file: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import pytest
 
 from monitor.engine.errors import InternalError, MonitorError
 from monitor.engine.schema.base import Request
@@ -352,7 +354,16 @@ def test_a_file_and_dev_null(tmp_path: Path) -> None:
     assert len(answers.read_bytes().splitlines()) == 2
 
 
-def test_a_client_that_does_not_read_is_waited_for_without_stopping_the_loop() -> None:
+@pytest.mark.parametrize("old_host", [False, True])
+def test_a_client_that_does_not_read_is_waited_for_without_stopping_the_loop(
+    monkeypatch: pytest.MonkeyPatch, old_host: bool
+) -> None:
+    def knows_no_such_flag(*_: Any) -> int:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    if old_host:
+        monkeypatch.setattr(os, "pwritev", knows_no_such_flag)
+
     async def scenario() -> None:
         read, output = os.pipe()
         channel = FdChannel(0, output)
