@@ -33,6 +33,7 @@ from monitor.engine.drivers.base import (
     Reservation,
 )
 from monitor.engine.drivers.buffers import PIECE, zeroes
+from monitor.engine.drivers.file.closing import close_soon
 from monitor.engine.drivers.file.direct import DirectIO
 from monitor.engine.drivers.file.extend import extend
 from monitor.engine.drivers.file.handles import Handle, State, wants_writable
@@ -225,8 +226,7 @@ class FileDriver(Driver):
             self._locks.narrow(self._state.taken, self._state.shared_with_others)
             if self._locks.fd != self._fd and not self._locks.move(self._fd):
                 needed.add(self._locks.fd)
-        for fd in self._fds - needed:
-            os.close(fd)
+        close_soon(self._fds - needed)
         self._fds = needed
 
     def _is_way_back(self, handle: Handle) -> bool:
