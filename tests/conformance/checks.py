@@ -341,6 +341,28 @@ def _copy_into(reserved: Reservation, data: bytes) -> None:
         position += run.length
 
 
+def check_scattered_writes(image: Image, initial: bytes) -> None:
+    """Ranges far apart, of whole clusters and of any bytes."""
+    driver, model = image.driver, bytearray(initial)
+    end, unit = len(model), driver.cluster_size() or 4096
+    whole = [(at, min(unit, end - at)) for at in range(0, end, 3 * unit)][:20]
+    odd = [(at + 5, min(700, end - at - 5)) for at in range(0, end - 5, 9000)][:20]
+    for step, ranges in enumerate((whole, odd, [whole[0], odd[-1]], whole[::2])):
+        if ranges[0][0] + ranges[0][1] > ranges[-1][0]:
+            ranges = ranges[:1]
+        data = pattern(step + 9, sum(length for _, length in ranges))
+        driver.write_ranges(memoryview(data), ranges)
+        position = 0
+        for offset, length in ranges:
+            if image.subject.keeps:
+                model[offset : offset + length] = data[position : position + length]
+            position += length
+        Model(image, bytes(model)).compare()
+    driver.flush()
+    image.reopen()
+    Model(image, bytes(model)).compare()
+
+
 def check_compressed_writes(image: Image, initial: bytes) -> None:
     """Whole clusters, the last of the disk cut short; others are refused and change nothing."""
     driver, model = image.driver, bytearray(initial)
@@ -377,6 +399,7 @@ SINGLE = (
     check_threads,
     check_hold,
     check_reservations,
+    check_scattered_writes,
     check_compressed_writes,
     check_facts,
 )

@@ -8,7 +8,7 @@ and each byte is what the last completed flush made durable or what was written 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,11 @@ class Story(Disk):
     def write(self, offset: int, data: bytes) -> None:
         begun = len(self.child.events)
         super().write(offset, data)
+        self.states.append((begun, bytes(self.model)))
+
+    def write_ranges(self, data: bytes, ranges: Sequence[tuple[int, int]]) -> None:
+        begun = len(self.child.events)
+        super().write_ranges(data, ranges)
         self.states.append((begun, bytes(self.model)))
 
     def write_compressed(self, offset: int, data: bytes) -> None:
@@ -213,6 +218,22 @@ def copy_past_the_driver(story: Story, chance: random.Random) -> None:
             story.flush()
 
 
+def scatter(story: Story, chance: random.Random) -> None:
+    """Many clusters far apart at once: absent ones, ones in use, ones given up before."""
+    cluster = story.driver.cluster_size() or 1
+    clusters = story.size // cluster
+    for _ in range(8):
+        places = sorted(chance.sample(range(clusters), k=min(clusters, 12)))[::2]
+        ranges = [(at * cluster, cluster) for at in places]
+        story.write_ranges(chance.randbytes(len(ranges) * cluster), ranges)
+        if chance.random() < 0.4:
+            story.flush()
+        if chance.random() < 0.4:
+            story.discard(places[0] * cluster, cluster * 4)
+        if chance.random() < 0.4:
+            story.write(places[-1] * cluster + 100, chance.randbytes(300))
+
+
 SCENARIOS = [
     allocate,
     copy_on_write,
@@ -222,6 +243,7 @@ SCENARIOS = [
     preallocate,
     compress,
     copy_past_the_driver,
+    scatter,
 ]
 Scenario = Callable[[Story, random.Random], None]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from monitor.engine.drivers.base import Extent, ExtentKind, Reservation
+from monitor.engine.drivers.base import Extent, ExtentKind, Ranges, Reservation, one_by_one
 
 SECTOR = 512
 _ZEROES = bytes(1 << 20)
@@ -68,6 +68,9 @@ class MemoryChild:
 
     def map_for_write(self, offset: int, length: int) -> Reservation | None:
         return None
+
+    def write_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
+        one_by_one(self.write, buffer, ranges)
 
     def write_compressed(self, buffer: memoryview, offset: int) -> None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,13 @@ class Disk:
     def write(self, offset: int, data: bytes) -> None:
         write(self.driver, offset, data)
         self.model[offset : offset + len(data)] = data
+
+    def write_ranges(self, data: bytes, ranges: Sequence[tuple[int, int]]) -> None:
+        self.driver.write_ranges(memoryview(data), ranges)
+        at = 0
+        for offset, length in ranges:
+            self.model[offset : offset + length] = data[at : at + length]
+            at += length
 
     def write_compressed(self, offset: int, data: bytes) -> None:
         self.driver.write_compressed(memoryview(data), offset)

@@ -24,12 +24,22 @@ def images(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+def scattered(data: st.DataObject, size: int, cluster: int) -> list[tuple[int, int]]:
+    """Ranges apart from each other, of whole clusters or of any bytes."""
+    unit = data.draw(st.sampled_from([1, cluster]))
+    places = st.integers(0, -(-size // unit))
+    at = sorted(data.draw(st.sets(places, min_size=2, max_size=10)))
+    pairs = [
+        (low * unit, min(size, high * unit)) for low, high in zip(at[::2], at[1::2], strict=False)
+    ]
+    return [(low, high - low) for low, high in pairs if low < high]
+
+
 def requests(data: st.DataObject, disk: Disk) -> None:
     """Draws one request and makes it."""
     size = disk.size
-    kind = data.draw(
-        st.sampled_from(["write", "write", "write", "zero", "discard", "flush", "grow", "reopen"])
-    )
+    kinds = ["write", "write", "write", "scattered", "zero", "discard", "flush", "grow", "reopen"]
+    kind = data.draw(st.sampled_from(kinds))
     if kind == "flush":
         disk.driver.flush()
     elif kind == "reopen":
@@ -39,6 +49,10 @@ def requests(data: st.DataObject, disk: Disk) -> None:
         step = data.draw(st.integers(max(low + 1, -200), 200)) * 512
         if disk.backing is None or step < 0 or low:
             disk.truncate(size + step)
+    elif kind == "scattered":
+        ranges = scattered(data, size, disk.driver.cluster_size() or 1)
+        byte = data.draw(st.integers(1, 255))
+        disk.write_ranges(bytes([byte]) * sum(length for _, length in ranges), ranges)
     else:
         offset = data.draw(st.integers(0, size - 1))
         length = data.draw(st.integers(1, size - offset))

@@ -68,6 +68,12 @@ place, and ``abort`` leaves mixed bytes there, as a failed write does. Other wri
 wait until the reservation has ended, which it must, once, whatever goes wrong; so its holder makes
 no other request of that image, and holds one reservation at a time.
 
+**Scattered writes.** ``write_ranges(buffer, ranges)`` is ``write`` for many ranges of the disk at
+once, for who copies: ``ranges`` are (offset, length), ascending and apart from each other, and
+``buffer`` holds their data, one behind the other. What a write promises holds for each; after an
+error each holds old, new or mixed bytes. The driver may lay them side by side, and may have the
+host begin to carry them to the disk.
+
 **Compressed writes.** ``write_compressed`` takes whole clusters (the last of the disk may be short)
 and stores each compressed where that makes it smaller, plainly where not. It promises what
 ``write`` promises. A driver that cannot says so in ``compresses`` and raises ENOTSUP.
@@ -105,8 +111,11 @@ from monitor.engine.drivers.terms import (
     OpenContext,
     OpenFlags,
     Operations,
+    Ranges,
     Reopen,
     Reservation,
+    WriteRanges,
+    one_by_one,
 )
 from monitor.engine.errors import Refused, RequestError
 
@@ -130,8 +139,11 @@ __all__ = [
     "OpenFlags",
     "Operations",
     "PreallocationUnsupported",
+    "Ranges",
     "Reopen",
     "Reservation",
+    "WriteRanges",
+    "one_by_one",
 ]
 
 
@@ -315,6 +327,10 @@ class Driver(ABC):
     def map_for_write(self, offset: int, length: int) -> Reservation | None:
         """Default: no host file to offer."""
         return None
+
+    def write_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
+        """Default: one after the other."""
+        one_by_one(self.write, buffer, ranges)
 
     def write_compressed(self, buffer: memoryview, offset: int) -> None:
         """Default: refused with ENOTSUP."""

@@ -17,13 +17,14 @@ from __future__ import annotations
 import mmap
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, Literal
 
 from monitor.engine.bitmap import DirtyBitmap
-from monitor.engine.drivers.base import Child
+from monitor.engine.drivers.base import Child, Ranges
 from monitor.engine.drivers.between_files import BetweenFiles
 from monitor.engine.drivers.buffers import is_zero
+from monitor.engine.drivers.gathering import Gathered, batches
 from monitor.engine.drivers.ranges import RangeLocks
 
 UNIT: Final = 64 << 10
@@ -79,14 +80,11 @@ class BlockCopy:
         """Copies what is to do in a range of whole units; the bytes that were. ``at`` is told
         which side an error will come from. The buffer holds a unit at least. Raises OSError."""
         copied = 0
-        step = len(buffer) & -self.unit
+        most = len(buffer) & -self.unit
         with self._ranges.hold(offset, offset + length, exclusive=True):
-            for start, count in self._left(offset, length):
-                for begin in range(start, start + count, step):
-                    part = min(step, start + count - begin)
-                    self._copy(begin, buffer[:part], at)
-                    self._finished(begin, part)
-                    copied += part
+            for batch in batches(self._left(offset, length), most):
+                self._copy(batch, buffer, at)
+                copied += sum(count for _, count in batch)
         return copied
 
     def zero(self, offset: int, length: int, blank: Callable[[int, int], bool]) -> None:
@@ -109,24 +107,57 @@ class BlockCopy:
         self.todo.reset(offset, length)
         self.moved(length)
 
-    # -- one part, held ----------------------------------------------------------------------
+    # -- parts, held -------------------------------------------------------------------------
 
-    def _copy(self, offset: int, view: memoryview, at: Callable[[Side], None]) -> None:
+    def _copy(self, parts: Ranges, buffer: memoryview, at: Callable[[Side], None]) -> None:
+        """Parts that fit into the buffer together. What fails leaves to do what was not written."""
+        gathered = Gathered(buffer)
+        taken: list[tuple[int, int]] = []
+        try:
+            for offset, length in parts:
+                if not self._copied_alone(gathered, offset, length, at):
+                    taken.append((offset, length))
+                    continue
+                self._finished(offset, length)
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to tell
+                self._write(gathered, taken)
+            raise
+        at("write")
+        self._write(gathered, taken)
+
+    def _copied_alone(
+        self, gathered: Gathered, offset: int, length: int, at: Callable[[Side], None]
+    ) -> bool:
+        """Whether the part has been copied; else it, or its end, has been read to be written."""
         at("read")
         done = 0
         if self.between_files and not self.compress:
-            done = self._files.copy(self.source, self.target, offset, len(view))
-        if done == len(view):
-            return
-        with view[done:] as rest:
-            self.source.read(rest, offset + done)
+            done = self._files.copy(self.source, self.target, offset, length)
+        if done == length:
+            return True
+        rest = gathered.read(self.source, offset + done, length - done)
+        if is_zero(rest):
             at("write")
-            if is_zero(rest):
-                self.target.write_zeroes(offset + done, len(rest), True, False)
-            elif self.compress:
-                self.target.write_compressed(rest, offset + done)
-            else:
-                self.target.write(rest, offset + done)
+            self.target.write_zeroes(offset + done, len(rest), True, False)
+        elif self.compress:
+            at("write")
+            self.target.write_compressed(rest, offset + done)
+        else:
+            return False
+        gathered.drop_last()
+        return True
+
+    def _write(self, gathered: Gathered, taken: Ranges) -> None:
+        try:
+            gathered.write(self.target)
+        except OSError:
+            written = gathered.write_apart(self.target)
+            for offset, length in taken[:written]:
+                self._finished(offset, length)
+            raise
+        for offset, length in taken:
+            self._finished(offset, length)
 
 
 class _Buffers:

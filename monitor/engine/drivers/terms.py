@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
@@ -42,6 +42,21 @@ class Extent(NamedTuple):
     host: int = -1
     host_offset: int = 0
     compressed: bool = False
+
+
+Ranges = Sequence[tuple[int, int]]
+"""(offset, length) in bytes of each."""
+WriteRanges = Callable[[memoryview, Ranges], None]
+
+
+def one_by_one(
+    write: Callable[[memoryview, int], None], buffer: memoryview, ranges: Ranges
+) -> None:
+    """``write_ranges`` by a ``write`` for each."""
+    at = 0
+    for offset, length in ranges:
+        write(buffer[at : at + length], offset)
+        at += length
 
 
 class Reservation:
@@ -122,6 +137,7 @@ class Operations:
     map: Callable[[int, int], list[Extent]]
     hold: Callable[[], AbstractContextManager[None]]
     map_for_write: Callable[[int, int], Reservation | None]
+    write_ranges: WriteRanges
     write_compressed: Callable[[memoryview, int], None]
     event: Callable[[str], None] | None
 
@@ -141,6 +157,7 @@ class Child(Protocol):
     map: Callable[[int, int], list[Extent]]
     hold: Callable[[], AbstractContextManager[None]]
     map_for_write: Callable[[int, int], Reservation | None]
+    write_ranges: WriteRanges
     write_compressed: Callable[[memoryview, int], None]
     event: Callable[[str], None] | None
     """Who wants to hear what its parent is about to do to it (a ``blkdebug`` below); mostly None.

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from monitor.engine import permissions
-from monitor.engine.drivers.base import Operations, Reservation
+from monitor.engine.drivers.base import Operations, Ranges, Reservation
 
 if TYPE_CHECKING:
     from monitor.engine.graph.client import Client
@@ -21,6 +21,7 @@ OPERATIONS = (
     "map",
     "hold",
     "map_for_write",
+    "write_ranges",
     "write_compressed",
 )
 
@@ -55,6 +56,7 @@ class Edge(Operations):
         self.map = child.map
         self.hold = child.hold
         self.map_for_write = child.map_for_write
+        self.write_ranges = child.write_ranges
         self.write_compressed = child.write_compressed
         self.event = child.event
 
@@ -134,10 +136,16 @@ class RootEdge(Edge):
             check(offset, length, writing)
             return child.map_for_write(offset, length)
 
+        def write_ranges(buffer: memoryview, ranges: Ranges) -> None:
+            for offset, length in ranges:
+                check(offset, length, writing)
+            child.write_ranges(buffer, ranges)
+
         def write_compressed(buffer: memoryview, offset: int) -> None:
             check(offset, len(buffer), writing)
             child.write_compressed(buffer, offset)
 
         self.read, self.write = read, write
         self.map_for_write, self.write_compressed = map_for_write, write_compressed
+        self.write_ranges = write_ranges
         self.write_zeroes, self.discard = write_zeroes, discard

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from monitor.engine import permissions
-from monitor.engine.drivers.base import Driver, DriverKind, OpenFlags, Operations
+from monitor.engine.drivers.base import Driver, DriverKind, OpenFlags, Operations, one_by_one
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.graph.blockers import BACKING_ALLOWS, Blocker, Operation
 from monitor.engine.graph.edge import Edge
@@ -198,6 +199,7 @@ class Node(Operations):
         self.flush = below.flush
         self.hold = below.hold
         self.map_for_write = below.map_for_write
+        self.write_ranges = below.write_ranges
         self.write_compressed = self.driver.write_compressed
         # Whether storage may go, and what an unallocated run means, is for this node to say.
         self.map = self.driver.map
@@ -213,6 +215,7 @@ class Node(Operations):
         self.write, self.write_zeroes = self.highest_write.stage(self.write, self.write_zeroes)
         self.write_compressed = self.highest_write.noting(self.write_compressed)
         self.map_for_write = self.highest_write.noting_reservations(self.map_for_write)
+        self.write_ranges = self.highest_write.noting_ranges(self.write_ranges)
         if self.threshold is not None:
             self.write, self.write_zeroes, self.discard = self.threshold.stage(
                 self.write, self.write_zeroes, self.discard
@@ -222,8 +225,11 @@ class Node(Operations):
             unmap = self.detect_zeroes == "unmap" and self.flags.unmap
             self.write = detect_zeroes(self.write, self.write_zeroes, unmap)
             self.write_compressed = detect_zeroes(self.write_compressed, self.write_zeroes, unmap)
-        if self.overlap or self.threshold or self.detect_zeroes != "off":
-            self.map_for_write = no_reservation  # these stages want to see what is written
+        sees_writes = bool(self.overlap or self.threshold or self.detect_zeroes != "off")
+        if sees_writes:  # these stages want to see what is written
+            self.map_for_write = no_reservation
+        if sees_writes or self.bitmaps:
+            self.write_ranges = partial(one_by_one, self.write)
 
     def _note_in_bitmaps(self) -> None:
         note = self.bitmaps.note()

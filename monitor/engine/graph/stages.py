@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from monitor.engine.drivers.base import Reservation
+from monitor.engine.drivers.base import Ranges, Reservation, WriteRanges
 from monitor.engine.drivers.buffers import is_zero
 from monitor.engine.drivers.ranges import RangeLocks
 
@@ -68,6 +68,14 @@ class Highest:
             return reserved
 
         return noted_reservation
+
+    def noting_ranges(self, write_ranges: WriteRanges) -> WriteRanges:
+        def noted_ranges(buffer: memoryview, ranges: Ranges) -> None:
+            offset, length = ranges[-1]
+            self._note(offset + length)
+            write_ranges(buffer, ranges)
+
+        return noted_ranges
 
     def _note(self, end: int) -> None:
         with self._lock:

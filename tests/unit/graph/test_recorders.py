@@ -75,6 +75,8 @@ def test_what_goes_past_the_driver_is_noted_when_it_has_ended(end: str) -> None:
         assert list(bitmap.areas()) == [(4096, 1024)]
         node.write_compressed(memoryview(b"x" * 512), 0)
         assert list(bitmap.areas()) == [(0, 512), (4096, 1024)]
+        node.write_ranges(memoryview(b"x" * 1024), ((8192, 512), (65536, 512)))
+        assert list(bitmap.areas(8192)) == [(8192, 512), (65536, 512)]
 
     run(work())
 

@@ -7,15 +7,18 @@ import errno
 
 import pytest
 
+from monitor.engine.drivers.base import Ranges
 from monitor.engine.drivers.blockcopy import UNIT
+from monitor.engine.drivers.memory import MemoryDriver
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.backup import BackupPerf
+from monitor.engine.schema.bitmap import BlockDirtyBitmapAdd
 from monitor.engine.schema.job import (
     BlockJobResume,
     QueryBlockJobs,
 )
-from tests.support.backups import Bench, contents, memory
-from tests.support.graphs import run, shape
+from tests.support.backups import SIZE, Bench, contents, memory
+from tests.support.graphs import add, run, shape
 from tests.support.in_memory import BadPlace
 
 
@@ -145,5 +148,70 @@ def test_nothing_stays_of_a_backup_that_cannot_begin() -> None:
             assert not bench.engine.jobs()
             assert not list(bench.source.bitmaps)
             assert not bench.target.blockers
+
+    run(main())
+
+
+async def scattered(bench: Bench) -> list[int]:
+    """A bitmap ``m`` with a few units far apart; their numbers."""
+    await bench.engine.execute(BlockDirtyBitmapAdd(node="source", name="m", granularity=UNIT))
+    units = [2, 5, 8, 11, 30]
+    for unit in units:
+        bench.write(unit * UNIT, b"d" * 512)
+    return units
+
+
+@pytest.mark.parametrize(("where", "operation"), [("source", "read"), ("target", "write")])
+def test_one_bad_place_among_scattered_ones(where: str, operation: str) -> None:
+    """They are copied together, and yet only what is bad, and what follows it, is left to do."""
+
+    async def main() -> None:
+        bench = Bench()
+        units = await scattered(bench)
+        before = contents(bench.source)
+        broken = BadPlace(operation, 8 * UNIT)
+        memory(bench.graph.nodes[where]).before = broken
+        side = "on_source_error" if where == "source" else "on_target_error"
+        snapshot = await bench.backed_up(
+            sync="bitmap", bitmap="m", bitmap_mode="never", **{side: "stop"}
+        )
+        assert snapshot.status == "paused"
+        assert snapshot.current == 2 * UNIT
+        (error,) = bench.named("BLOCK_JOB_ERROR")
+        assert (error["operation"], error["action"]) == (operation, "stop")
+        broken.mended = True
+        await bench.engine.execute(BlockJobResume(device="b0"))
+        snapshot = await bench.engine.job_ended("b0")
+        assert snapshot.error is None
+        expected = bytearray(len(before))
+        for unit in units:
+            expected[unit * UNIT : (unit + 1) * UNIT] = before[unit * UNIT : (unit + 1) * UNIT]
+        assert contents(bench.target) == expected
+
+    run(main())
+
+
+class FailsTogether(MemoryDriver):
+    """Writes ranges one by one, but not at once."""
+
+    failed = 0
+
+    def write_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
+        self.failed += 1
+        raise OSError(errno.EIO, "injected")
+
+
+def test_an_error_is_told_even_where_trying_again_would_do() -> None:
+    async def main() -> None:
+        bench = Bench()
+        await scattered(bench)
+        target = FailsTogether(SIZE)
+        add(bench.graph, "together", target)
+        snapshot = await bench.backed_up(
+            target="together", sync="bitmap", bitmap="m", bitmap_mode="always", auto_dismiss=False
+        )
+        assert snapshot.error == "Input/output error"
+        assert target.failed == 1
+        assert not bench.dirty()  # all of it has been written
 
     run(main())

@@ -29,8 +29,10 @@ from monitor.engine.drivers.base import (
     ExtentKind,
     OpenContext,
     OpenFlags,
+    Ranges,
     Reopen,
     Reservation,
+    one_by_one,
 )
 from monitor.engine.drivers.buffers import PIECE, zeroes
 from monitor.engine.drivers.file.closing import close_soon
@@ -267,6 +269,13 @@ class FileDriver(Driver):
             if offset + len(buffer) > self._length:
                 self._look_at_length()
 
+    def write_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
+        """Who writes so copies: see ``_written_past``."""
+        one_by_one(self.write, buffer, ranges)
+        if self._direct is None and ranges:
+            start, (last, length) = ranges[0][0], ranges[-1]
+            self._start_writeback(start, last + length - start)
+
     def write_zeroes(
         self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
     ) -> None:
@@ -351,6 +360,9 @@ class FileDriver(Driver):
         then, while the copy keeps a core busy."""
         if offset + length > self._length:
             self._look_at_length()
+        self._start_writeback(offset, length)
+
+    def _start_writeback(self, offset: int, length: int) -> None:
         if not self._state.flags.no_flush:
             syscalls.start_writeback(self._fd, offset, length)
 

@@ -23,6 +23,7 @@ from monitor.engine.drivers.base import (
     NewSnapshot,
     OpenContext,
     OpenFlags,
+    Ranges,
     Reopen,
     Reservation,
 )
@@ -241,6 +242,11 @@ class Qcow2Driver(Driver):
         from monitor.engine.drivers.qcow2 import reserving
 
         return reserving.map_for_write(self._image, offset, length)
+
+    def write_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
+        from monitor.engine.drivers.qcow2 import scattered
+
+        scattered.write_ranges(self._image, buffer, ranges)
 
     def write_compressed(self, buffer: memoryview, offset: int) -> None:
         from monitor.engine.drivers.qcow2 import compressing

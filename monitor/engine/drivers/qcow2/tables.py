@@ -176,7 +176,7 @@ class Tables:
                 table = self.table(index)
                 if table is not None:
                     entries[at : at + high - low] = table.entries[low:high]
-        self._validate(entries, first)
+        self._validate(entries, range(first, first + count))
         return entries
 
     def spans(self, first: int, count: int) -> list[tuple[int, int, int, int]]:
@@ -197,17 +197,33 @@ class Tables:
 
         Their tables exist and may be changed (``prepare``).
         """
-        bits = self.geometry.l2_bits
-        indexes = clusters >> bits
-        starts = [0, *(np.flatnonzero(indexes[1:] != indexes[:-1]) + 1).tolist()]
-        ends = [*starts[1:], len(clusters)]
+        parts = self.by_table(clusters)
         # All are in memory before the first one changes: nothing can fail half way.
-        touched = [self._writable(int(indexes[low])) for low in starts]
-        for low, high, table in zip(starts, ends, touched, strict=True):
-            self.cache[int(indexes[low])] = table  # loading another one may have dropped it
-            at = clusters[low:high] & ((1 << bits) - 1)
+        touched = [self._writable(index) for index, _, _ in parts]
+        for (index, low, high), table in zip(parts, touched, strict=True):
+            self.cache[index] = table  # loading another one may have dropped it
+            at = clusters[low:high] & ((1 << self.geometry.l2_bits) - 1)
             table.entries[at] = values[low:high]
             table.touch(int(at[0]), int(at[-1]) + 1)
+
+    def pick(self, clusters: NDArray[np.intp]) -> Entries:
+        """A copy of the entries of the guest clusters ``clusters`` (ascending), checked for
+        sense; their tables exist (``prepare``)."""
+        entries = np.empty(len(clusters), np.uint64)
+        for index, low, high in self.by_table(clusters):
+            table = self.table(index)
+            assert table is not None
+            at = clusters[low:high] & ((1 << self.geometry.l2_bits) - 1)
+            entries[low:high] = table.entries[at]
+            self._validate(entries[low:high], clusters[low:high])
+        return entries
+
+    def by_table(self, clusters: NDArray[np.intp]) -> list[tuple[int, int, int]]:
+        """Ascending guest clusters cut at table borders: (L1 index, first, end in the array)."""
+        indexes = clusters >> self.geometry.l2_bits
+        starts = [0, *(np.flatnonzero(indexes[1:] != indexes[:-1]) + 1).tolist()]
+        ends = [*starts[1:], len(clusters)]
+        return [(int(indexes[low]), low, high) for low, high in zip(starts, ends, strict=True)]
 
     def _writable(self, index: int) -> L2Table:
         table = self.table(index)
@@ -300,14 +316,14 @@ class Tables:
         self.l1, self.l1_offset, self.l1_moved = l1, start << bits, True
         self._metadata.forget()
 
-    def _validate(self, entries: Entries, first: int) -> None:
+    def _validate(self, entries: Entries, clusters: range | NDArray[np.intp]) -> None:
         mask = q.OFFSET_MASK & (self.geometry.cluster_size - 1)
         if self.geometry.version >= 3 and not (entries & (mask | q.COMPRESSED)).any():
             return
         bad = first_invalid(entries, self.geometry)
         if bad is None:
             return
-        cluster = first + bad
+        cluster = int(clusters[bad])
         bits = self.geometry.l2_bits
         index = cluster & ((1 << bits) - 1)
         table_offset = int(self.l1[cluster >> bits]) & q.OFFSET_MASK

@@ -9,6 +9,7 @@ An allocating write has three steps, and nothing refers to its clusters before t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from monitor.engine.arrays import NDArray, np
@@ -25,11 +26,12 @@ _JOIN_LIMIT = 256 << 10
 class Plan(NamedTuple):
     """How the clusters of a piece get their data.
 
-    ``targets`` are host offsets, one a cluster; ``new`` marks the clusters to be linked;
-    ``old`` are the entries as they were. ``fresh`` means that new clusters hold only zeroes now.
+    ``clusters`` are the guest's, ascending; ``targets`` are host offsets, one a cluster; ``new``
+    marks the clusters to be linked; ``old`` are the entries as they were. ``fresh`` means that new
+    clusters hold only zeroes now.
     """
 
-    first: int
+    clusters: NDArray[np.intp]
     old: Entries
     targets: Entries
     new: NDArray[np.bool_]
@@ -71,10 +73,21 @@ def _write_pieces(image: Image, buffer: memoryview, offset: int, first: int, las
 def _write_piece(image: Image, buffer: memoryview, offset: int, first: int, count: int) -> None:
     with image.lock:
         planned = plan(image, first, count)
+    carry_out(image, planned, buffer, offset, image.file.write)
+
+
+def carry_out(
+    image: Image,
+    planned: Plan,
+    buffer: memoryview,
+    offset: int,
+    write: Callable[[memoryview, int], None],
+) -> None:
+    """Writes by ``write``, to the file, and links. ``offset`` is the guest's, of the first byte."""
     try:
         for part, host in _parts(image, planned, buffer, offset):
             image.tell("write_aio")
-            image.file.write(part, host)
+            write(part, host)
     except BaseException:
         abandon(image, planned)
         raise
@@ -85,10 +98,15 @@ def plan(image: Image, first: int, count: int) -> Plan:
     """Looks up the piece and allocates what it lacks (lock held)."""
     image.wait_for_claims(first, count)
     image.check_writable()
-    bits = image.bits
-    for clusters in image.tables.prepare(first, count):
-        image.drop_clusters(clusters)
+    for dropped in image.tables.prepare(first, count):
+        image.drop_clusters(dropped)
     old = image.tables.gather(first, count)
+    return allocate(image, np.arange(first, first + count), old)
+
+
+def allocate(image: Image, clusters: NDArray[np.intp], old: Entries) -> Plan:
+    """The plan for ``clusters``, which nobody claims and whose entries are ``old`` (lock held)."""
+    bits, count = image.bits, len(clusters)
     hosts: Entries = old & np.uint64(q.OFFSET_MASK)
     mine = (old & (q.COPIED | q.COMPRESSED)) == q.COPIED
     mine &= hosts != 0
@@ -105,8 +123,9 @@ def plan(image: Image, first: int, count: int) -> Plan:
         fresh = start << bits >= before
         allocated = np.arange(start, start + missing, dtype=np.uint64)
         targets[~mine] = allocated << np.uint64(bits)
-    claim = image.claim(first, count) if new.any() else None
-    return Plan(first, old, targets, new, allocated, fresh, claim, image.enter())
+    first = int(clusters[0])
+    claim = image.claim(first, int(clusters[-1]) + 1 - first) if new.any() else None
+    return Plan(clusters, old, targets, new, allocated, fresh, claim, image.enter())
 
 
 def _check_in_place(image: Image, hosts: Entries) -> None:
@@ -146,7 +165,7 @@ def _keep_head(
     image: Image, plan: Plan, part: tuple[memoryview, int], size: int
 ) -> list[tuple[memoryview, int]]:
     data, host = part
-    offset = plan.first << image.bits
+    offset = int(plan.clusters[0]) << image.bits
     kept = old_data(image, int(plan.old[0]), offset, size, fresh=plan.fresh)
     if kept is None:
         return [part]
@@ -159,7 +178,7 @@ def _keep_tail(
     image: Image, plan: Plan, part: tuple[memoryview, int], size: int
 ) -> list[tuple[memoryview, int]]:
     data, host = part
-    end = (plan.first + len(plan.old)) << image.bits
+    end = (int(plan.clusters[-1]) + 1) << image.bits
     kept = old_data(image, int(plan.old[-1]), end - size, size, fresh=plan.fresh)
     if kept is None:
         return [part]
@@ -184,11 +203,12 @@ def finish(image: Image, plan: Plan) -> None:
 
 
 def _link(image: Image, plan: Plan) -> None:
-    clusters = np.flatnonzero(plan.new) + plan.first
     try:
         lazy.before_linking(image)
         with image.lock:
-            image.tables.scatter(clusters, plan.targets[plan.new] | np.uint64(q.COPIED))
+            image.tables.scatter(
+                plan.clusters[plan.new], plan.targets[plan.new] | np.uint64(q.COPIED)
+            )
             kept = plan.old[plan.new]
             own = (kept & (q.COPIED | q.COMPRESSED)) == q.COPIED
             image.drop(kept[~own])

@@ -41,6 +41,39 @@ def test_a_large_write_is_one_run_written_once() -> None:
     assert disk.map(MIB, 64 * MIB)[0].length == 64 * MIB
 
 
+def test_scattered_clusters_are_one_run_written_once() -> None:
+    file = RecordingChild(bytes(new_image(2048 * MIB).content))
+    disk = Disk(file)
+    disk.write(0, b"first")  # brings an L2 table
+    ranges = [(at * 5 * MIB + 65536, 65536 * (1 + at % 2)) for at in range(100)]
+    data = random.Random(1).randbytes(sum(length for _, length in ranges))
+    file.events.clear()
+    disk.driver.write_ranges(memoryview(data), ranges)
+    sizes = [len(event.data) for event in file.events if isinstance(event, Write)]
+    assert sizes.count(len(data)) == 1
+    assert sum(sizes) == len(data)
+    at = 0
+    for offset, length in ranges:
+        assert read(disk.driver, offset, length) == data[at : at + length]
+        at += length
+
+
+def test_a_scattered_write_that_fails_leaves_all_as_it_was() -> None:
+    file = FailingChild(bytes(new_image(4 * MIB).content))
+    disk = Disk(file)
+    disk.write(0, b"old" * 100_000)
+    disk.driver.flush()
+    file.countdown = 1
+    with pytest.raises(OSError):
+        disk.driver.write_ranges(memoryview(bytes(131072)), [(MIB, 65536), (3 * MIB, 65536)])
+    disk.check()
+    disk.write_ranges(b"new" * 43690 + b"xx", [(MIB, 65536), (3 * MIB, 65536)])
+    disk.check()
+    disk.reopen()
+    disk.check()
+    assert disk.driver.check("none").leaks == 0
+
+
 def test_only_the_ends_of_a_write_are_copied() -> None:
     backing = MemoryChild(b"below" * MIB)
     reads: list[tuple[int, int]] = []

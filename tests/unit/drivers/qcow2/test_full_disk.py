@@ -7,7 +7,7 @@ end: that one fails, the others stay done, and flushing and closing never fail f
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,13 @@ class Guest:
             reserved.commit()
 
         self._try(copied, self._with(offset, data))
+
+    def scatter(self, data: bytes, ranges: Sequence[tuple[int, int]]) -> None:
+        new, at = self.model, 0
+        for offset, length in ranges:
+            new = new[:offset] + data[at : at + length] + new[offset + length :]
+            at += length
+        self._try(lambda d: d.write_ranges(memoryview(data), ranges), new)
 
     def zero(self, offset: int, length: int, unmap: bool = False) -> None:
         new = self._with(offset, bytes(length))
@@ -244,6 +251,7 @@ def _day(guest: Guest, cluster: int) -> None:
     guest.write(40 * cluster + 100, b"2" * 200)
     guest.compressed(80 * cluster, b"3" * 3 * cluster)
     guest.copy(100 * cluster, b"4" * 4 * cluster)
+    guest.scatter(b"5" * 3 * cluster, [(at * cluster, cluster) for at in (40, 90, 110)])
     guest.snapshot()
     guest.write(3 * cluster, b"5" * 2 * cluster)
     guest.zero(41 * cluster, 90 * cluster)

@@ -206,6 +206,34 @@ def test_an_allocating_write_makes_others_wait(file: SlowChild) -> None:
     assert read(disk, 8 * CLUSTER, 300) == b"A" * 100 + b"B" * 100 + bytes(100)
 
 
+def test_a_scattered_write_waits_for_its_clusters_and_holds_them(file: SlowChild) -> None:
+    disk = open_qcow2(file)
+    write(disk, 20 * CLUSTER, b"warm")
+    first = slowly(file, lambda: write(disk, 8 * CLUSTER, b"A" * 100))
+    ranges = [(4 * CLUSTER, CLUSTER), (8 * CLUSTER, CLUSTER)]
+    data = memoryview(b"B" * (2 * CLUSTER))
+    second = threading.Thread(target=lambda: disk.write_ranges(data, ranges))
+    second.start()
+    write(disk, 20 * CLUSTER, b"C" * 100)
+    assert second.is_alive()
+    file.gate.set()
+    first.join()
+    second.join()
+    assert read(disk, 8 * CLUSTER, CLUSTER) == b"B" * CLUSTER
+    file.gate.clear()
+    file.reached.clear()
+    others = [(9 * CLUSTER, CLUSTER), (11 * CLUSTER, CLUSTER)]
+    third = slowly(file, lambda: disk.write_ranges(data, others))
+    fourth = threading.Thread(target=lambda: write(disk, 11 * CLUSTER, b"D" * 100))
+    fourth.start()
+    write(disk, 20 * CLUSTER, b"E" * 100)
+    assert fourth.is_alive()
+    file.gate.set()
+    third.join()
+    fourth.join()
+    assert read(disk, 11 * CLUSTER, CLUSTER) == b"D" * 100 + b"B" * (CLUSTER - 100)
+
+
 def test_reads_go_on_while_a_flush_waits_for_the_disk(file: SlowChild) -> None:
     disk = open_qcow2(file)
     write(disk, 20 * CLUSTER, b"x" * CLUSTER)
