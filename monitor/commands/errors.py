@@ -32,8 +32,9 @@ class JobFailed(RequestError):
 class JobStandsStill(RequestError):
     """The job that was waited for does nothing more until someone resumes it."""
 
-    template = "Job '{job}' is paused: block_job_resume {job} lets it go on"
+    template = "Job '{job}' {standing}"
     job: str
+    standing: str
 
 
 class JobDoesNotEnd(RequestError):

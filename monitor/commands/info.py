@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from monitor.commands.outcomes import CANCELLED, awaited
 from monitor.commands.registry import Answer, Session, command
 from monitor.commands.render import job_line, rate_text, time_text
 from monitor.engine.api import JobSnapshot
-from monitor.engine.schema.job import BlockJobInfo, JobInfo, QueryBlockJobs, QueryJobs
+from monitor.engine.schema.job import BlockJobInfo, QueryBlockJobs, QueryJobs
 from monitor.engine.schema.monitor import QueryVersion
 from monitor.engine.schema.query import (
     BlockDeviceInfo,
@@ -117,53 +120,80 @@ def _block_job_line(job: BlockJobInfo) -> str:
     )
 
 
+class JobStanding(msgspec.Struct, rename="kebab", omit_defaults=True):
+    """``query-jobs``'s members, and what a person asks beside them. ``rate`` is units a second,
+    ``waits-for`` a verb, mostly."""
+
+    id: str
+    type: str
+    status: str
+    current_progress: int
+    total_progress: int
+    error: str | None = None
+    rate: int | None = None
+    seconds_left: int | None = None
+    waits_for: str | None = None
+    stopped: str | None = None
+
+    @classmethod
+    def of(cls, job: JobSnapshot) -> JobStanding:
+        moves = job.status == "running" and bool(job.rate)
+        return cls(
+            job.id,
+            job.type,
+            job.status,
+            job.current,
+            job.total,
+            job.error,
+            round(job.rate) if moves and job.rate else None,
+            round(job.seconds_left) if moves and job.seconds_left is not None else None,
+            awaited(job),
+            job.stopped,
+        )
+
+    @property
+    def line(self) -> str:
+        done, total = self.current_progress, self.total_progress
+        line = job_line(self.id, self.type, self.status, done, total, None)
+        if self.rate is not None:
+            return f"{line}, {rate_text(self.rate)}, {time_text(self.seconds_left)} left"
+        said = [
+            f"stopped at a {self.stopped}" if self.stopped else "",
+            "" if self.error is None else _judgement(self.error),
+            f"waiting for {self.waits_for}" if self.waits_for else "",
+        ]
+        return ": ".join(filter(None, [line, "; ".join(filter(None, said))]))
+
+
+def _judgement(error: str) -> str:
+    return "cancelled" if error == CANCELLED else f"failed: {error}"
+
+
 @command(
     "info jobs",
     help="show all background jobs, those that are no block jobs included",
     hmp=False,
     details="Progress is in the job's own unit: bytes for block jobs. A job that moves has its\n"
-    "rate and the time left; one that stands still says what it waits for.",
+    "rate and the time left; one that stands still says at which error, and what it waits\n"
+    "for: `waiting for complete` is for block_job_complete to end. The oldest comes first.",
     example="info jobs",
 )
 async def info_jobs(session: Session) -> Answer:
-    jobs: list[JobInfo] = await session.engine.execute(QueryJobs())
-    if not jobs:
-        return Answer(jobs, lambda: "No active jobs")
-    block_jobs: list[BlockJobInfo] = await session.engine.execute(QueryBlockJobs())
-    stopped = {job.device for job in block_jobs if job.io_status != "ok"}
-    moving = {job.id: job for job in session.engine.jobs()}
-
-    def line(job: JobInfo) -> str:
-        return _job_line(job) + _job_outlook(job, moving.get(job.id), job.id in stopped)
-
-    return Answer(jobs, lambda: "\n".join(map(line, jobs)))
+    jobs = [JobStanding.of(job) for job in session.engine.jobs()]
+    return Answer(jobs, lambda: "\n".join(job.line for job in jobs) or "No active jobs", _COLUMNS)
 
 
-def _job_line(job: JobInfo) -> str:
-    error = job.error if isinstance(job.error, str) else None
-    done, total = job.current_progress, job.total_progress
-    return job_line(job.id, job.type, job.status, done, total, error)
-
-
-_WAITS_FOR = {
-    "ready": "complete",
-    "standby": "resume",
-    "paused": "resume",
-    "pending": "finalize",
-    "concluded": "dismiss",
-    "waiting": "the other jobs of its group",
-}
-"""What a job of this status waits for: a verb, mostly."""
-
-
-def _job_outlook(job: JobInfo, now: JobSnapshot | None, stopped: bool) -> str:
-    """How fast it is and how long it takes yet, or what it waits for."""
-    if job.status in _WAITS_FOR:
-        waits = f"waiting for {_WAITS_FOR[job.status]}"
-        return f": stopped by an error, {waits}" if stopped else f": {waits}"
-    if now is None or not now.rate:
-        return ""
-    return f", {rate_text(now.rate)}, {time_text(now.seconds_left)} left"
+_COLUMNS = (
+    "id",
+    "type",
+    "status",
+    "current-progress",
+    "total-progress",
+    "rate",
+    "seconds-left",
+    "waits-for",
+    "error",
+)
 
 
 @command(

@@ -1,4 +1,5 @@
-"""How jobs ended, remembered for whoever asks afterwards.
+"""What is said of jobs: how far one is, what it waits for, and how it ended, which is remembered
+for whoever asks afterwards.
 
 A job that dismisses itself is gone from the engine before a script can wait for it, and with it
 what became of it. An ``Outcomes`` listens from the session's start and keeps the last word on each
@@ -13,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from monitor.engine.api import Engine, Event
+from monitor.engine.api import Engine, Event, JobSnapshot
 
 Result = Literal["completed", "cancelled", "failed"]
 
@@ -30,9 +31,31 @@ _NEXT = {
 }
 
 
-def standing(job: str, status: str) -> str:
-    """What is said of a job that takes a verb to go on: its status, and the command for it."""
+def standing(job: str, status: str, stopped: str | None = None) -> str:
+    """What is said of a job that takes a verb to go on: its status (or the error at which it has
+    ``stopped``), and the command for it."""
+    if stopped is not None:
+        return f"stopped at a {stopped}; block_job_resume {job} tries again"
     return f"is {status}: {_NEXT[status].format(job=job)}"
+
+
+_AWAITED = {
+    "ready": "complete",
+    "standby": "resume",
+    "paused": "resume",
+    "pending": "finalize",
+    "concluded": "dismiss",
+}
+"""The verb without which a job of this status does not go on, if it takes that verb: a pause may
+be the engine's own, and passes."""
+
+
+def awaited(job: JobSnapshot) -> str | None:
+    """What the job waits for, in words: "complete"; None for a job that goes on by itself."""
+    if job.status == "waiting":
+        return "the other jobs of its group"
+    verb = _AWAITED.get(job.status)
+    return verb if verb in job.verbs else None
 
 
 class Outcome(msgspec.Struct):

@@ -22,7 +22,7 @@ ALL = "all"
 
 class End(msgspec.Struct, frozen=True):
     """How far a job came: ``result`` is that of ``outcomes.Outcome``, or the status in which the
-    job waits for a verb: ready, pending, paused."""
+    job waits for a verb: ready, pending, paused. ``error`` is why it failed or stands still."""
 
     job: str
     result: str
@@ -32,7 +32,11 @@ class End(msgspec.Struct, frozen=True):
     def line(self) -> str:
         if self.result == "failed":
             return JobFailed(self.job, self.error or "").text
-        return f"Job '{self.job}' {_WORDS.get(self.result) or standing(self.job, self.result)}"
+        return f"Job '{self.job}' {_WORDS.get(self.result) or self.standing}"
+
+    @property
+    def standing(self) -> str:
+        return standing(self.job, self.result, self.error)
 
 
 _WORDS = {"completed": "completed", "cancelled": "was cancelled"}
@@ -79,7 +83,7 @@ def _all(engine: Engine, outcomes: Outcomes) -> list[str]:
 def _error(end: End) -> JobFailed | JobStandsStill:
     if end.result == "failed":
         return JobFailed(end.job, end.error or "")
-    return JobStandsStill(end.job)
+    return JobStandsStill(end.job, end.standing)
 
 
 async def _ends(
@@ -137,7 +141,7 @@ def _judge(outcomes: Outcomes, name: str, snapshot: JobSnapshot | None) -> End:
     if snapshot is not None and snapshot.status in ("ready", "pending"):
         return End(name, snapshot.status)
     if snapshot is not None and snapshot.status in ("paused", "standby"):
-        return End(name, "paused")
+        return End(name, "paused", snapshot.stopped)
     outcome = outcomes.of(name)
     if outcome is None:  # no block job: only its error tells
         error = snapshot.error if snapshot is not None else None

@@ -63,7 +63,10 @@ class JobSnapshot(msgspec.Struct, frozen=True):
     """One job as it stands now: what a toolbar line or a catalogue entry needs.
 
     ``current`` and ``total`` are in the job's own unit (bytes for block jobs); ``rate`` is units a
-    second over the last moments, None until known; ``verbs`` are those that the job accepts now.
+    second over the last moments, None until known; ``verbs`` are those that would do something now.
+    ``stopped`` says at which error the job stands still until it is resumed ("write error: No space
+    left on device"); ``left`` that it was cancelled when it was ready: it ends well, and what it
+    made is not put to use.
     """
 
     id: str
@@ -75,6 +78,8 @@ class JobSnapshot(msgspec.Struct, frozen=True):
     paused: bool
     error: str | None
     verbs: frozenset[str]
+    stopped: str | None = None
+    left: bool = False
 
     @property
     def fraction(self) -> float:

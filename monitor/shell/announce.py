@@ -21,7 +21,6 @@ from monitor.engine.api import Event, JobSnapshot
 # Events whose news is in another one's line, or in the toolbar.
 _NOTES = "X_BLKMON_"
 """What the names of events begin with that are there for people."""
-_STANDING = frozenset({"JOB_STATUS_CHANGE", "BLOCK_JOB_PENDING"})
 _CANCELLED = os.strerror(errno.ECANCELED)
 
 _QUIET = frozenset({"BLOCK_JOB_READY", "SHUTDOWN"})
@@ -36,11 +35,7 @@ class _Outcome:
     cancelled: bool = False
     aborting: bool = False
     was_ready: bool = False
-
-
-def told_by_wait(event: Event) -> str | None:
-    """The job whose end (or standstill) ``event`` is; ``wait`` tells it, where one waits."""
-    return str(event.data["id"]) if event.name in _STANDING else None
+    left: bool = False
 
 
 class Announcer:
@@ -71,6 +66,7 @@ class Announcer:
             outcome.kind = job.type
             outcome.error = outcome.error or job.error
             outcome.cancelled |= job.error == _CANCELLED
+            outcome.left |= job.left
         if status == "aborting":
             outcome.aborting = True
         name = f"Job '{job_id}' ({outcome.kind})"
@@ -103,10 +99,11 @@ class Announcer:
         if data["action"] != "stop":
             return None
         job_id = data["device"]
-        return (
-            f"Job '{job_id}' stopped at a {data['operation']} error: "
-            f"block_job_resume {job_id} tries again"
-        )
+        job = self._find(job_id)
+        kind = f" ({job.type})" if job is not None else ""
+        stopped = job.stopped if job is not None else None
+        at = standing(job_id, "paused", stopped or f"{data['operation']} error")
+        return f"Job '{job_id}'{kind} {at}"
 
     def _find(self, job_id: str) -> JobSnapshot | None:
         return next((job for job in self._jobs() if job.id == job_id), None)
@@ -116,8 +113,23 @@ def _ending(outcome: _Outcome) -> str:
     if outcome.cancelled or (outcome.aborting and outcome.error is None):
         return "was cancelled"
     if outcome.error is not None:
-        return f"failed: {outcome.error}"
-    return "completed"
+        return f"failed: {outcome.error}{_advice(outcome)}"
+    return "completed: the copy is whole, and not put to use" if outcome.left else "completed"
+
+
+_STOPPING = {
+    "backup": "on-target-error=stop",
+    "mirror": "on-target-error=stop",
+    "commit": "on-error=stop",
+    "stream": "on-error=stop",
+}
+_FULL = os.strerror(errno.ENOSPC)
+
+
+def _advice(outcome: _Outcome) -> str:
+    """What to add to the command that has failed."""
+    stopping = _STOPPING.get(outcome.kind) if outcome.error == _FULL else None
+    return f"; {stopping} waits for room" if stopping else ""
 
 
 def _plain(event: Event) -> str:

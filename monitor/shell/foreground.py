@@ -2,7 +2,7 @@
 
 Ctrl-C never stops what has begun: a request may be half way through a change of the graph. It asks,
 and the answers are those that are safe: to cancel the *job* (a job knows how to stop), to detach
-(the command goes on and reports when it ends), or to keep waiting.
+(the command goes on and reports when it ends; so does Ctrl-C once more), or to keep waiting.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, Literal, Protocol
 
 Choice = Literal["detach", "cancel", "wait"]
+_NAMED = 3
+"""Jobs that a question names."""
 
 
 class Asker(Protocol):
     """The part of a screen that a question needs."""
 
-    async def ask(self, question: str, *, typed_ahead: bool = False, keys: str = "") -> str: ...
+    async def ask(self, question: str, *, keys: str = "", interrupt: str = "") -> str: ...
 
 
 class Subject(Protocol):
@@ -83,7 +85,7 @@ class Foreground:
         while not task.done():
             jobs = list(self._subject.jobs())
             asked = asyncio.ensure_future(
-                self._screen.ask(question(jobs), keys="dcw" if jobs else "dw")
+                self._screen.ask(question(jobs), keys="dcw" if jobs else "dw", interrupt="d")
             )
             if not await _comes_before(task, asked):
                 return "wait"
@@ -116,8 +118,14 @@ def question(jobs: Sequence[str]) -> str:
     """What Ctrl-C asks while a command about ``jobs`` (perhaps none) runs."""
     if not jobs:
         return "The command still runs. [d]etach it, or keep [w]aiting? "
-    what = f"job {jobs[0]}" if len(jobs) == 1 else f"{len(jobs)} jobs ({', '.join(jobs)})"
+    what = f"job {jobs[0]}" if len(jobs) == 1 else f"{len(jobs)} jobs ({listed(jobs)})"
     return f"[d]etach, [c]ancel {what}, or keep [w]aiting? "
+
+
+def listed(jobs: Sequence[str]) -> str:
+    """The jobs by name, as many as a question has room for."""
+    named = ", ".join(jobs[:_NAMED])
+    return named if len(jobs) <= _NAMED else f"{named} and {len(jobs) - _NAMED} more"
 
 
 def understand(answer: str, *, can_cancel: bool) -> Choice | None:

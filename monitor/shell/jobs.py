@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from monitor.commands.outcomes import CANCELLED, outcomes_of
-from monitor.engine.api import Engine
+from monitor.engine.api import Engine, Event
 from monitor.engine.errors import JobNotActive, RequestError
 
 if TYPE_CHECKING:
@@ -21,7 +21,19 @@ _STUCK = {
     "standby": "only block_job_complete ends it",
     "pending": "only job-finalize ends it",
 }
-_LEFT_PAUSED = "it stood still, and no command resumed it"
+_LEFT_PAUSED = "it stood still{where}, and no command resumed it"
+
+
+def tells_of(invocation: Invocation, event: Event) -> bool:
+    """Whether a command that has run meanwhile says itself what ``event`` is about."""
+    if event.name in ("JOB_STATUS_CHANGE", "BLOCK_JOB_PENDING"):
+        return waited_for(invocation, str(event.data["id"]))
+    # Of several jobs one may stop long before the waiting for the others ends.
+    return (
+        event.name == "BLOCK_JOB_ERROR"
+        and invocation.name == "wait"
+        and invocation.arguments.get("jobs") == [event.data["device"]]
+    )
 
 
 def waited_for(invocation: Invocation, job_id: str) -> bool:
@@ -51,7 +63,8 @@ async def settle(engine: Engine, note: Callable[[str], None]) -> dict[str, str]:
             with contextlib.suppress(JobNotActive):  # it has ended, and dismissed itself
                 ended = await engine.job_ended(job.id)
                 if ended.status == "paused":
-                    paused[job.id] = _LEFT_PAUSED
+                    where = f" at a {ended.stopped}" if ended.stopped else ""
+                    paused[job.id] = _LEFT_PAUSED.format(where=where)
                 elif ended.status in _STUCK:
                     note(f"Job '{job.id}' is {ended.status}, {_STUCK[ended.status]}: cancelled")
                 else:

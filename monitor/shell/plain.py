@@ -74,13 +74,16 @@ class PlainScreen:
             elif self.is_complete("\n".join(lines)):
                 return "\n".join(lines)
 
-    async def ask(self, question: str, *, typed_ahead: bool = False, keys: str = "") -> str:
+    async def ask(
+        self, question: str, *, typed_ahead: bool = False, keys: str = "", interrupt: str = ""
+    ) -> str:
         if keys:
             question = f"{question}(and Enter) "
         if not typed_ahead:
             self._lines.clear()
         try:
-            return (await self._line(question)).strip()
+            answer = (await self._line(question)).strip()
+            return interrupt if self._dropped else answer
         except EOFError:
             return ""
 

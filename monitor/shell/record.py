@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from monitor.engine.api import Engine, Event
-from monitor.shell.announce import Announcer, told_by_wait
-from monitor.shell.jobs import waited_for
+from monitor.shell.announce import Announcer
+from monitor.shell.jobs import tells_of
 from monitor.shell.masks import FAILED, Bindings, escape
 from monitor.shell.session import CONTINUATION, PROMPT
 from monitor.shell.texts import printable
@@ -101,21 +101,19 @@ class _News:
 
     def __init__(self, engine: Engine) -> None:
         self._announcer = Announcer(engine.jobs)
-        self._lines: list[tuple[str | None, str]] = []  # the job whose end it is, line
+        self._lines: list[tuple[Event, str]] = []
         self.close = engine.subscribe(self._on_event)
 
     def _on_event(self, event: Event) -> None:
         line = self._announcer.line(event)
         if line is not None:
-            self._lines.append((told_by_wait(event), line))
+            self._lines.append((event, line))
 
     def after(self, ran: list[Invocation]) -> list[str]:
         """What these commands have not told themselves."""
         lines, self._lines = self._lines, []
         return [
-            line
-            for job, line in lines
-            if job is None or not any(waited_for(command, job) for command in ran)
+            line for event, line in lines if not any(tells_of(command, event) for command in ran)
         ]
 
 

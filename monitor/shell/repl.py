@@ -24,13 +24,13 @@ from monitor.engine.errors import MonitorError
 from monitor.engine.schema.job import JobCancel
 from monitor.language.syntax import ParseError
 from monitor.shell import guard
-from monitor.shell.announce import Announcer, told_by_wait
+from monitor.shell.announce import Announcer
 from monitor.shell.borrowing import TerminalDialogue
 from monitor.shell.disks import setup_lines
 from monitor.shell.failures import heading, told
 from monitor.shell.foreground import Foreground
 from monitor.shell.history import StateHistory, history_path
-from monitor.shell.jobs import waited_for
+from monitor.shell.jobs import tells_of, waited_for
 from monitor.shell.keys import Mode
 from monitor.shell.log import config_path, log_failure
 from monitor.shell.plain import PlainScreen
@@ -340,8 +340,7 @@ class PromptSession(TerminalDialogue):
     def _on_event(self, event: Event) -> None:
         self._poke()
         line = self._announcer.line(event)
-        job = told_by_wait(event)
-        if job is not None and any(waited_for(wait, job) for wait in self._waits):
+        if any(tells_of(wait, event) for wait in self._waits):
             return  # ``wait`` is about to say so
         if line is not None and self.settings.tells(event.name):
             self._undisturbed = False

@@ -89,6 +89,7 @@ class Screen:
         self.question = ""
         self.answer_keys = ""
         """Keys that answer the question by themselves, without Enter."""
+        self._interrupt = ""
         self.settings = Settings()
         self.live: StyleAndTextTuples = []
         """What is shown in place while a command runs (``watch``)."""
@@ -184,13 +185,15 @@ class Screen:
             self.line.document = Document(text)
         return await self._wait(Mode.EDIT, replay=True)
 
-    async def ask(self, question: str, *, typed_ahead: bool = False, keys: str = "") -> str:
-        """One line in answer to ``question``; "" for Enter, Ctrl-C or Ctrl-D alone. Each of
-        ``keys`` is an answer by itself.
+    async def ask(
+        self, question: str, *, typed_ahead: bool = False, keys: str = "", interrupt: str = ""
+    ) -> str:
+        """One line in answer to ``question``; "" for Enter or Ctrl-D alone, ``interrupt`` for
+        Ctrl-C. Each of ``keys`` is an answer by itself.
 
         Keys that were typed before the question answer it only with ``typed_ahead``.
         """
-        self.question, self.answer_keys = question, keys
+        self.question, self.answer_keys, self._interrupt = question, keys, interrupt
         self.answer.reset()
         try:
             return await self._wait(Mode.ASK, replay=typed_ahead)
@@ -249,10 +252,11 @@ class Screen:
         self._deliver(text)
 
     def drop(self) -> None:
-        """Ctrl-C at the prompt: the line stays above, marked, and a new one begins."""
+        """Ctrl-C at the prompt: the line stays above, marked, and a new one begins. At a question
+        it is an answer."""
         if self.mode is Mode.ASK:
             self._commit(self.question, self.answer.text + "^C")
-            self._deliver("")
+            self._deliver(self._interrupt)
             return
         self._commit_line(self.line.text + "^C")
         self._clear_line()

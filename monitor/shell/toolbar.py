@@ -1,7 +1,7 @@
 """The live jobs below the prompt: one row a job, aligned, safe at any width.
 
      s0  stream  running   40%  ━━━━━━━━────────────  10.0 MiB/s  0:12
-     m0  mirror  ready    100%  ━━━━━━━━━━━━━━━━━━━━
+     m0  mirror  ready    100%  ━━━━━━━━━━━━━━━━━━━━  waiting for complete
      +3 more: b1, b2, b3
 
 ``job_rows`` is the whole layout as a pure function of job snapshots and a width. ``LiveJobs``
@@ -11,12 +11,13 @@ otherwise. Neither does I/O; both cost O(jobs).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Container, Sequence
+from typing import NamedTuple, Protocol
 
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.utils import get_cwidth
 
+from monitor.commands.outcomes import awaited
 from monitor.commands.render import rate_text, time_text
 from monitor.engine.api import JobSnapshot
 
@@ -26,6 +27,7 @@ INTERVAL = 0.1
 MAX_ROWS = 4
 _BAR = 20
 _NAME = 16
+"""Cells of a name where there is no room for more."""
 _OVER = frozenset({"concluded", "null", "undefined"})
 _STEADY = frozenset({"paused", "ready", "standby", "waiting", "pending"})
 
@@ -43,7 +45,7 @@ def job_rows(jobs: Sequence[JobSnapshot], width: int, rows: int = MAX_ROWS) -> S
     """
     live = [job for job in jobs if is_live(job)]
     shown = live if len(live) <= rows else live[: rows - 1]
-    lines = _fit([_cells(job) for job in shown], width)
+    lines = _fit([_row(job) for job in shown], width)
     fragments: StyleAndTextTuples = []
     for job, line in zip(shown, lines, strict=True):
         fragments += [(f"class:job.{job.status}", line), ("", "\n")]
@@ -52,11 +54,17 @@ def job_rows(jobs: Sequence[JobSnapshot], width: int, rows: int = MAX_ROWS) -> S
     return fragments[:-1]
 
 
-def _cells(job: JobSnapshot) -> list[str]:
-    """The columns of one row, in the order in which they are shown; "" where there is no figure."""
+class _Row(NamedTuple):
+    cells: list[str]
+    """The columns, in the order in which they are shown; "" where there is no figure."""
+    words: str
+    """What the job waits for: it stands where others have figures."""
+
+
+def _row(job: JobSnapshot) -> _Row:
     moving = job.status not in _STEADY
-    return [
-        _clip(job.id, _NAME),
+    cells = [
+        job.id,
         job.type,
         job.status,
         f"{_percent(job):3d}%",
@@ -64,6 +72,8 @@ def _cells(job: JobSnapshot) -> list[str]:
         rate_text(job.rate) if moving else "",
         time_text(job.seconds_left) if moving else "",
     ]
+    verb = awaited(job)
+    return _Row(cells, job.stopped or (f"waiting for {verb}" if verb and not moving else ""))
 
 
 def _percent(job: JobSnapshot) -> int:
@@ -71,33 +81,50 @@ def _percent(job: JobSnapshot) -> int:
     return min(100, 100 * job.current // job.total) if job.total else 0
 
 
-# What goes first when the window is narrow: the bar, then what the job is, the time, the rate.
+# What goes first when the window is narrow: what is waited for, the bar, the end of a name, then
+# what the job is, the time, the rate.
+_WORDS = -1
 _DROPS: tuple[tuple[int, ...], ...] = (
     (),
-    (4,),
-    (4, 1),
-    (4, 1, 6),
-    (4, 1, 6, 5),
-    (4, 1, 6, 5, 2),
+    (_WORDS,),
+    (_WORDS, 4),
+    (_WORDS, 4, 1),
+    (_WORDS, 4, 1, 6),
+    (_WORDS, 4, 1, 6, 5),
+    (_WORDS, 4, 1, 6, 5, 2),
 )
+_WIDE = _DROPS[:3]
 
 
-def _fit(table: list[list[str]], width: int) -> list[str]:
+def _fit(rows: list[_Row], width: int) -> list[str]:
     """The rows aligned, with as many columns as the width allows to all of them."""
     lines: list[str] = []
-    for gap in ("  ", " "):
-        for drop in _DROPS if gap == " " else _DROPS[:2]:
-            lines = _align([[c for i, c in enumerate(row) if i not in drop] for row in table], gap)
+    short = [_Row([_clip_inside(row.cells[0], _NAME), *row.cells[1:]], row.words) for row in rows]
+    tries = [
+        (rows, "  ", _WIDE),
+        (rows, " ", _WIDE[2:]),
+        (short, "  ", _WIDE),
+        (short, " ", _DROPS),
+    ]
+    for table, gap, drops in tries:
+        for drop in drops:
+            lines = _align(table, drop, gap)
             if all(get_cwidth(line) <= width for line in lines):
                 return lines
     return [_clip(line, width) for line in lines]
 
 
-def _align(table: list[list[str]], gap: str) -> list[str]:
-    widths = [max(map(get_cwidth, column)) for column in zip(*table, strict=True)]
+def _align(rows: list[_Row], drop: Container[int], gap: str) -> list[str]:
+    kept = [[cell for i, cell in enumerate(row.cells) if i not in drop] for row in rows]
+    widths = [max(map(get_cwidth, column)) for column in zip(*kept, strict=True)]
+    lines = [
+        " " + gap.join(_pad(cell, w) for cell, w in zip(cells, widths, strict=True) if w).rstrip()
+        for cells in kept
+    ]
+    if _WORDS in drop:
+        return lines
     return [
-        " " + gap.join(_pad(cell, w) for cell, w in zip(row, widths, strict=True) if w).rstrip()
-        for row in table
+        line + (gap + row.words if row.words else "") for line, row in zip(lines, rows, strict=True)
     ]
 
 
@@ -116,6 +143,18 @@ def _bar(fraction: float) -> str:
 
 def _pad(text: str, cells: int) -> str:
     return text + " " * (cells - get_cwidth(text))
+
+
+def _clip_inside(text: str, cells: int) -> str:
+    """``text`` in at most ``cells`` cells, its begin and its end: names differ at either."""
+    if get_cwidth(text) <= cells:
+        return text
+    end = ""
+    for character in reversed(text):
+        if get_cwidth(character + end) > (cells - 1) // 2:
+            break
+        end = character + end
+    return _clip(text, cells - get_cwidth(end)) + end
 
 
 def _clip(text: str, cells: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -97,6 +98,7 @@ class BlockJob(Job):
         if speed < 0:
             raise WrongParameterValue("speed", expected="a non-negative value")
         self.limit.set_speed(speed)
+        self.progress.forget_rate()
         self._pausing.kick()
 
     # -- nodes in use ------------------------------------------------------------------------
@@ -150,8 +152,10 @@ class BlockJob(Job):
         return action
 
     def _report_error(self, operation: str, action: str, code: int) -> None:
-        if action == "stop" and self.io_status == "ok":
-            self.io_status = "nospace" if code == errno.ENOSPC else "failed"
+        if action == "stop":
+            self.stopped = f"{operation} error: {os.strerror(code)}"
+            if self.io_status == "ok":
+                self.io_status = "nospace" if code == errno.ENOSPC else "failed"
         if not self.internal:
             self._emit(
                 "BLOCK_JOB_ERROR",
@@ -160,6 +164,7 @@ class BlockJob(Job):
 
     def user_resumed(self) -> None:
         self.io_status = "ok"
+        self.stopped = None
 
     # -- events ------------------------------------------------------------------------------
 

@@ -48,6 +48,8 @@ class Job(Client, Work):
     type: ClassVar[JobType]
     graph_type: ClassVar[GraphNodeType] = "block-job"
     stays_at_node = True
+    stopped: str | None = None
+    """The error at which it stands still until it is resumed."""
 
     def __init__(
         self,
@@ -136,8 +138,10 @@ class Job(Client, Work):
         """The verbs that would do something now: what completion offers."""
         accepted = {verb for verb in Verb if self._state.accepts(verb)}
         accepted -= {Verb.RESUME} if not self.user_paused else {Verb.PAUSE}
-        if not self.can_complete or self.cancel_requested:
+        if not self.can_complete or self.cancel_requested or self._completing:
             accepted.discard(Verb.COMPLETE)
+        if not self.group.waits_for_finalize:
+            accepted.discard(Verb.FINALIZE)
         if self.auto_dismiss:
             accepted.discard(Verb.DISMISS)
         return frozenset(verb.value for verb in accepted & self.known_verbs())
@@ -156,6 +160,8 @@ class Job(Client, Work):
             paused=self.halted,
             error=self.error_text,
             verbs=self.verbs(),
+            stopped=self.stopped,
+            left=self.cancel_requested and not self.force_cancelled,
         )
 
     # -- the user's verbs --------------------------------------------------------------------
@@ -174,6 +180,7 @@ class Job(Client, Work):
             raise JobNotPaused(self.name)
         self.check(Verb.RESUME)
         self.user_resumed()
+        self.progress.forget_rate()
         self._pausing.resume_user()
         self._leave_pause()
 

@@ -63,6 +63,11 @@ class Progress:
             since, then = self._samples[0]
             return (self.current - then) / (now - since) if now > since else None
 
+    def forget_rate(self) -> None:
+        """What was measured up to now says nothing of what comes."""
+        with self._lock:
+            self._samples.clear()
+
     def _sample(self) -> None:
         now = self._clock.monotonic()
         if not self._samples or now - self._samples[-1][0] >= _SAMPLE:

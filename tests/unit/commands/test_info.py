@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
+from monitor.commands.info import JobStanding
+from monitor.engine.api import JobSnapshot
 from monitor.engine.schema.image import ImageInfoSpecificQcow2
-from monitor.engine.schema.job import JobInfo, QueryBlockJobs, QueryJobs
+from monitor.engine.schema.job import QueryBlockJobs
 from monitor.engine.schema.monitor import QueryVersion, VersionInfo, VersionTriple
 from monitor.engine.schema.query import CacheInfo, ImageInfo, QueryBlock, QueryNamedBlockNodes
 from tests.support.answers import block_job, device, drive, image
-from tests.support.commands import typed
+from tests.support.commands import FakeSession, run, typed
+from tests.support.fake_engine import MIB, FakeEngine, job
 
 TWO = [drive("d0", inserted=device()), drive("d1")]
 
@@ -159,39 +164,78 @@ def test_block_jobs() -> None:
 
 
 def test_jobs() -> None:
-    jobs = [
-        JobInfo(id="s0", type="stream", status="running", current_progress=1, total_progress=3),
-        JobInfo(
-            id="c0",
-            type="create",
-            status="concluded",
-            current_progress=0,
-            total_progress=0,
-            error="No space left on device",
-        ),
-    ]
-    assert typed("info jobs", {QueryJobs: jobs, QueryBlockJobs: []})[0] == (
-        "s0: stream, running, 33% (1 of 3)\n"
-        "c0: create, concluded, 0% (0 of 0): No space left on device: waiting for dismiss"
+    running = job("s0", current=26 * MIB, rate=10.0 * MIB)
+    failed = job(
+        "c0", type="create", status="concluded", error="No space left on device", total=0,
+        verbs=frozenset({"dismiss"}),
+    )  # fmt: skip
+    assert jobs_of("info jobs", running, failed) == (
+        "s0: stream, running, 40% (27262976 of 67108864), 10.0 MiB/s, 0:04 left\n"
+        "c0: create, concluded, 0% (0 of 0): failed: No space left on device; waiting for dismiss"
     )
-    assert typed("info jobs", {QueryJobs: []})[0] == "No active jobs"
+    assert jobs_of("info jobs") == "No active jobs"
 
 
 @pytest.mark.parametrize(
-    ("status", "io_status", "outlook"),
+    ("status", "verb", "outlook"),
     [
-        ("running", "ok", ""),
-        ("ready", "ok", ": waiting for complete"),
-        ("standby", "ok", ": waiting for resume"),
-        ("paused", "nospace", ": stopped by an error, waiting for resume"),
-        ("pending", "ok", ": waiting for finalize"),
-        ("waiting", "ok", ": waiting for the other jobs of its group"),
+        ("running", "complete", ""),
+        ("ready", "complete", ": waiting for complete"),
+        ("ready", None, ""),  # it ends
+        ("standby", "resume", ": waiting for resume"),
+        ("paused", "resume", ": waiting for resume"),
+        ("paused", None, ""),  # by the engine, for a moment
+        ("pending", "finalize", ": waiting for finalize"),
+        ("waiting", None, ": waiting for the other jobs of its group"),
     ],
 )
-def test_what_a_job_waits_for(status: str, io_status: str, outlook: str) -> None:
-    job = JobInfo(id="d0", type="mirror", status=status, current_progress=1, total_progress=2)
-    answers = {QueryJobs: [job], QueryBlockJobs: [block_job(io_status=io_status)]}
-    assert typed("info jobs", answers)[0] == f"d0: mirror, {status}, 50% (1 of 2){outlook}"
+def test_what_a_job_waits_for(status: str, verb: str | None, outlook: str) -> None:
+    each = job("d0", status=status, current=32 * MIB, verbs=frozenset({verb} - {None}))
+    text = f"d0: stream, {status}, 50% (33554432 of 67108864){outlook}"
+    assert jobs_of("info jobs", each) == text
+
+
+def test_a_job_that_an_error_has_stopped_says_at_which() -> None:
+    each = job(
+        "d0", status="paused", verbs=frozenset({"resume"}),
+        stopped="write error: No space left on device",
+    )  # fmt: skip
+    assert jobs_of("info jobs", each) == (
+        "d0: stream, paused, 0% (0 of 67108864): "
+        "stopped at a write error: No space left on device; waiting for resume"
+    )
+
+
+def test_a_cancelled_job_that_is_kept_has_not_failed() -> None:
+    each = job("c0", status="concluded", error="Operation canceled", verbs=frozenset({"dismiss"}))
+    assert jobs_of("info jobs", each).endswith(": cancelled; waiting for dismiss")
+
+
+def test_programs_are_told_what_jobs_wait_for_too() -> None:
+    def data(*jobs: JobSnapshot) -> Any:
+        return msgspec.to_builtins([JobStanding.of(each) for each in jobs])
+
+    figures = {"current-progress": 26 * MIB, "total-progress": 64 * MIB}
+    moves = job("s0", current=26 * MIB, rate=10.0 * MIB)
+    stands = job("s1", status="ready", current=26 * MIB, rate=1.0, verbs=frozenset({"complete"}))
+    assert data(moves, stands) == [
+        {"id": "s0", "type": "stream", "status": "running", **figures,
+         "rate": 10 * MIB, "seconds-left": 4},
+        {"id": "s1", "type": "stream", "status": "ready", **figures, "waits-for": "complete"},
+    ]  # fmt: skip
+
+
+def jobs_of(line: str, *jobs: JobSnapshot) -> str:
+    """What ``line`` prints while there are these jobs."""
+
+    async def work() -> str:
+        session = FakeSession(FakeEngine())
+        for each in jobs:
+            session.engine.start(each)
+        await session.type(line)
+        return session.text
+
+    return run(work())
 
 
 @pytest.mark.parametrize(

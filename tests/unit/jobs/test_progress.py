@@ -37,6 +37,20 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     assert progress.rate() == pytest.approx(10, rel=0.15)
 
 
+def test_what_was_measured_before_a_change_of_speed_is_forgotten() -> None:
+    clock = ManualClock()
+    progress = Progress(clock)
+    progress.set_remaining(1000)
+    progress.advance(100)
+    clock.advance(1)
+    progress.forget_rate()
+    assert progress.rate() is None
+    progress.advance(1)
+    clock.advance(1)
+    progress.advance(1)
+    assert progress.rate() == 2
+
+
 def test_a_job_that_stands_still_has_rate_zero() -> None:
     clock = ManualClock()
     progress = Progress(clock)

@@ -43,9 +43,25 @@ def test_a_job_that_completes_says_so_once() -> None:
 def test_a_failure_says_why() -> None:
     def play(engine: FakeEngine) -> None:
         stream(engine)
+        engine.end("s0", error="Input/output error")
+
+    assert heard(play) == ["Job 's0' (stream) failed: Input/output error"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [
+        ("backup", "; on-target-error=stop waits for room"),
+        ("stream", "; on-error=stop waits for room"),
+        ("create", ""),
+    ],
+)
+def test_a_full_disk_need_not_be_the_end(kind: str, advice: str) -> None:
+    def play(engine: FakeEngine) -> None:
+        engine.start(job("s0", type=kind, status="created"))
         engine.end("s0", error="No space left on device")
 
-    assert heard(play) == ["Job 's0' (stream) failed: No space left on device"]
+    assert heard(play) == [f"Job 's0' ({kind}) failed: No space left on device{advice}"]
 
 
 def test_cancelled() -> None:
@@ -99,8 +115,28 @@ def test_io_errors_are_told_when_the_job_waits_for_a_person(action: str, lines: 
             engine.emit("BLOCK_JOB_ERROR", device="s0", operation="write", action=action)
 
     assert heard(play) == lines * 3 * [
-        "Job 's0' stopped at a write error: block_job_resume s0 tries again"
+        "Job 's0' stopped at a write error; block_job_resume s0 tries again"
     ]
+
+
+def test_a_job_that_stops_at_an_error_says_which() -> None:
+    def play(engine: FakeEngine) -> None:
+        engine.start(job("b0", type="backup", stopped="write error: No space left on device"))
+        engine.emit("BLOCK_JOB_ERROR", device="b0", operation="write", action="stop")
+
+    assert heard(play) == [
+        "Job 'b0' (backup) stopped at a write error: No space left on device; "
+        "block_job_resume b0 tries again"
+    ]
+
+
+def test_a_ready_job_that_is_cancelled_completes_and_changes_nothing() -> None:
+    def play(engine: FakeEngine) -> None:
+        engine.start(job("m0", type="mirror"))
+        engine.move("m0", "ready", left=True)
+        engine.end("m0")
+
+    assert heard(play)[-1] == "Job 'm0' (mirror) completed: the copy is whole, and not put to use"
 
 
 def test_dropped_node() -> None:

@@ -22,8 +22,8 @@ class Stage:
         self.done = asyncio.Event()
         self.foreground = Foreground(self, self)
 
-    async def ask(self, question: str, *, typed_ahead: bool = False, keys: str = "") -> str:
-        assert not typed_ahead, "what was typed before must not cancel anything"
+    async def ask(self, question: str, *, keys: str = "", interrupt: str = "") -> str:
+        assert understand(interrupt, can_cancel=True) == "detach"
         self.asked.append(question)
         self.asking.set()
         if not self.answers:
@@ -173,6 +173,7 @@ def test_cancelled_wait_leaves_the_command_running() -> None:
 def test_question_names_what_would_be_cancelled() -> None:
     assert "job s0" in question(["s0"])
     assert "2 jobs (s0, b1)" in question(["s0", "b1"])
+    assert "20 jobs (s0, s1, s2 and 17 more)" in question([f"s{i}" for i in range(20)])
     assert "ancel" not in question([])
 
 

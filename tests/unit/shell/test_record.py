@@ -52,7 +52,7 @@ def test_what_happens_is_told_at_the_end_of_the_command() -> None:
         for name in ("s0", "s1", "s2"):
             engine.start(job(name, status="created"))
         engine.end("s1")
-        engine.end("s0", error="No space left on device")
+        engine.end("s0", error="Input/output error")
         await session.enter("echo two have ended")
         engine.end("s2")
         engine.emit("X_BLKMON_NODE_DROPPED", node_name="n0")
@@ -61,13 +61,13 @@ def test_what_happens_is_told_at_the_end_of_the_command() -> None:
         assert entries[0].lines == [
             "two have ended",
             "Job 's1' (stream) completed",
-            "Job 's0' (stream) failed: No space left on device",
+            "Job 's0' (stream) failed: Input/output error",
         ]
         assert entries[1].lines == [
             "Job 's2' completed",  # by wait itself, and by nobody else
             "Node 'n0' was dropped: nothing uses it",
         ]
-        assert entries[2].lines == ["Error: Job 's0' failed: No space left on device"]
+        assert entries[2].lines == ["Error: Job 's0' failed: Input/output error"]
 
     asyncio.run(main())
 

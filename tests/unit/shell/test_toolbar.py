@@ -42,6 +42,39 @@ def test_no_rate_for_a_job_that_stands_still() -> None:
     assert "MiB/s" not in rows([job(status="paused", rate=5.0 * MIB)])[0]
 
 
+def test_what_a_job_waits_for_stands_where_others_have_figures() -> None:
+    shown = rows(
+        [
+            job("s0", current=26 * MIB, rate=10.0 * MIB),
+            job("m0", type="mirror", status="ready", verbs=frozenset({"complete"})),
+            job(
+                "b0", type="backup", status="paused", verbs=frozenset({"resume"}),
+                stopped="write error: No space left on device",
+            ),
+        ],
+        width=100,
+    )  # fmt: skip
+    assert [row.rpartition("─  ")[2] for row in shown] == [
+        "10.0 MiB/s  0:04",
+        "waiting for complete",
+        "write error: No space left on device",
+    ]
+    narrow = rows([job("m0", status="ready", verbs=frozenset({"complete"}))], width=60)
+    assert narrow == [" m0  stream  ready    0%  ────────────────────"]
+
+
+def test_long_names_are_whole_where_there_is_room_and_told_apart_where_not() -> None:
+    jobs = [job(f"backup-of-the-disk-{n}", type="backup") for n in (1, 2)]
+    assert rows(jobs, width=60) == [
+        " backup-of-the-disk-1  backup  running    0%",
+        " backup-of-the-disk-2  backup  running    0%",
+    ]
+    assert rows(jobs, width=40) == [
+        " backup-o…-disk-1  backup  running    0%",
+        " backup-o…-disk-2  backup  running    0%",
+    ]
+
+
 def test_jobs_beyond_the_room_are_counted_and_named() -> None:
     shown = rows([job(f"s{i}") for i in range(6)])
     assert len(shown) == 4
