@@ -120,16 +120,12 @@ def write_zeroes(
             raise OSError(ENOTSUP, os.strerror(ENOTSUP))
         _write_zeroes_v2(image, offset, length, may_unmap)
         return
-    first, last = _whole_clusters(image, offset, length)
-    edges = _edges(image, offset, length)
-    zero_anyway = [_rest_is_zero(image, at) for at, _ in edges]
-    if no_fallback and not all(zero_anyway):
-        raise OSError(ENOTSUP, os.strerror(ENOTSUP))
-    for (at, size), whole in zip(edges, zero_anyway, strict=True):
-        if whole:
-            change(image, at >> image.bits, 1, Rule.ZERO)
-        else:
+    for at, size in _edges(image, offset, length):
+        if not _zero_all_of(image, at >> image.bits):
+            if no_fallback:
+                raise OSError(ENOTSUP, os.strerror(ENOTSUP))
             write_zero_data(image, at, size)
+    first, last = _whole_clusters(image, offset, length)
     if first < last:
         change(image, first, last - first, Rule.UNMAP if may_unmap else Rule.ZERO)
 
@@ -144,17 +140,23 @@ def _edges(image: Image, offset: int, length: int) -> list[tuple[int, int]]:
     return [(at, size) for at, size in edges if size > 0]
 
 
-def _rest_is_zero(image: Image, offset: int) -> bool:
-    """Whether the cluster at ``offset`` reads as zeroes already, so that all of it may be."""
-    cluster = offset >> image.bits
-    start = cluster << image.bits
+def _zero_all_of(image: Image, cluster: int) -> bool:
+    """Makes a cluster zero that reads as zeroes already; False where it does not. In one step, as
+    somebody else may be about to write to a part of it. Raises OSError."""
     with image.lock:
+        image.check_writable()
         image.wait_for_claims(cluster, 1)
-        entry = image.tables.gather(cluster, 1)
-    kind = int(mapping.classify(entry)[0])
-    if kind == mapping.UNALLOCATED:
-        return not image.backing_covers(start)
-    return kind == mapping.ZERO
+        image.check_writable()
+        kind = int(mapping.classify(image.tables.gather(cluster, 1))[0])
+        if kind == mapping.UNALLOCATED:
+            if image.backing_covers(cluster << image.bits):
+                return False
+        elif kind != mapping.ZERO:
+            return False
+        _change(image, cluster, 1, Rule.ZERO)
+    if image.crowded():
+        writeback.write_back(image)
+    return True
 
 
 def _write_zeroes_v2(image: Image, offset: int, length: int, may_unmap: bool) -> None:

@@ -109,6 +109,34 @@ def test_everything_at_once(tmp_path: Path) -> None:
     assert qemu_content(path) == disk.model
 
 
+class Between:
+    """A lock that has ``body`` run once, when it is let go for the first time."""
+
+    def __init__(self, lock: threading.Lock, body: Callable[[], None]) -> None:
+        self._lock = lock
+        self._body: Callable[[], None] | None = body
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *reason: object) -> None:
+        self._lock.release()
+        body, self._body = self._body, None
+        if body is not None:
+            body()
+
+
+def test_zeroes_in_a_part_leave_what_others_write_to_the_rest() -> None:
+    """Also what comes between looking at a cluster of zeroes and making it a zero cluster."""
+    disk = open_qcow2(MemoryChild(bytes(new_image(1 << 20, cluster_size=CLUSTER).content)))
+    image = disk._image
+    write(disk, 1 << 19, b"the image is marked as in use from now on")
+    between = Between(image.lock, lambda: write(disk, 512, b"data" * 128))
+    image.lock = between  # type: ignore[assignment]
+    disk.write_zeroes(0, 512)
+    assert read(disk, 0, 2048) == bytes(512) + b"data" * 128 + bytes(1024)
+
+
 class SlowChild(MemoryChild):
     """Reads of guest data stop at a gate."""
 
