@@ -99,39 +99,6 @@ def under_writes(tmp_path: Path, source: str, test: Callable[[Bench, Guests], An
     asyncio.run(main())
 
 
-FORMATS = [("raw", "raw"), ("raw", "qcow2"), ("qcow2", "raw"), ("qcow2", "qcow2")]
-
-
-@pytest.mark.parametrize(("source", "fmt"), FORMATS)
-def test_full(tmp_path: Path, source: str, fmt: str) -> None:
-    target = tmp_path / "target"
-
-    async def test(bench: Bench, guests: Guests) -> None:
-        await bench.back_up(target=str(target), sync="full", format=fmt)
-        check(target, fmt, bench.at_start[0], tmp_path)
-
-    under_writes(tmp_path, source, test)
-
-
-@pytest.mark.parametrize(("source", "fmt"), FORMATS)
-def test_incremental(tmp_path: Path, source: str, fmt: str) -> None:
-    """Increments into one target, over what a full backup left."""
-    target = tmp_path / "target"
-
-    async def test(bench: Bench, guests: Guests) -> None:
-        await bench.engine.execute(BlockDirtyBitmapAdd(node="disk", name="m"))
-        options: dict[str, Any] = {"bitmap": "m", "bitmap_mode": "on-success"}
-        await bench.back_up(target=str(target), sync="full", format=fmt, **options)
-        for _ in range(2):
-            await guests.busy()
-            await bench.back_up(
-                target=str(target), sync="incremental", format=fmt, mode="existing", **options
-            )
-            check(target, fmt, bench.at_start[-1], tmp_path)
-
-    under_writes(tmp_path, source, test)
-
-
 @pytest.mark.parametrize("compat", ["1.1", "0.10"])
 def test_zeroes_hide_the_image_below_that_is_not_open(tmp_path: Path, compat: str) -> None:
     """An increment is written with ``backing=null``; what was zeroed hides what the full backup
@@ -164,35 +131,6 @@ def test_zeroes_hide_the_image_below_that_is_not_open(tmp_path: Path, compat: st
 
     asyncio.run(main())
     check(increment, "qcow2", b"x" * MIB + bytes(MIB) + b"x" * 2 * MIB, tmp_path)
-
-
-def test_top(tmp_path: Path) -> None:
-    """The target lies on the disk's own backing image, as qemu-img sees it."""
-    target = tmp_path / "target"
-
-    async def test(bench: Bench, guests: Guests) -> None:
-        await bench.back_up(target=str(target), sync="top")
-        check(target, "qcow2", bench.at_start[0], tmp_path)
-        assert "base.qcow2" in tools.run("qemu-img", "info", target)
-
-    under_writes(tmp_path, "qcow2", test)
-
-
-def test_none_shows_the_old_contents(tmp_path: Path) -> None:
-    """The target on top of the disk reads as the disk was, while guests change the disk."""
-    target = tmp_path / "target"
-
-    async def test(bench: Bench, guests: Guests) -> None:
-        request = DriveBackup(job_id="b", device="d0", target=str(target), sync="none")
-        await bench.engine.execute(request)
-        job: Any = bench.engine.job_table.find("b")
-        for _ in range(3):
-            await guests.busy()
-            async with bench.engine.graph.drained(bench.node):
-                assert contents(job.plan.target) == bench.at_start[0]
-        assert contents(bench.node) != bench.at_start[0]
-
-    under_writes(tmp_path, "qcow2", test)
 
 
 @pytest.mark.parametrize("compression", ["zlib", "zstd"])

@@ -17,11 +17,10 @@ from tests.support.guests import MIB
 
 
 class Bench:
-    """An engine with a drive d0 on a disk; what each job's two sides held when it ended."""
+    """An engine with a drive d0 on a disk, and its events."""
 
     def __init__(self) -> None:
         self.engine = EmbeddedEngine()
-        self.ends: list[tuple[bytes, bytes]] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.engine.subscribe(lambda event: self.events.append((event.name, dict(event.data))))
 
@@ -32,10 +31,14 @@ class Bench:
     async def open(self, disk: Path, fmt: str, **options: Any) -> None:
         options = {"file": {"driver": "file", "filename": str(disk)}, **options}
         await self.do("blockdev-add", node_name="disk", driver=fmt, **options)
+        self.use("disk")
+
+    def use(self, node: str) -> None:
+        """The drive is on this node."""
         graph = self.engine.graph
         self.drive = graph.drives["d0"] = Drive("d0")
         taken = permissions.CONSISTENT_READ | permissions.WRITE
-        graph.add_client(self.drive, graph.nodes["disk"], taken, permissions.ALL)
+        graph.add_client(self.drive, graph.nodes[node], taken, permissions.ALL)
 
     async def ready(self, job: str = "j") -> JobSnapshot:
         """With pauses and changes of speed on the way."""

@@ -23,15 +23,27 @@ def contents(node: Node) -> bytes:
     return bytes(seen)
 
 
+STRIPE = 200_192
+"""Bytes that belong to one guest: whole sectors, not whole clusters."""
+
+
 class Guests:
-    """Threads that write at random until the end of the block; ``busy`` once each wrote a bit."""
+    """Threads that write at random until the end of the block, each into stripes of its own.
+
+    ``model`` is what the disk must show, right whenever the disk is drained. ``written`` are the
+    ranges that were changed, in order.
+    """
 
     def __init__(self, drive: Drive, seed: int, count: int = 2) -> None:
+        assert drive.node is not None
+        self.model = bytearray(contents(drive.node))
+        self.written: list[tuple[int, int]] = []
         self._drive = drive
         self._stop = threading.Event()
         self._wrote = [threading.Event() for _ in range(count)]
+        self._failure: BaseException | None = None
         self._threads = [
-            threading.Thread(target=self._main, args=(seed + number, self._wrote[number]))
+            threading.Thread(target=self._main, args=(seed + number, number))
             for number in range(count)
         ]
 
@@ -41,31 +53,59 @@ class Guests:
         return self
 
     def __exit__(self, *reason: object) -> None:
+        self.stop()
+        if self._failure is not None and reason[1] is None:
+            raise self._failure
+
+    def stop(self) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()
 
     async def busy(self) -> None:
+        """Until each has written once more."""
         for wrote in self._wrote:
             wrote.clear()
             assert await asyncio.to_thread(wrote.wait, 20)
+        if self._failure is not None:
+            raise self._failure
 
-    def _main(self, seed: int, wrote: threading.Event) -> None:
+    def _main(self, seed: int, number: int) -> None:
         chance = random.Random(seed)
-        lane, root = self._drive.lane(), self._drive.roots[0]
-        while not self._stop.is_set():
-            offset = chance.randrange(root.length() // 512) * 512
-            length = min(chance.choice([512, 4096, 65536, 150_000]), root.length() - offset)
-            with lane:
-                match chance.randrange(6):
-                    case 0:
-                        root.write_zeroes(offset, length, True, False)
-                    case 1:
-                        root.discard(offset, length)
-                    case _:
-                        root.write(memoryview(chance.randbytes(length)), offset)
-            wrote.set()
-        self._drive.drop_lane(lane)
+        lane = self._drive.lane()
+        try:
+            while not self._stop.wait(0.001):  # a breath, or two cores do nothing but this
+                with lane:
+                    self._write(chance, number)
+                self._wrote[number].set()
+        except BaseException as error:
+            self._failure = error
+            self._wrote[number].set()
+        finally:
+            self._drive.drop_lane(lane)
+
+    def _write(self, chance: random.Random, number: int) -> None:
+        """One write, and what the model is to show, in one lane."""
+        root, size = self._drive.roots[0], len(self.model)
+        stripes = -(-size // STRIPE)
+        stripe = chance.randrange(number, stripes, len(self._threads))
+        begin, end = stripe * STRIPE, min(size, (stripe + 1) * STRIPE)
+        offset = chance.randrange(begin, end, 512)
+        length = min(chance.choice([512, 4096, 65536, 150_016]), end - offset)
+        data = bytes(length)
+        match chance.randrange(6):
+            case 0:
+                root.write_zeroes(offset, length, True, False)
+            case 1:  # what it reads as then is the format's to say, and stays so
+                root.discard(offset, length)
+                seen = memoryview(bytearray(length))
+                root.read(seen, offset)
+                data = bytes(seen)
+            case _:
+                data = chance.randbytes(length)
+                root.write(memoryview(data), offset)
+        self.model[offset : offset + length] = data
+        self.written.append((offset, length))
 
 
 def make_disk(folder: Path, fmt: str) -> Path:

@@ -57,7 +57,10 @@ async def blockdev_mirror(engine: EmbeddedEngine, request: BlockdevMirror) -> No
         source = graph.find_root(request.device)
         target = graph.find(request.target)
         filter_name = given(request.filter_node_name)
-        zero_target = request.sync == "full"
+        # A disk without a backing image is copied whole, also by the sync mode "top".
+        zero_target = request.sync == "full" or (
+            request.sync == "top" and _backing_of(source) is None
+        )
         plan = MirrorPlan(source, target, filter_name=filter_name, zero_target=zero_target)
         await _begin(engine, request, plan, request.sync)
 
