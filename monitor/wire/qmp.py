@@ -75,10 +75,6 @@ class QmpSession:
         self._negotiated = False
         self._oob = False
 
-    @property
-    def negotiated(self) -> bool:
-        return self._negotiated
-
     def greeting(self) -> bytes:
         """The first line of a session."""
         v = self._version

@@ -148,10 +148,6 @@ class Node(Operations):
         own, child = self.driver.image_facts(), self.data_child
         return own if own is not None else child.image_facts() if child else {}
 
-    def flags_for_overlay(self) -> OpenFlags:
-        """How a new overlay is opened: as this node is."""
-        return self.flags
-
     def length(self) -> int:
         return self.driver.length()
 

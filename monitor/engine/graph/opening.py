@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,8 +17,8 @@ from msgspec import UNSET, UnsetType
 
 from monitor.engine import permissions
 from monitor.engine.drivers import registry
-from monitor.engine.drivers.base import Driver, DriverKind, OpenContext, OpenFlags
-from monitor.engine.errors import HostFailure, Refused, RequestError
+from monitor.engine.drivers.base import Driver, OpenContext, OpenFlags
+from monitor.engine.errors import Refused, RequestError, host_failure
 from monitor.engine.graph import edit
 from monitor.engine.graph.bitmaps import find_bitmap
 from monitor.engine.graph.graph import Graph
@@ -57,12 +56,7 @@ class Opening:
     async def __aenter__(self) -> Opening:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *reason: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -78,7 +72,6 @@ class Opening:
         options: BlockdevOptions,
         *,
         inherit: OpenFlags | None = None,
-        below_of: DriverKind | None = None,
         given: Mapping[str, Node] | None = None,
         follow_backing: bool = True,
     ) -> Node:
@@ -87,7 +80,7 @@ class Opening:
         ``inherit`` are the flags of the node that opens this one as its child, ``given`` children
         that are open already. Raises RequestError.
         """
-        node = await self._open_one(options, inherit, given or {}, below_of)
+        node = await self._open_one(options, inherit, given or {})
         if follow_backing and node.driver.supports_backing:
             await self._attach_backing(node)
         return node
@@ -97,33 +90,52 @@ class Opening:
         options: BlockdevOptions,
         inherit: OpenFlags | None,
         given: Mapping[str, Node],
-        below_of: DriverKind | None = None,
     ) -> Node:
-        graph = self._graph
         driver: Driver = registry.driver_class(str(options.__struct_config__.tag))()
         flags = flags_of(options, inherit)
+        children = await self._open_children(driver, options, flags, given)
+        # What the file's own opening finds comes first, as in QEMU.
+        if flags.force_share and not flags.read_only:
+            raise ForceShareNotReadOnly()
+        node = self._insert(driver, options, flags)
+        await self._make_ready(node, children)
+        self._attach_children(node, children, options, given)
+        await self._open_driver(node)
+        await self._settle(node)
+        return node
+
+    async def _open_children(
+        self,
+        driver: Driver,
+        options: BlockdevOptions,
+        flags: OpenFlags,
+        given: Mapping[str, Node],
+    ) -> dict[str, Node]:
         children: dict[str, Node] = {}
         for role in driver.child_roles:
             reference = getattr(options, role)
             if role in given:
                 children[role] = given[role]
             elif isinstance(reference, str):
-                children[role] = graph.find(reference)
+                children[role] = self._graph.find(reference)
             else:
                 children[role] = await self.open(reference, inherit=for_file(flags))
-        # What the file's own opening finds comes first, as in QEMU.
-        if flags.force_share and not flags.read_only:
-            raise ForceShareNotReadOnly()
+        return children
+
+    def _insert(self, driver: Driver, options: BlockdevOptions, flags: OpenFlags) -> Node:
+        """A node that nobody finds yet."""
         detect = check_detect_zeroes(options, flags)
         name = options.node_name if isinstance(options.node_name, str) else None
-        node = Node(graph.name_for(name), driver, options, flags, detect)
+        node = Node(self._graph.name_for(name), driver, options, flags, detect)
         node.pins = 1
-        graph.insert(node)
+        self._graph.insert(node)
         self._opened.append(node)
-        await self._make_ready(node, children)
-        self._attach_children(node, children, options, given)
+        return node
+
+    async def _open_driver(self, node: Node) -> None:
+        graph, driver, options = self._graph, node.driver, node.options
         bitmap = self._named_bitmap(options)
-        context = OpenContext(options, flags, node.name, node.children, bitmap, graph.objects)
+        context = OpenContext(options, node.flags, node.name, node.children, bitmap, graph.objects)
         driver.on_rest = graph.report_rest
         driver.on_corrupt = graph.corruption_reporter(node)
         driver.on_suspend = graph.suspension_reporter()
@@ -134,17 +146,20 @@ class Opening:
         if driver.turns_read_only:
             node.flags = msgspec.structs.replace(node.flags, read_only=True)
         graph.opened(node)
+
+    async def _settle(self, node: Node) -> None:
+        """What can be said and done once the driver is open."""
+        graph = self._graph
         if (left := node.driver.unfinished()) is not None:
             text = f"'{own_file(node)}' is incomplete: {left} has not ended"
             graph.emit("X_BLKMON_NOTE", {"text": text})
         node.auto_backing = self._auto_backing(node)
         with Transaction() as transaction:
             transaction.touched.add(node)
-            if children:
+            if node.children:
                 edit.refresh(transaction, [node])  # the open driver may know better what it needs
             graph.commit(transaction)
         await graph.lend_bitmaps(node)
-        return node
 
     def _named_bitmap(self, options: BlockdevOptions) -> DirtyBitmap | None:
         named = getattr(options, "bitmap", UNSET)
@@ -190,7 +205,7 @@ class Opening:
         except OSError as error:
             file = node.data_child
             what = f"Could not open '{file.filename if file else node.driver.filename}'"
-            raise HostFailure(what, error.errno or 0) from error
+            raise host_failure(what, error) from error
         except asyncio.CancelledError:
             if opened:  # nobody knows of it yet, so nobody else closes it
                 await self._graph.in_worker(node.driver.close)
@@ -346,7 +361,7 @@ def _probe(protocol: Node) -> str:
         protocol.driver.read(memoryview(buffer), 0)
     except OSError as error:
         what = "Could not read image for determining its format"
-        raise HostFailure(what, error.errno or 0) from error
+        raise host_failure(what, error) from error
     return registry.probe(bytes(buffer), protocol.filename)
 
 

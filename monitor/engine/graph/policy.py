@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 
 import msgspec
 
+from monitor.engine.drivers.registry import has_protocol
 from monitor.engine.errors import RequestError
 
 MAX_CHAIN = 1000
@@ -15,8 +15,6 @@ MAX_CHAIN = 1000
 
 _CALLS = 6
 """Calls that one layer's read makes of itself before it asks the layer below (four, and room)."""
-
-_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def allow_deep_reads() -> None:
@@ -54,12 +52,6 @@ class ChainTooLong(RequestError):
     template = "The backing chain of '{top}' has more than {limit} layers"
     top: str
     limit: int = MAX_CHAIN
-
-
-def has_protocol(filename: str) -> bool:
-    """Whether QEMU would read a protocol into the name (``nbd://…``, ``json:…``, ``file:…``)."""
-    match = _PROTOCOL.match(filename)
-    return match is not None and "/" not in match.group()
 
 
 class OpenPolicy(msgspec.Struct, frozen=True):

@@ -112,7 +112,7 @@ async def drive_backup(engine: EmbeddedEngine, request: DriveBackup, actions: Ac
         await images.create(graph, _image(filename, loose["driver"], source, below))
     opening = Opening(graph)
     actions.add(clean=opening.close)
-    flags = msgspec.structs.replace(source.flags_for_overlay(), read_only=False)
+    flags = msgspec.structs.replace(source.flags, read_only=False)
     target = await opening.open_loose(
         loose, filename, inherit=flags, follow_backing=request.sync != "none"
     )

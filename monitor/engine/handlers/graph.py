@@ -243,9 +243,7 @@ async def blockdev_snapshot_sync(
         loose["node-name"] = overlay_name
     opening = Opening(graph)
     actions.add(clean=opening.close)
-    overlay = await opening.open_loose(
-        loose, filename, inherit=old.flags_for_overlay(), follow_backing=False
-    )
+    overlay = await opening.open_loose(loose, filename, inherit=old.flags, follow_backing=False)
 
     def tell_when_unused() -> None:
         if not overlay.parents:

@@ -47,12 +47,6 @@ class Progress:
             self._sample()
             self.total = self.current + remaining
 
-    def add_remaining(self, more: int) -> None:
-        """The work has grown."""
-        assert more >= 0
-        with self._lock:
-            self.total += more
-
     def rate(self) -> float | None:
         """Units a second over the last seconds; None while nothing can be said."""
         now = self._clock.monotonic()

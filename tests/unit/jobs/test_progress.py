@@ -19,8 +19,7 @@ def test_remaining_is_counted_from_here() -> None:
     progress = Progress(ManualClock())
     progress.advance(10)
     progress.set_remaining(90)
-    progress.add_remaining(5)
-    assert (progress.current, progress.total) == (10, 105)
+    assert (progress.current, progress.total) == (10, 100)
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:
@@ -69,7 +68,6 @@ def test_a_job_that_stands_still_has_rate_zero() -> None:
         st.one_of(
             st.tuples(st.just("advance"), st.integers(0, 1 << 40)),
             st.tuples(st.just("set_remaining"), st.integers(0, 1 << 40)),
-            st.tuples(st.just("add_remaining"), st.integers(0, 1 << 40)),
             st.tuples(st.just("wait"), st.integers(0, 100)),
         )
     )
