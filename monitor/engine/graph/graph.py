@@ -347,15 +347,7 @@ class Graph:
                 continue
             del known[node.name]  # from here on nobody finds it
             try:
-                if not node.is_open:
-                    pass
-                elif node.driver.opens_at_once:
-                    if node.driver.lingers:
-                        async with self.drained(node):
-                            pass  # what goes on by itself ends
-                    node.driver.close()
-                else:
-                    await self.in_worker(node.driver.close)
+                await self._close_driver(node)
             except (RequestError, OSError) as error:
                 problems.append(error)
                 place = {"node-name": node.name, "file": node.filename}  # while it has children
@@ -372,6 +364,19 @@ class Graph:
         for data in told:
             self.emit("X_BLKMON_CLOSE_FAILED", data)
         return problems
+
+    async def _close_driver(self, node: Node) -> None:
+        """Raises RequestError and OSError when something was lost; it is closed all the same."""
+        driver = node.driver
+        if not node.is_open:
+            return
+        if not driver.opens_at_once:
+            await self.in_worker(driver.close)
+            return
+        if driver.lingers:
+            async with self.drained(node):
+                pass  # what goes on by itself ends
+        driver.close()
 
     async def lend_bitmaps(self, node: Node) -> None:
         """Puts the bitmaps of the node's driver where queries show them, until the node closes."""

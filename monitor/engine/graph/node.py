@@ -152,8 +152,7 @@ class Node(Operations):
         return self.driver.length()
 
     def meta(self) -> str:
-        """A few words for completion: format, size, mode. Formats know their length; a file's
-        is one fstat of an open descriptor, asked only for the few names that are shown."""
+        """A few words for completion: format, size, mode."""
         mode = "ro" if self.read_only else "rw"
         return f"{self.driver.name} {human_size(self.length())} {mode}"
 

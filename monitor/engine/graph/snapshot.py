@@ -1,6 +1,8 @@
-"""Putting an overlay on top of a node."""
+"""Putting an overlay on top of a node; nodes that become read-only, or read-write."""
 
 from __future__ import annotations
+
+import contextlib
 
 from monitor.engine import permissions
 from monitor.engine.errors import RequestError
@@ -65,18 +67,22 @@ def check_overlay(overlay: Node) -> None:
         raise OverlayCannotBack(overlay.name)
 
 
-async def make_read_only(graph: Graph, node: Node) -> None:
-    """Best effort: a base that nobody writes to needs no write lock on its file."""
-    if node.read_only:
+async def switch(graph: Graph, node: Node, *, read_only: bool) -> None:
+    """Has the node, and what it opened for its bytes, open the other way. Raises RequestError and
+    OSError, and changes nothing then."""
+    if node.read_only == read_only:
         return
     async with graph.drained(node):
         with Transaction() as transaction:
-            try:
-                await graph.reopen_read_only(transaction, node, True)
-                edit.refresh(transaction, [node])
-            except (RequestError, OSError):
-                return
+            await graph.reopen_read_only(transaction, node, read_only)
+            edit.refresh(transaction, [node])
             graph.commit(transaction)
+
+
+async def make_read_only(graph: Graph, node: Node) -> None:
+    """Best effort: a base that nobody writes to needs no write lock on its file."""
+    with contextlib.suppress(RequestError, OSError):
+        await switch(graph, node, read_only=True)
 
 
 async def flush(graph: Graph, node: Node) -> None:
@@ -89,4 +95,4 @@ async def flush(graph: Graph, node: Node) -> None:
         raise IoErrorOccurred() from error
 
 
-__all__ = ["check_depth", "check_overlay", "flush", "make_read_only", "put_overlay"]
+__all__ = ["check_depth", "check_overlay", "flush", "make_read_only", "put_overlay", "switch"]

@@ -11,6 +11,7 @@ from monitor.engine.graph import edit
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
+from monitor.engine.graph.snapshot import switch
 from monitor.engine.graph.threshold import WriteThreshold
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.handlers import handles
@@ -91,19 +92,11 @@ async def _writable(graph: Graph, image: Node) -> AsyncIterator[None]:
     if not image.read_only:
         yield
         return
-    await _reopen(graph, image, read_only=False)
+    await switch(graph, image, read_only=False)
     try:
         yield
     finally:
-        await _reopen(graph, image, read_only=True)
-
-
-async def _reopen(graph: Graph, image: Node, *, read_only: bool) -> None:
-    async with graph.drained(image):
-        with Transaction() as transaction:
-            await graph.reopen_read_only(transaction, image, read_only)
-            edit.refresh(transaction, [image])
-            graph.commit(transaction)
+        await switch(graph, image, read_only=True)
 
 
 @handles(BlockPasswd)

@@ -27,7 +27,7 @@ from monitor.engine.graph.allocation import Run, runs_through
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edge import Edge
 from monitor.engine.graph.node import Node
-from monitor.engine.graph.snapshot import make_read_only
+from monitor.engine.graph.snapshot import make_read_only, switch
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.beginning import beginning
 from monitor.engine.jobs.block import BlockJob, JobSettings
@@ -167,14 +167,9 @@ class CommitJob(BlockJob):
         self._overlays = list(_overlays_of(self.filter))
         self._reopened: list[Node] = []
         for overlay in self._overlays:
-            if not overlay.read_only:
-                continue
-            async with self.graph.drained(overlay):
-                with Transaction() as transaction:
-                    await self.graph.reopen_read_only(transaction, overlay, False)
-                    edit.refresh(transaction, [overlay])
-                    self.graph.commit(transaction)
-            self._reopened.append(overlay)
+            if overlay.read_only:
+                await switch(self.graph, overlay, read_only=False)
+                self._reopened.append(overlay)
 
     def change_graph(self, transaction: Transaction) -> None:
         plan = self.plan

@@ -14,13 +14,11 @@ import os
 
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.errors import RequestError
-from monitor.engine.graph import edit
 from monitor.engine.graph.allocation import runs_of
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
-from monitor.engine.graph.snapshot import make_read_only
-from monitor.engine.graph.transaction import Transaction
+from monitor.engine.graph.snapshot import make_read_only, switch
 from monitor.engine.jobs.carrying import CHUNK
 from monitor.engine.jobs.filters import skip_filters
 
@@ -37,8 +35,10 @@ async def commit_one(graph: Graph, node: Node) -> None:
         raise _error(errno.EBUSY)
     was_read_only = base.read_only
     async with graph.drained(image, base):
-        if was_read_only:
-            await _make_writable(graph, base)
+        try:
+            await switch(graph, base, read_only=False)
+        except (RequestError, OSError) as error:
+            raise _error(errno.EACCES) from error
         try:
             await graph.in_worker(_carry_down, image, base)
         finally:
@@ -52,16 +52,6 @@ async def commit_all(graph: Graph) -> None:
         image = skip_filters(drive.node)
         if image is not None and image.backing is not None:
             await commit_one(graph, image)
-
-
-async def _make_writable(graph: Graph, base: Node) -> None:
-    with Transaction() as transaction:
-        try:
-            await graph.reopen_read_only(transaction, base, False)
-            edit.refresh(transaction, [base])
-        except (RequestError, OSError) as error:
-            raise _error(errno.EACCES) from error
-        graph.commit(transaction)
 
 
 def _carry_down(image: Node, base: Node) -> None:
