@@ -16,18 +16,11 @@ from tests.support import tools
 from tests.support.bench import Bench
 from tests.support.graphs import run
 from tests.support.guests import MIB, make_disk
+from tests.support.killing import told_of
 
 
 def notes(bench: Bench) -> list[str]:
     return [data["text"] for data in bench.named("X_BLKMON_NOTE")]
-
-
-async def opened(image: Path) -> list[str]:
-    """What is told on opening ``image``."""
-    bench = Bench()
-    await bench.open(image, "qcow2")
-    await bench.engine.shut_down()
-    return notes(bench)
 
 
 @pytest.mark.parametrize("job", ["drive-backup", "drive-mirror"])
@@ -50,10 +43,10 @@ def test_until_its_end_the_target_is_marked(tmp_path: Path, job: str) -> None:
         await bench.ended()
         await bench.engine.shut_down()
         assert notes(bench) == []
-        assert await opened(target) == []
-        assert await opened(killed) == [told]
+        assert await told_of(target) == []
+        assert await told_of(killed) == [told]
         tools.run("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 64k", killed)
-        assert await opened(killed) == [told]  # QEMU has kept it
+        assert await told_of(killed) == [told]  # QEMU has kept it
         command = [sys.executable, "-m", "monitor", "--drive", f"file={killed},id=d"]
         session = subprocess.run([*command, "-c", "check d"], capture_output=True, text=True)
         assert session.stderr == f"blkmon: {told}\n"
@@ -75,11 +68,11 @@ def test_one_that_was_cancelled_stays_marked_until_a_job_fills_it(tmp_path: Path
             await asyncio.sleep(0)
         await bench.do("block-job-cancel", device="j")
         await bench.ended()
-        assert len(await opened(target)) == 1
+        assert len(await told_of(target)) == 1
         await bench.do("drive-backup", format="qcow2", mode="existing", **options)
         await bench.ended()
         await bench.engine.shut_down()
-        assert await opened(target) == []
+        assert await told_of(target) == []
 
     run(main())
     tools.run("qemu-img", "compare", "-q", "-F", "raw", target, disk)

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from tests.support import tools
-from tests.support.killing import Killed, kills
+from tests.support.killing import Killed, is_qcow2, kills, notes_on
 
 MIB = 1 << 20
 SIZE = 4 * MIB
-SHOWS = {"mirror": "copy", "active": "low", "commit": "top"}
+SHOWS = {"mirror": "copy", "top": "copy", "active": "low", "commit": "top"}
 """The image that shows the disk once a job has completed."""
 
 
@@ -82,6 +82,11 @@ def _look_at(killed: Killed, folder: Path, job: str) -> None:
     if not killed.completed:
         shown.append(_differs(killed, folder, "top"))
     assert None in shown, shown
+    copy = folder / "copy"
+    if is_qcow2(copy) and shown[0] is not None:
+        assert "is incomplete: mirror 'j' of " in notes_on(copy)[0]
+    if killed.completed and job in ("mirror", "top"):
+        assert notes_on(copy) == []
 
 
 def _differs(killed: Killed, folder: Path, name: str) -> int | None:

@@ -16,8 +16,8 @@ from tests.support.killing import Killed, kills
 MIB = 1 << 20
 SIZE = 24 * MIB
 SPEED = 48 * MIB
-RUNS = kills(20)
-AT_END = max(3, RUNS // 2 if RUNS > 20 else 3)
+RUNS = kills(17)
+AT_END = kills(3)
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +83,14 @@ def check(image: Path) -> None:
     assert not found.get("check-errors"), found
 
 
-def test_killed_twenty_times(chain: Path, tmp_path: Path) -> None:
-    """Each tenth of the progress at least once, and the moment of its end a few times."""
+def test_killed_again_and_again(chain: Path, tmp_path: Path) -> None:
+    """At the moment of its end, and at random: each tenth of the progress at least once."""
     copy_of(chain, tmp_path)
     disk = contents(chain / "top", tmp_path)
     chance = random.Random(20)
     missing, number = set(range(10)), 0
-    while number < RUNS or (missing and number < RUNS + 40):
+    runs = AT_END + RUNS
+    while number < runs or (missing and number < runs + 40):
         at_end = number < AT_END
         tenth = min(missing, default=number % 10)
         copy_of(chain, tmp_path)

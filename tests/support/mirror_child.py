@@ -2,7 +2,8 @@
 
     python -m tests.support.mirror_child FOLDER JOB SEED       (ends when its input does)
 
-JOB is ``mirror``, ``active`` (commit) or ``commit`` (of the middle of the chain). Beside what
+JOB is ``mirror``, ``top`` (a mirror of that alone, which holds writes up), ``active`` (commit) or
+``commit`` (of the middle of the chain). Both mirrors make their target. Beside what
 ``stream_child`` says of the guest's writes, a line each:
 
     ready        the event that tells that everything is on the target
@@ -43,6 +44,9 @@ async def main(folder: Path, job: str, seed: int) -> None:
         case "mirror":
             target = str(folder / "copy")
             await bench.do("drive-mirror", job_id="j", device="d0", target=target, sync="full")
+        case "top":
+            options = {"target": str(folder / "copy"), "sync": "top", "copy_mode": "write-blocking"}
+            await bench.do("drive-mirror", job_id="j", device="d0", **options)
         case "active":
             await bench.do("block-commit", job_id="j", device="d0")
         case "commit":
