@@ -3,7 +3,7 @@
     blkmon [OPTION…] [FILE…]
 
 On a terminal, and without FILE or ``-c``, the prompt; else commands from the files, then from
-``-c``, or from standard input. Exit statuses are ``shell.script.Status``'s.
+``-c``, or from standard input. Exit statuses are ``shell.status.Status``'s.
 
 Nothing heavy is imported here: what a start needs is loaded when it is known what that is.
 """
