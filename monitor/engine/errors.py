@@ -115,7 +115,7 @@ class Refused(RequestError):
 
 
 class InternalError(MonitorError):
-    template = "internal error: {what} (details are in the log)"
+    template = "internal error: {what}"
     what: str
 
 

@@ -45,6 +45,7 @@ def read_group(
     ``actions.0.data.node`` a value of it. Raises ``Mistake``, all of the group's together."""
     name = statement.name
     if name.text != Transaction.qmp_name():
+        language.find(statement, scope)  # an unknown command is told as one
         raise Mistake(name.span, f"'{name.text}' takes no commands in brackets")
     flags = set()
     for token in statement.arguments:

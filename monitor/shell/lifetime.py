@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
@@ -105,9 +106,23 @@ def _unawaited(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None
     report_failure(context.get("exception") or RuntimeError(context["message"]))
 
 
+class _ToLog(logging.Handler):
+    """Python would print what is logged, tracebacks too, on anybody's screen."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from monitor.shell.log import log_record
+
+        log_record(record)
+
+
 def run_loop(main: Coroutine[Any, Any, int]) -> int:
-    with asyncio.Runner() as runner:
-        return runner.run(main)
+    logs = _ToLog(logging.WARNING)
+    logging.getLogger().addHandler(logs)
+    try:
+        with asyncio.Runner() as runner:
+            return runner.run(main)
+    finally:
+        logging.getLogger().removeHandler(logs)
 
 
 class Ending:

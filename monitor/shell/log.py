@@ -11,8 +11,12 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitor.engine.errors import InternalError
+
+if TYPE_CHECKING:
+    import logging
 
 LIMIT = 1 << 20
 """Bytes after which the log is begun anew; one older copy is kept beside it."""
@@ -33,14 +37,32 @@ def config_path() -> Path:
     return root / "blkmon" / "config"
 
 
+class LoggedError(InternalError):
+    """A mistake of ours whose traceback is in the log."""
+
+    template = "internal error: {what} (details are in {log})"
+    log: str
+
+
 def log_failure(error: BaseException) -> InternalError:
     """Writes the traceback of ``error`` to the log; the error to show in its place."""
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return _logged(what, error)
+
+
+def log_record(record: logging.LogRecord) -> None:
+    """What the engine or a library logs goes there too, with one line on stderr."""
+    error = record.exc_info[1] if record.exc_info else None
+    print(f"blkmon: {_logged(record.getMessage(), error)}", file=sys.stderr)
+
+
+def _logged(what: str, error: BaseException | None) -> InternalError:
+    details = "".join(traceback.format_exception(error)) if error is not None else ""
     try:
-        _append("".join(traceback.format_exception(error)))
+        log = _append(f"{what}\n{details}")
     except OSError:
-        return _Unlogged(what)
-    return InternalError(what)
+        return InternalError(what)
+    return LoggedError(what, str(log))
 
 
 def report_failure(error: BaseException) -> None:
@@ -48,13 +70,8 @@ def report_failure(error: BaseException) -> None:
     print(f"blkmon: {log_failure(error)}", file=sys.stderr)
 
 
-class _Unlogged(InternalError):
-    """The log cannot be written, so the line does not point there."""
-
-    template = "internal error: {what}"
-
-
-def _append(text: str) -> None:
+def _append(text: str) -> Path:
+    """Writes an entry; the log's path. Raises OSError."""
     folder = state_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / "log"
@@ -67,3 +84,4 @@ def _append(text: str) -> None:
         os.write(descriptor, entry.encode("utf-8", "backslashreplace"))
     finally:
         os.close(descriptor)
+    return path

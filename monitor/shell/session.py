@@ -220,9 +220,12 @@ class Session(ABC):
             raise MarkedToFail
 
     async def explain(self, error: MonitorError, invocation: Invocation) -> None:
-        """Adds what helps a person: the nearest name to one that does not exist, and its place."""
+        """Adds what helps a person: what to type instead, the nearest name to one that does not
+        exist, and its place."""
+        from monitor.commands.advice import advice
         from monitor.language.hints import explain, missing_file
 
+        error.hint = error.hint or advice(error, self.engine)
         explain(error, invocation, self.engine)
         path = missing_file(error)
         if path is not None:

@@ -129,12 +129,34 @@ def test_a_bug_is_one_line_and_a_traceback_in_the_log(
     ended = run("-c", "query-version")
     assert ended.returncode == 1
     assert ended.stdout == ""
-    assert ended.stderr == (
-        "<command 1>:1: Error: internal error: ZeroDivisionError: a bug (details are in the log)\n"
-    )
     log = tmp_path / "state" / "blkmon" / "log"
+    assert ended.stderr == (
+        f"<command 1>:1: Error: internal error: ZeroDivisionError: a bug (details are in {log})\n"
+    )
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
     assert "Traceback (most recent call last)" in log.read_text()
+
+
+def test_what_the_engine_logs_is_a_line_and_a_traceback_in_the_log(
+    run: Run, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    environment["PYTHONPATH"] = str(tmp_path)
+    broken = (
+        "from monitor.engine.jobs.stream import StreamJob\n"
+        "def run(self): raise ZeroDivisionError('a bug')\n"
+        "StreamJob.run = run\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(broken)
+    disk = "driver=null-co,node-name=n0,size=1048576"
+    ended = run("--blockdev", disk, "-c", "block-stream job-id=s0 device=n0", "-c", "wait s0")
+    log = tmp_path / "state" / "blkmon" / "log"
+    what = "internal error: stream job 's0' failed unexpectedly"
+    assert ended.returncode == 4
+    assert ended.stderr.splitlines() == [
+        f"blkmon: {what} (details are in {log})",
+        f"<command 2>:1: Error: Job 's0' failed: {what}",
+    ]
+    assert "ZeroDivisionError: a bug" in log.read_text()
 
 
 def test_a_replay_that_nobody_reads(tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ def test_variables_are_expanded() -> None:
         ("transaction(\n -abort\n)", [(2, 2, "the actions of a transaction fail together")]),
         ("transaction(\ntransaction( abort )\n)", [(2, 1, "'transaction' can be no action")]),
         ("transaction --dri( abort )", [(1, 13, "no such flag: --dri")]),
-        ("foo(\nquit\n)", [(1, 1, "'foo' takes no commands in brackets")]),
+        ("commit(\nquit\n)", [(1, 1, "'commit' takes no commands in brackets")]),
+        ("transactoin(\nabort\n)", [(1, 1, "unknown command: 'transactoin'")]),
         (
             "transaction(\nblockdev-snapshot node=n0\nabort\nnope\n)",
             [(2, 26, "'overlay' is missing"), (4, 1, "'nope' can be no action")],

@@ -1,0 +1,87 @@
+"""The hint below an error that is about a job."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from monitor.commands.advice import advice
+from monitor.commands.outcomes import outcomes_of
+from monitor.engine.errors import JobNotActive, MonitorError, Refused
+from monitor.engine.jobs.errors import JobAlreadyPaused, JobNotFound, JobPaused
+from monitor.engine.jobs.state import Status, Verb, VerbRefused
+from tests.support.fake_engine import FakeEngine, job
+
+
+def refused(state: str, verb: str) -> MonitorError:
+    return VerbRefused("j0", state, verb)
+
+
+def hint(error: MonitorError, *, kind: str = "mirror", jobs: int = 1) -> str | None:
+    """The hint while jobs j0, j1, … of that kind run, and after e0 has ended and e1 failed."""
+
+    async def work() -> str | None:
+        engine = FakeEngine()
+        outcomes_of(engine)
+        for name in ("e0", "e1"):
+            engine.start(job(name, status="created"))
+        engine.end("e0")
+        engine.end("e1", error="Input/output error")
+        for number in range(jobs):
+            engine.start(job(f"j{number}", type=kind))
+        return advice(error, engine)
+
+    return asyncio.run(work())
+
+
+def test_too_early() -> None:
+    error = refused("running", "complete")
+    assert hint(error) == "it is not ready yet: wait j0 waits for that"
+    assert hint(error, kind="backup") == "a backup job ends by itself: wait j0 waits for that"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (refused("concluded", "pause"), "it has ended: job-dismiss id=j0 forgets it"),
+        (refused("pending", "complete"), "job-finalize id=j0 lets it finish"),
+        (refused("running", "finalize"), "it is not pending: wait j0 waits for that"),
+        (
+            refused("running", "dismiss"),
+            "it has not ended: wait j0 waits for that, block_job_cancel j0 stops it",
+        ),
+        (
+            refused("waiting", "pause"),
+            "it waits for the other jobs of its group: see info jobs",
+        ),
+        (JobAlreadyPaused("j0"), "block_job_resume j0 lets it go on"),
+        (JobPaused("j0"), "block_job_cancel -f j0 cancels it all the same"),
+        (
+            Refused("Node 'd0' is busy: block device is in use by block job: mirror"),
+            "that is job 'j0': wait j0, or block_job_cancel j0",
+        ),
+        (JobNotActive("e0"), "it has ended: it completed"),
+        (JobNotFound("e1"), "it has ended: it failed: Input/output error"),
+        (JobNotActive("j9"), None),  # the nearest name is told
+        (Refused("Could not open 'a': Permission denied"), None),
+    ],
+)
+def test_hints(error: MonitorError, expected: str | None) -> None:
+    assert hint(error) == expected
+
+
+def test_which_of_several_jobs_keeps_a_node_busy_is_not_guessed() -> None:
+    error = Refused("Node 'd0' is busy: block device is in use by block job: mirror")
+    assert hint(error, jobs=2) == "info jobs shows them"
+    assert hint(error, jobs=0) is None
+
+
+def test_every_refusal_of_a_verb_that_may_come_up_has_a_hint() -> None:
+    """A verb that a status does not take; the passing ones aside, where there is nothing to do."""
+    passing = {Status.UNDEFINED, Status.CREATED, Status.ABORTING, Status.NULL}
+    from monitor.engine.jobs.state import VERBS
+
+    for verb in Verb:
+        for status in set(Status) - VERBS[verb] - passing:
+            assert hint(refused(status.value, verb.value)), (status, verb)
