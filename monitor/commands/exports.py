@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monitor.commands.registry import Answer, Session, command
 from monitor.engine.errors import RequestError
-from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.base import UNSET, optional
 from monitor.engine.schema.export import (
     AnySocketAddressLegacy,
     BlockExportAdd,
@@ -102,7 +102,7 @@ def parse_address(text: str) -> AnySocketAddressLegacy:
 )
 async def nbd_server_add(session: Session, writable: bool, device: str, name: str | None) -> None:
     await session.engine.execute(
-        NbdServerAdd(device=device, name=UNSET if name is None else name, writable=writable)
+        NbdServerAdd(device=device, name=optional(name), writable=writable)
     )
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from monitor.commands.imagetext import check_text, map_text
 from monitor.commands.registry import Answer, Session, command
-from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.base import optional
 from monitor.engine.schema.extra import CheckImage, CreateImage, MapImage, ResizeImage
 from monitor.engine.schema.graph import BlockResize
 
@@ -56,10 +56,10 @@ async def create(
         CreateImage(
             filename=file,
             format="raw" if format is None else format,
-            size=UNSET if size is None else size,
-            backing_file=UNSET if backing_file is None else backing_file,
-            backing_format=UNSET if backing_format is None else backing_format,
-            options=UNSET if options is None else options,
+            size=optional(size),
+            backing_file=optional(backing_file),
+            backing_format=optional(backing_format),
+            options=optional(options),
         )
     )
 
@@ -91,7 +91,7 @@ async def resize(
             device=device,
             size=size,
             shrink=shrink,
-            preallocation=UNSET if preallocation is None else preallocation,
+            preallocation=optional(preallocation),
         )
     )
 

@@ -1,4 +1,4 @@
-"""``block_stream``, ``drive_backup`` and the verbs for block jobs."""
+"""Commands that begin block jobs, and the verbs for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from monitor.commands.errors import Verbatim
 from monitor.commands.registry import Session, command
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.backup import DriveBackup
-from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.base import optional
 from monitor.engine.schema.commit import CommitDrive
 from monitor.engine.schema.job import (
     BlockJobCancel,
@@ -38,8 +38,8 @@ async def block_stream(session: Session, device: str, speed: int | None, base: s
         BlockStream(
             job_id=device,
             device=device,
-            base=UNSET if base is None else base,
-            speed=UNSET if speed is None else speed,
+            base=optional(base),
+            speed=optional(speed),
             on_error="report",
         )
     )
@@ -84,7 +84,7 @@ async def drive_backup(
         DriveBackup(
             device=device,
             target=target,
-            format=UNSET if format is None else format,
+            format=optional(format),
             sync="full" if full else "top",
             mode="existing" if reuse else "absolute-paths",
             compress=compress,
@@ -178,7 +178,7 @@ async def drive_mirror(
         DriveMirror(
             device=device,
             target=target,
-            format=UNSET if format is None else format,
+            format=optional(format),
             sync="full" if full else "top",
             mode="existing" if reuse else "absolute-paths",
             unmap=True,

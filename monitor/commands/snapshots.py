@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monitor.commands.registry import Session, command
-from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.base import optional
 from monitor.engine.schema.graph import BlockdevSnapshotSync
 from monitor.engine.schema.snapshot import (
     BlockdevSnapshotDeleteInternalSync,
@@ -47,7 +47,7 @@ async def snapshot_blkdev(
         BlockdevSnapshotSync(
             device=device,
             snapshot_file=snapshot_file,
-            format=UNSET if format is None else format,
+            format=optional(format),
             mode="existing" if reuse else "absolute-paths",
         )
     )
@@ -87,7 +87,7 @@ async def snapshot_delete_blkdev_internal(
     session: Session, device: str, name: str, id: str | None
 ) -> None:
     await session.engine.execute(
-        BlockdevSnapshotDeleteInternalSync(device=device, name=name, id=UNSET if id is None else id)
+        BlockdevSnapshotDeleteInternalSync(device=device, name=name, id=optional(id))
     )
 
 
@@ -102,7 +102,7 @@ async def snapshot_delete_blkdev_internal(
     arguments_help={"name": "the snapshots' name"},
 )
 async def savevm(session: Session, name: str | None) -> None:
-    await session.engine.execute(SaveDisks(name=UNSET if name is None else name))
+    await session.engine.execute(SaveDisks(name=optional(name)))
 
 
 @command(

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from monitor.engine.api import Engine
 from monitor.engine.errors import MonitorError
-from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.base import UNSET, optional
 from monitor.engine.schema.extra import CreateImage
 from monitor.shell.dialogue import Dialogue
 from monitor.shell.failures import error_text
@@ -49,8 +49,8 @@ class ImageFixture:
             filename=plain[0],
             format=plain[1],
             size=_size(plain[2]) if len(plain) == 3 else UNSET,
-            backing_file=UNSET if backing is None else backing,
-            backing_format=UNSET if backing_format is None else backing_format,
+            backing_file=optional(backing),
+            backing_format=optional(backing_format),
             options=",".join(f"{key}={value}" for key, value in options.items()) or UNSET,
         )
 

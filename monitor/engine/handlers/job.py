@@ -13,7 +13,7 @@ from monitor.engine.jobs.block import BlockJob
 from monitor.engine.jobs.errors import JobNotFound, JobPaused
 from monitor.engine.jobs.job import Job
 from monitor.engine.jobs.state import Verb
-from monitor.engine.schema.base import UNSET
+from monitor.engine.schema.base import optional
 from monitor.engine.schema.job import (
     BlockJobCancel,
     BlockJobComplete,
@@ -69,7 +69,7 @@ def _job_info(job: Job) -> JobInfo:
         status=job.status.value,
         current_progress=job.progress.current,
         total_progress=job.progress.total,
-        error=UNSET if job.error_text is None else job.error_text,
+        error=optional(job.error_text),
     )
 
 
@@ -93,7 +93,7 @@ def _block_job_info(job: BlockJob) -> BlockJobInfo:
         status=job.status.value,
         auto_finalize=job.auto_finalize,
         auto_dismiss=job.auto_dismiss,
-        error=UNSET if job.error_text is None else job.error_text,
+        error=optional(job.error_text),
     )
 
 

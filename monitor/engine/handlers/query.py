@@ -20,6 +20,7 @@ from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import own_file
 from monitor.engine.handlers import handles
+from monitor.engine.schema.base import optional
 from monitor.engine.schema.image import BlockDirtyInfo, ImageInfoSpecificQcow2, SnapshotInfo
 from monitor.engine.schema.query import (
     BlockDeviceInfo,
@@ -138,7 +139,7 @@ def _dirty_bitmaps(node: Node) -> list[BlockDirtyInfo]:
     newest_first = reversed([*node.bitmaps])
     return [
         BlockDirtyInfo(
-            name=UNSET if bitmap.name is None else bitmap.name,
+            name=optional(bitmap.name),
             count=bitmap.count,
             granularity=bitmap.granularity,
             recording=bitmap.recording,
@@ -185,7 +186,7 @@ def _one_image(node: Node, sizes: AllocatedBytes) -> ImageInfo:
         filename=node.filename,
         format=driver.name,
         virtual_size=whole_sectors(node.length()),
-        actual_size=UNSET if size is None else size,
+        actual_size=optional(size),
         **facts,
     )
     cluster_size = node.cluster_size()

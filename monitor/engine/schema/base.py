@@ -31,6 +31,7 @@ __all__ = [
     "UnsetType",
     "fields_of",
     "given",
+    "optional",
     "request_type",
     "request_types",
     "wire_name",
@@ -48,6 +49,11 @@ def given(value: T | UnsetType, default: D) -> T | D: ...
 def given(value: Any, default: Any = None) -> Any:
     """What an optional member holds, or ``default`` where it was left out."""
     return default if value is UNSET else value
+
+
+def optional(value: T | None) -> T | UnsetType:
+    """The other way: what an optional member is to hold, which is left out for None."""
+    return UNSET if value is None else value
 
 
 class Int(msgspec.Struct, frozen=True):
