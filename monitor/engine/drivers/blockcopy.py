@@ -74,15 +74,18 @@ class BlockCopy:
         if self.lacks(offset, length):
             start, end = self.aligned(offset, length)
             with self._buffers.borrowed() as buffer:
-                self.copy(start, end - start, buffer, lambda side: None)
+                self.copy(((start, end - start),), buffer, lambda side: None)
 
-    def copy(self, offset: int, length: int, buffer: memoryview, at: Callable[[Side], None]) -> int:
-        """Copies what is to do in a range of whole units; the bytes that were. ``at`` is told
-        which side an error will come from. The buffer holds a unit at least. Raises OSError."""
+    def copy(self, parts: Ranges, buffer: memoryview, at: Callable[[Side], None]) -> int:
+        """Copies what is to do in parts of whole units, in order, and holds what lies between them
+        too; the bytes that were. ``at`` is told which side an error will come from. The buffer
+        holds a unit at least. Raises OSError."""
         copied = 0
         most = len(buffer) & -self.unit
-        with self._ranges.hold(offset, offset + length, exclusive=True):
-            for batch in batches(self._left(offset, length), most):
+        last, length = parts[-1]
+        with self._ranges.hold(parts[0][0], last + length, exclusive=True):
+            left = [area for part in parts for area in self._left(*part)]
+            for batch in batches(left, most):
                 self._copy(batch, buffer, at)
                 copied += sum(count for _, count in batch)
         return copied
@@ -100,7 +103,9 @@ class BlockCopy:
         """The range need not be copied after all."""
         self.todo.reset(offset, length)
 
-    def _left(self, offset: int, length: int) -> list[tuple[int, int]]:
+    def _left(self, offset: int, length: int) -> Ranges:
+        if self.todo.is_full(offset, length):
+            return ((offset, length),)
         return list(self.todo.areas(offset, offset + length))
 
     def _finished(self, offset: int, length: int) -> None:

@@ -246,16 +246,18 @@ class _Walk:
     def _gather(self, first: Run, most: int) -> Piece:
         """Data that is to do, up to ``most`` bytes of it; gaps that are done do not count."""
         count, end = 0, first.offset
+        parts: list[tuple[int, int]] = []
         run = first
         while True:
             part = min(run.length, most - count)
+            parts.append((run.offset, part))
             count, end = count + part, run.offset + part
             if part < run.length:
                 self._ahead.insert(0, Run(run.kind, end, run.length - part))
             if count >= most or not self._ahead or self._ahead[0].kind is ExtentKind.ZERO:
                 break
             run = self._ahead.pop(0)
-        return Piece(first.offset, end - first.offset, copy=True)
+        return Piece(first.offset, end - first.offset, copy=True, parts=parts)
 
     def _look(self) -> None:
         """The runs to do in the next window that has any."""
@@ -314,7 +316,8 @@ class _Walk:
         def at(side: Side) -> None:
             piece.side = side
 
-        piece.moved = self._copying.copy(piece.offset, piece.length, buffer, at)
+        parts = piece.parts or ((piece.offset, piece.length),)
+        piece.moved = self._copying.copy(parts, buffer, at)
 
     def _is_blank(self, offset: int, length: int) -> bool:
         """Whether the target reads as zeroes there."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Final, Literal
 
+from monitor.engine.drivers.base import Ranges
 from monitor.engine.graph.client import Client
 
 BUFFERED_WRITERS: Final = 2
@@ -33,6 +34,8 @@ class Piece:
     zero: bool = False
     unseen: bool = False
     """Nobody could look what it holds when it was planned."""
+    parts: Ranges = ()
+    """What of it is to be copied, where that is not all of it."""
     side: Side = field(default="read", init=False)
     """Which side the work is at, hence where an error came from."""
     moved: int | None = field(default=None, init=False)

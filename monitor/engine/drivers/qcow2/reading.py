@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
+
 from monitor.engine.drivers.base import Child, Extent, ExtentKind
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import mapping
@@ -152,13 +155,13 @@ def _append(extents: list[Extent], new: Extent) -> None:
 
 
 class _HostMap:
-    """Where runs of the image file lie on the host, asking the file child for large spans."""
+    """Where runs of the image file lie on the host, asking the file child for large spans. Guest
+    clusters that follow one another may lie far apart in the file, so all that was told is kept."""
 
     def __init__(self, file: Child) -> None:
         self.file = file
-        self.at = 0  # file offset of the first known extent
+        self.starts: list[int] = []  # file offsets of the known extents, ascending
         self.known: list[Extent] = []
-        self.next = 0  # the extent that a lookup begins with
 
     def split(self, offset: int, length: int) -> list[Extent]:
         """The run of data at ``offset`` in the file as runs of the guest's."""
@@ -178,18 +181,27 @@ class _HostMap:
         return result
 
     def _find(self, offset: int, length: int) -> tuple[Extent, int]:
-        at = self.at
-        if offset >= at:
-            for index in range(self.next, len(self.known)):
-                extent = self.known[index]
-                if offset < at + extent.length:
-                    self.at, self.next = at, index
-                    return extent, offset - at
-                at += extent.length
+        """The extent that ``offset`` lies in, and how far in it."""
+        at = bisect_right(self.starts, offset)
+        if at:
+            skipped = offset - self.starts[at - 1]
+            extent = self.known[at - 1]
+            if skipped < extent.length:
+                return extent, skipped
+        return self._ask(at, offset, length), 0
+
+    def _ask(self, at: int, offset: int, length: int) -> Extent:
+        """Learns what lies from ``offset`` to the known extent in place ``at``; its extent."""
+        if len(self.known) > _MAX_EXTENTS:
+            self.starts, self.known, at = [], [], 0
         span = max(length, _FILE_MAP_SPAN)
-        inside = self.file.length() - offset
-        self.known = self.file.map(offset, min(span, inside)) if inside > 0 else []
-        if not self.known:  # past the end of the file: nothing but zeroes
-            self.known = [Extent(ExtentKind.ZERO, length)]
-        self.at, self.next = offset, 0
-        return self.known[0], 0
+        if at < len(self.starts):
+            span = min(span, self.starts[at] - offset)
+        inside = min(span, self.file.length() - offset)
+        found = self.file.map(offset, inside) if inside > 0 else []
+        if not found:  # past the end of the file: nothing but zeroes
+            found = [Extent(ExtentKind.ZERO, span)]
+        ends = list(accumulate(extent.length for extent in found))
+        self.starts[at:at] = [offset, *(offset + end for end in ends[:-1])]
+        self.known[at:at] = found
+        return found[0]

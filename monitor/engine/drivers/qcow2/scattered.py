@@ -8,6 +8,8 @@ The steps and their order are those of ``writing``.
 
 from __future__ import annotations
 
+from itertools import chain
+
 from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.base import Ranges, one_by_one
 from monitor.engine.drivers.qcow2 import layout as q
@@ -24,9 +26,8 @@ def write_ranges(image: Image, buffer: memoryview, ranges: Ranges) -> None:
     if not image.changing:
         image.begin_changes()
     bits = image.bits
-    clusters = np.concatenate(
-        [np.arange(at >> bits, (at + length - 1 >> bits) + 1) for at, length in ranges]
-    )
+    numbers = (range(at >> bits, (at + size + image.in_cluster) >> bits) for at, size in ranges)
+    clusters = np.fromiter(chain.from_iterable(numbers), np.intp)
     for low in range(0, len(clusters), q.PIECE):
         piece = clusters[low : low + q.PIECE]
         part = buffer[low << bits : (low + len(piece)) << bits]

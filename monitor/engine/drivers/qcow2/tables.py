@@ -220,7 +220,11 @@ class Tables:
 
     def by_table(self, clusters: NDArray[np.intp]) -> list[tuple[int, int, int]]:
         """Ascending guest clusters cut at table borders: (L1 index, first, end in the array)."""
-        indexes = clusters >> self.geometry.l2_bits
+        bits = self.geometry.l2_bits
+        first, last = int(clusters[0]) >> bits, int(clusters[-1]) >> bits
+        if first == last:
+            return [(first, 0, len(clusters))]
+        indexes = clusters >> bits
         starts = [0, *(np.flatnonzero(indexes[1:] != indexes[:-1]) + 1).tolist()]
         ends = [*starts[1:], len(clusters)]
         return [(int(indexes[low]), low, high) for low, high in zip(starts, ends, strict=True)]

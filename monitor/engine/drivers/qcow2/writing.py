@@ -211,7 +211,8 @@ def _link(image: Image, plan: Plan) -> None:
             )
             kept = plan.old[plan.new]
             own = (kept & (q.COPIED | q.COMPRESSED)) == q.COPIED
-            image.drop(kept[~own])
+            if kept.any():
+                image.drop(kept[~own])
             image.data_pending = True
             assert plan.claim is not None
             image.unclaim(plan.claim)

@@ -135,6 +135,28 @@ def test_map_offers_the_host_file(tmp_path: Path) -> None:
     file.close()
 
 
+def test_map_asks_the_file_once_however_scattered_the_clusters_lie() -> None:
+    file = MemoryChild(bytes(new_image(8 * MIB).content))
+    disk = open_qcow2(file)
+    for first in (0, 1):  # neighbours of the guest's lie in different halves of the file
+        for cluster in range(first, 128, 2):
+            write(disk, cluster * CLUSTER, b"d" * CLUSTER)
+    asked: list[tuple[int, int]] = []
+    plain = file.map
+
+    def recorded(offset: int, length: int) -> list[Extent]:
+        asked.append((offset, length))
+        return plain(offset, length)
+
+    file.map = recorded  # type: ignore[method-assign]
+    assert [run.kind for run in disk.map(0, 8 * MIB)] == [ExtentKind.DATA]
+    assert len(asked) == 1
+    asked.clear()
+    disk.map(CLUSTER, 7 * MIB)  # what lies further in front is asked for beside
+    (before, length), (after, _) = sorted(asked)
+    assert before + length == after
+
+
 def test_map_of_a_petabyte_is_one_extent_at_once() -> None:
     disk = open_qcow2(new_image(1 << 50, cluster_size=2 * MIB))
     assert disk.map(0, 1 << 50) == [Extent(ExtentKind.UNALLOCATED, 1 << 50)]
