@@ -70,7 +70,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "monitor.engine.export": GRAPH,
     "monitor.engine.exports": GRAPH | engine("api", "export"),
     "monitor.engine.jobs": GRAPH
-    | engine("api", "images", "drivers.between_files", "drivers.job_filters"),
+    | engine("api", "images")
+    | engine("drivers.active_writes", "drivers.between_files", "drivers.job_filters"),
     "monitor.engine.jobs.create": GRAPH | engine("images", "jobs", "drivers.qcow2.create"),
     "monitor.engine.transaction": engine("errors", "graph", "handlers", "jobs.group", "schema"),
     "monitor.engine.node_snapshots": GRAPH | engine("embedded", "transaction"),

@@ -37,6 +37,7 @@ class Converging:
     is a multiple of, in bytes: a cluster, where the target's clusters must be written whole.
     ``blank`` says whether the target reads as zeroes all over a range, so that none need be written
     there: a guest's write that comes between is dirty, or has reached the target itself.
+    ``given_up``: whether nothing more is to be begun.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Converging:
         unmap: bool,
         ranges: RangeLocks | None,
         blank: Callable[[int, int], bool],
+        given_up: Callable[[], bool],
     ) -> None:
         self._job = job
         self._bitmap = bitmap
@@ -62,6 +64,7 @@ class Converging:
         self._unmap = unmap
         self._ranges = ranges
         self._blank = blank
+        self._given_up = given_up
         self._files = BetweenFiles()
         self._position = 0
         self._ahead: deque[Run] = deque()
@@ -76,7 +79,7 @@ class Converging:
     # -- carrying.Plan -----------------------------------------------------------------------
 
     def next(self, most: int) -> Piece | None:
-        if not self._ahead and not self._take():
+        if self._given_up() or not (self._ahead or self._take()):
             return None
         run = self._ahead.popleft()
         if run.kind is ExtentKind.UNALLOCATED:

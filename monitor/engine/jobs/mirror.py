@@ -16,16 +16,13 @@ the graph changes and before anybody is told.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
 from monitor.engine import permissions
 from monitor.engine.bitmap import DirtyBitmap
-from monitor.engine.drivers.base import ExtentKind
-from monitor.engine.drivers.job_filters import ActiveWrites, MirrorTopDriver
+from monitor.engine.drivers.job_filters import MirrorTopDriver
 from monitor.engine.graph import edit
-from monitor.engine.graph.allocation import reads_as_zeroes, runs_of
 from monitor.engine.graph.blockers import Blocker
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edge import Edge
@@ -35,11 +32,8 @@ from monitor.engine.graph.snapshot import make_read_only
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs import carrying
 from monitor.engine.jobs.block import BlockJob, JobSettings
-from monitor.engine.jobs.carrying import Carrier, writers_into
-from monitor.engine.jobs.converging import Converging
-from monitor.engine.jobs.errors import CannotComplete, SizesDiffer
+from monitor.engine.jobs.errors import CannotComplete
 from monitor.engine.jobs.filters import (
-    layers_above,
     links_between,
     nodes_between,
     put_on,
@@ -55,16 +49,8 @@ from monitor.engine.jobs.mirror_plan import (
     MirrorPlan,
     ReplacedNodeGone,
 )
+from monitor.engine.jobs.mirroring import Mirroring
 from monitor.engine.schema.job import JobType
-
-SLICE: Final = 0.1
-"""Seconds between two looks for work of a job that is ready, or whose errors are ignored."""
-LAST: Final = 16 << 20
-"""Bytes that may be left to copy while the disk is drained."""
-MANY_PASSES: Final = 8
-"""After so many a guest that keeps writing does not keep the job from becoming ready any more."""
-DEFAULT_BUFFER: Final = 16 << 20
-_SECTOR: Final = 512
 
 _READ: Final = permissions.CONSISTENT_READ
 _SHARED: Final = permissions.CONSISTENT_READ | permissions.WRITE | permissions.WRITE_UNCHANGED
@@ -117,7 +103,6 @@ class MirrorJob(BlockJob):
         self.filter = filter_node
         driver = filter_node.driver
         assert isinstance(driver, MirrorTopDriver)
-        self._filter_driver = driver
         self._between = list(nodes_between(plan.source, plan.target))[1:] if plan.commits else []
         self._links: list[Edge] = []
         self._writer = Client()  # who writes to the target: QEMU has an unnamed backend there
@@ -138,9 +123,11 @@ class MirrorJob(BlockJob):
             root(transaction, self, "intermediate node", node, 0, shared)
         self._bitmap = DirtyBitmap(plan.source.length(), plan.unit)
         edit.attach_bitmap(transaction, plan.source, self._bitmap)
+        self._work = Mirroring(self, plan, self._bitmap, self._reader, self._target)
         if plan.write_blocking:
-            driver.active = ActiveWrites(self._bitmap, self._active_write_failed)
-            driver.target = edit.attach(transaction, filter_node, "target", plan.target)
+            below = filter_node.children["backing"]
+            beside = edit.attach(transaction, filter_node, "target", plan.target)
+            driver.active = self._work.hand_on(below, beside)
         if plan.commits:
             self._links = links_between(filter_node, plan.target)
             edit.freeze(transaction, self._links)
@@ -148,12 +135,7 @@ class MirrorJob(BlockJob):
         self._to_replace: Node | None = None
         self._replace_blocker: Blocker | None = None
         self._completes = False
-        self._became_ready = False
-        self._in_step = False
-        """The target has everything, so that there is nothing to do."""
         self._gone = False
-        self._active_failure: OSError | None = None
-        self._opened_backing: Node | None = None
 
     # -- verbs -------------------------------------------------------------------------------
 
@@ -173,212 +155,25 @@ class MirrorJob(BlockJob):
     def soft_cancel(self) -> bool:
         return self.ready
 
+    def wake(self) -> None:
+        """From any thread: there may be something to do."""
+        self._pausing.kick()
+
     @property
-    def _ends(self) -> bool:
+    def ends(self) -> bool:
         """Whether somebody wants the job to end when the target is in step."""
         return self._completes or self.cancel_requested
 
     @property
     def busy(self) -> bool:
-        return super().busy and not self._in_step
+        return super().busy and not self._work.in_step
 
     # -- the work, in the job's thread -------------------------------------------------------
 
     def run(self) -> None:
-        plan = self.plan
-        if not plan.commits:
-            self.mark_target(plan.target, plan.source)
-        self._lane = self.lane()
-        try:
-            length = self._match_sizes()
-            if length:
-                self._find_dirty(length)
-                self._converge(length)
-            else:
-                self._say_ready()
-                self.sleep(lambda: 0.0 if self._ends else SLICE)
-        finally:
-            self.drop_lane(self._lane)
-            if plan.write_blocking and self._filter_driver.active is not None:
-                self._filter_driver.active.on = self._ends
-
-    def _match_sizes(self) -> int:
-        """The bytes to copy: a base grows to what is committed into it, others must fit."""
-        source, target = self.plan.source.length(), self.plan.target.length()
-        if self.plan.commits:
-            if source > target:
-                with self._lane:
-                    self._target.truncate(source)
-        elif _in_sectors(source) != _in_sectors(target):
-            raise SizesDiffer()
-        return source
-
-    def _find_dirty(self, length: int) -> None:
-        """Marks what the target lacks in the beginning."""
-        plan = self.plan
-        if plan.only_new_writes:
-            return
-        if plan.zero_target and not self._zeroed(length):
-            self._bitmap.set(0, length)
-            return
-        layers = layers_above(plan.source, plan.target if plan.commits else plan.base)
-        offset = 0
-        while offset < length:
-            self.pause_point()
-            with self._lane:
-                offset = self._mark(layers, offset, min(length, offset + (1 << 30)))
-
-    def _mark(self, layers: list[Node], offset: int, end: int) -> int:
-        """Looks at one stretch of the disk; what any of ``layers`` holds is dirty."""
-        for layer in layers:
-            for run in runs_of(layer, offset, end - offset):
-                inside = min(run.offset + run.length, layer.length())
-                if run.kind is not ExtentKind.UNALLOCATED and run.offset < inside:
-                    self._bitmap.set(run.offset, inside - run.offset)
-            if layer.length() < end:  # it hides what is below behind its end
-                beyond = max(offset, layer.length())
-                self._bitmap.set(beyond, end - beyond)
-        return end
-
-    def _zeroed(self, length: int) -> bool:
-        """Whether the target could be made zeroes by giving its storage back. What fails on the
-        way is judged like any write."""
-        if not self.plan.target.flags.unmap:
-            return False
-        offset = 0
-        while offset < length:
-            self.pause_point()
-            size = min(length - offset, 1 << 30)
-            try:
-                with self._lane:
-                    self._target.write_zeroes(offset, size, True, True)
-            except OSError as error:
-                if error.errno == errno.ENOTSUP:
-                    return False
-                if self._judge(error) == "ignore":
-                    return False
-                continue
-            offset += size
-        return True
-
-    def _converge(self, length: int) -> None:
-        """Passes over the bitmap until somebody wants an end and the target is in step."""
-        plan = self.plan
-        unit = self._unit_of_target()
-        active = self._filter_driver.active
-        layers = layers_above(plan.source, None)
-        chunk = max(unit, min(carrying.CHUNK, plan.buffer or carrying.CHUNK))
-        copying = Converging(
-            self,
-            self._bitmap,
-            self._reader,
-            self._target,
-            lambda: layers,
-            length=length,
-            unit=unit,
-            unmap=plan.unmap,
-            ranges=active.ranges if active else None,
-            blank=self._blank,
-        )
-        if active is not None:
-            # Where all is copied, what is clean is whole in the target, whatever that does not see.
-            active.whole_units = self._is_blind() and self._leaves_parts_out
-            active.on = unit <= plan.unit  # else clusters would be written in part
-        with Carrier(
-            self, copying, writers=writers_into(plan.target), buffer=chunk, chunk=chunk
-        ) as carrier:
-            passes = 0
-            while True:
-                left = min(self._bitmap.count, length)
-                self._in_step = self._in_step and not left
-                self.progress.set_remaining(left)
-                copying.begin_pass()
-                carrier.run()
-                passes += 1
-                if self._active_failure is not None:
-                    raise self._active_failure
-                left = self._bitmap.count
-                if copying.errors:
-                    self._wait_a_slice()
-                elif left and not (left <= LAST and (self._ends or passes >= MANY_PASSES)):
-                    continue
-                elif not self._became_ready or self._ends:
-                    if self._flushed():
-                        if self._became_ready and self._ends:
-                            return
-                        self._say_ready()
-                else:
-                    passes = 0
-                    self._wait_a_slice()
-
-    def _unit_of_target(self) -> int:
-        """Clusters are written whole where the target is blind to what is around a part of one."""
-        cluster = self.plan.target.cluster_size() or 1
-        return cluster if self._is_blind() and cluster > self._bitmap.granularity else 1
-
-    def _is_blind(self) -> bool:
-        """Whether the target does not see the backing image yet that it has in the end."""
-        target = skip_filters(self.plan.target)
-        assert target is not None
-        return target.backing is None and bool(target.driver.backing_filename)
-
-    @property
-    def _leaves_parts_out(self) -> bool:
-        """Whether the target is to show parts of the disk by its backing image."""
-        return self.plan.base is not None or self.plan.only_new_writes
-
-    def _blank(self, offset: int, length: int) -> bool:
-        """Whether the target reads as zeroes there, and will; False where looking fails."""
-        if not self.plan.unmap or self._leaves_parts_out:
-            return False
-        try:
-            return reads_as_zeroes(self.plan.target, offset, length)
-        except OSError:
-            return False
-
-    def _say_ready(self) -> None:
-        self._in_step = True
-        if not self._became_ready:
-            self._became_ready = True
-            self.become_ready()
-
-    def _wait_a_slice(self) -> None:
-        """Until there may be something to do: time has passed, or somebody wants an end."""
-        until = self.clock.monotonic() + SLICE
-        had = self._ends
-
-        def rest() -> float:
-            return 0.0 if self._ends and not had else max(0.0, until - self.clock.monotonic())
-
-        self.sleep(rest)
-
-    def _flushed(self) -> bool:
-        """Whether all that was copied is on the target's disk. Raises the error, if the policy
-        says so."""
-        try:
-            with self._lane:
-                self._target.flush()
-        except OSError as error:
-            if self._judge(error) == "ignore":
-                self._wait_a_slice()
-            return False
-        return True
-
-    def _judge(self, error: OSError) -> str:
-        """What the policy says of a failed request to the target. Raises the error for "report";
-        for "stop", returns when the user has resumed the job."""
-        action = self.error_action(error, "write")
-        if action == "report":
-            raise error
-        if action == "stop":
-            self.pause_point()
-        return action
-
-    def _active_write_failed(self, error: OSError) -> None:
-        """From a guest's thread: its write has reached the source only, and is dirty."""
-        if self.error_action(error, "write") == "report":
-            self._active_failure = self._active_failure or error
-            self._pausing.kick()
+        if not self.plan.commits:
+            self.mark_target(self.plan.target, self.plan.source)
+        self._work.run()
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -479,11 +274,6 @@ class ActiveCommitJob(MirrorJob):
 
 
 def _filter(table: Jobs, transaction: Transaction, plan: MirrorPlan) -> Node:
-    active = ActiveWrites(DirtyBitmap(0, 512), lambda error: None) if plan.write_blocking else None
-    driver = MirrorTopDriver(commits=plan.commits, active=active)
+    driver = MirrorTopDriver(commits=plan.commits, write_blocking=plan.write_blocking)
     name = plan.filter_name
     return put_on(table.graph, transaction, plan.source, driver, name, writable=True)
-
-
-def _in_sectors(length: int) -> int:
-    return -(-length // _SECTOR)

@@ -55,3 +55,8 @@ class MirrorPlan:
             return self.granularity
         cluster = self.target.cluster_size()
         return min(65536, max(4096, cluster)) if cluster else 65536
+
+    @property
+    def leaves_parts_out(self) -> bool:
+        """Whether the target is to show parts of the disk by its backing image."""
+        return self.base is not None or self.only_new_writes

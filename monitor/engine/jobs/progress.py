@@ -40,6 +40,14 @@ class Progress:
             self.total = max(self.total, self.current)
         self._moved()
 
+    def advance_beyond(self, done: int) -> None:
+        """``done`` more units are finished that were not among those left to do."""
+        with self._lock:
+            self._sample()
+            self.current += done
+            self.total += done
+        self._moved()
+
     def set_remaining(self, remaining: int) -> None:
         """So much is left to do, beyond what is done."""
         assert remaining >= 0

@@ -337,3 +337,68 @@ def test_a_target_that_is_only_written_to_may_take_an_image_below(tmp_path: Path
             assert contents(nodes["target"]) == b"z" * MIB
 
     run(main())
+
+
+REFUSED = {
+    "inject-error": [{"event": "flush_to_disk", "iotype": "write", "sector": 200, "once": True}]
+}
+"""The first write to a sector of the target's fails, once it has been flushed."""
+
+
+@asynccontextmanager
+async def ready_and_blocking(path: Path, policy: str) -> AsyncIterator[Bench]:
+    """A mirror that is ready, in step, and whose target refuses the next write to sector 200."""
+    async with disk(path / "disk", bytes(MIB)) as bench:
+        await target(bench, path / "copy", MIB, **REFUSED)
+        await mirror(bench, copy_mode="write-blocking", on_target_error=policy)
+        assert (await bench.engine.job_ended("j")).status == "ready"
+        yield bench
+
+
+def guest_writes(bench: Bench, offset: int) -> None:
+    with bench.drive.lane():
+        bench.drive.roots[0].write(memoryview(b"guest" * 100), offset)
+
+
+def test_a_target_that_refuses_what_is_handed_on_fails_the_job(tmp_path: Path) -> None:
+    """And not the guest, which hears of nothing, nor is it told of twice."""
+
+    async def main() -> None:
+        async with ready_and_blocking(tmp_path, "report") as bench:
+            for offset in (200 * 512, 300 * 512):
+                await asyncio.to_thread(guest_writes, bench, offset)
+            await bench.ended()
+            assert bench.named("BLOCK_JOB_ERROR") == [
+                {"device": "j", "operation": "write", "action": "report"}
+            ]
+            (ended,) = bench.named("BLOCK_JOB_COMPLETED")
+            assert ended["error"] == "Input/output error"
+            assert not any(driver == "mirror_top" for _, driver in graph(bench))
+
+    run(main())
+    assert (tmp_path / "disk").read_bytes().count(b"guest") == 200
+
+
+@pytest.mark.parametrize("policy", ["stop", "ignore"])
+def test_what_a_target_refused_is_copied_later(tmp_path: Path, policy: str) -> None:
+    async def main() -> None:
+        async with ready_and_blocking(tmp_path, policy) as bench:
+            await asyncio.to_thread(guest_writes, bench, 200 * 512)
+            if policy == "stop":
+                job = bench.engine.job_table.find("j")
+                assert job is not None
+                while job.status != "standby":
+                    await job.changed()
+                (shown,) = await bench.do("query-block-jobs")
+                assert shown.io_status == "failed"
+                await asyncio.to_thread(guest_writes, bench, 300 * 512)
+                assert (tmp_path / "copy").read_bytes().count(b"guest") == 100
+                await bench.do("block-job-resume", device="j")
+            await bench.do("block-job-complete", device="j")
+            await bench.ended()
+            assert bench.named("BLOCK_JOB_ERROR") == [
+                {"device": "j", "operation": "write", "action": policy}
+            ]
+
+    run(main())
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "disk").read_bytes()

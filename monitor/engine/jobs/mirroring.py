@@ -1,0 +1,291 @@
+"""The work of a mirror, in its own thread: what the target lacks is found out and carried over,
+pass after pass, until somebody wants an end and the target is in step.
+
+    sizes -> zeroes -> what is dirty -> pass, pass, pass … -> flush -> ready
+                                             ^                            |
+                                             +---- a slice later <--------+-> told to end, in step
+
+A write to the source while a pass runs is the next pass's. With ``write-blocking`` the filter does
+it on both sides (``ActiveWrites``), as soon as all that the target lacks is marked.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from monitor.engine.bitmap import DirtyBitmap
+from monitor.engine.drivers.active_writes import ActiveWrites, Sides
+from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.graph.allocation import reads_as_zeroes, runs_of, runs_through
+from monitor.engine.graph.edge import Edge, RootEdge
+from monitor.engine.graph.node import Node
+from monitor.engine.jobs import carrying
+from monitor.engine.jobs.carrying import Carrier, writers_into
+from monitor.engine.jobs.converging import Converging
+from monitor.engine.jobs.errors import SizesDiffer
+from monitor.engine.jobs.filters import layers_above, skip_filters
+from monitor.engine.jobs.mirror_plan import MirrorPlan
+
+if TYPE_CHECKING:
+    from monitor.engine.jobs.mirror import MirrorJob
+
+SLICE: Final = 0.1
+"""Seconds between two looks for work of a job that is ready, or whose errors are ignored."""
+LAST: Final = 16 << 20
+"""Bytes that may be left to copy while the disk is drained."""
+MANY_PASSES: Final = 8
+"""After so many a guest that keeps writing does not keep the job from becoming ready any more."""
+_SECTOR: Final = 512
+
+
+class Mirroring:
+    """``bitmap`` is the source's, and says what ``target`` lacks; ``source`` and ``target`` are
+    edges of the job's. ``active`` is set where the filter hands guests' requests on."""
+
+    def __init__(
+        self,
+        job: MirrorJob,
+        plan: MirrorPlan,
+        bitmap: DirtyBitmap,
+        source: Edge,
+        target: RootEdge,
+    ) -> None:
+        self.active: ActiveWrites | None = None
+        self.in_step = False
+        """The target has everything, so that there is nothing to do."""
+        self._job = job
+        self._plan = plan
+        self._bitmap = bitmap
+        self._source, self._target = source, target
+        self._layers = layers_above(plan.source, None)
+        self._became_ready = False
+        self._failure: OSError | None = None
+        """Of a request that the filter has handed on."""
+
+    def run(self) -> None:
+        """Returns when the target is in step and somebody wants an end. Raises JobCancelled, and
+        OSError as the job's policies say."""
+        job = self._job
+        self._lane = job.lane()
+        try:
+            length = self._match_sizes()
+            if length:
+                self._find_dirty(length)
+                self._converge(length)
+            else:
+                self._say_ready()
+                job.sleep(lambda: 0.0 if job.ends else SLICE)
+        except BaseException:
+            if self.active is not None:
+                self.active.on = False
+            raise
+        finally:
+            job.drop_lane(self._lane)
+
+    # -- what the target lacks in the beginning ----------------------------------------------
+
+    def _match_sizes(self) -> int:
+        """The bytes to copy: a base grows to what is committed into it, others must fit."""
+        source, target = self._plan.source.length(), self._plan.target.length()
+        if self._plan.commits:
+            if source > target:
+                with self._lane:
+                    self._target.truncate(source)
+        elif _in_sectors(source) != _in_sectors(target):
+            raise SizesDiffer()
+        return source
+
+    def _find_dirty(self, length: int) -> None:
+        """Marks what the target lacks."""
+        plan = self._plan
+        if plan.only_new_writes:
+            return
+        if plan.zero_target and not self._zeroed(length):
+            self._bitmap.set(0, length)
+            return
+        layers = layers_above(plan.source, plan.target if plan.commits else plan.base)
+        offset = 0
+        while offset < length:
+            self._job.pause_point()
+            with self._lane:
+                offset = self._mark(layers, offset, min(length, offset + (1 << 30)))
+
+    def _mark(self, layers: list[Node], offset: int, end: int) -> int:
+        """Looks at one stretch of the disk; what any of ``layers`` holds is dirty."""
+        for layer in layers:
+            for run in runs_of(layer, offset, end - offset):
+                inside = min(run.offset + run.length, layer.length())
+                if run.kind is not ExtentKind.UNALLOCATED and run.offset < inside:
+                    self._bitmap.set(run.offset, inside - run.offset)
+            if layer.length() < end:  # it hides what is below behind its end
+                beyond = max(offset, layer.length())
+                self._bitmap.set(beyond, end - beyond)
+        return end
+
+    def _zeroed(self, length: int) -> bool:
+        """Whether the target could be made zeroes by giving its storage back. What fails on the
+        way is judged like any write."""
+        if not self._plan.target.flags.unmap:
+            return False
+        offset = 0
+        while offset < length:
+            self._job.pause_point()
+            size = min(length - offset, 1 << 30)
+            try:
+                with self._lane:
+                    self._target.write_zeroes(offset, size, True, True)
+            except OSError as error:
+                if error.errno == errno.ENOTSUP:
+                    return False
+                if self._judge(error) == "ignore":
+                    return False
+                continue
+            offset += size
+        return True
+
+    # -- carrying it over --------------------------------------------------------------------
+
+    def _converge(self, length: int) -> None:
+        """Passes over the bitmap until somebody wants an end and the target is in step."""
+        plan, active = self._plan, self.active
+        unit = self._unit_of_target()
+        chunk = max(unit, min(carrying.CHUNK, plan.buffer or carrying.CHUNK))
+        copying = Converging(
+            self._job,
+            self._bitmap,
+            self._source,
+            self._target,
+            lambda: self._layers,
+            length=length,
+            unit=unit,
+            unmap=plan.unmap,
+            ranges=active.ranges if active else None,
+            blank=self._blank,
+            given_up=lambda: self._failure is not None,
+        )
+        if active is not None:
+            with self._lane:
+                active.begin()
+        with Carrier(
+            self._job, copying, writers=writers_into(plan.target), buffer=chunk, chunk=chunk
+        ) as carrier:
+            passes = 0
+            while True:
+                left = min(self._bitmap.count, length)
+                self.in_step = self.in_step and not left
+                self._job.progress.set_remaining(left)
+                copying.begin_pass()
+                carrier.run()
+                passes += 1
+                if self._failure is not None:
+                    raise self._failure
+                left = self._bitmap.count
+                if copying.errors:
+                    self._wait_a_slice()
+                elif left and not (left <= LAST and (self._job.ends or passes >= MANY_PASSES)):
+                    continue
+                elif not self._became_ready or self._job.ends:
+                    if self._flushed():
+                        if self._became_ready and self._job.ends:
+                            return
+                        self._say_ready()
+                else:
+                    passes = 0
+                    self._wait_a_slice()
+
+    def _unit_of_target(self) -> int:
+        """Clusters are written whole where the target is blind to what is around a part of one."""
+        cluster = blind_cluster(self._plan)
+        return cluster if cluster > self._bitmap.granularity else 1
+
+    def _blank(self, offset: int, length: int) -> bool:
+        """Whether the target reads as zeroes there, and will; False where looking fails."""
+        if not self._plan.unmap or self._plan.leaves_parts_out:
+            return False
+        try:
+            return reads_as_zeroes(self._plan.target, offset, length)
+        except OSError:
+            return False
+
+    def _say_ready(self) -> None:
+        self.in_step = True
+        if not self._became_ready:
+            self._became_ready = True
+            self._job.become_ready()
+
+    def _wait_a_slice(self) -> None:
+        """Until there may be something to do: time has passed, or somebody wants an end."""
+        clock, until = self._job.clock, self._job.clock.monotonic() + SLICE
+        had = self._job.ends
+
+        def rest() -> float:
+            if self._failure is not None or (self._job.ends and not had):
+                return 0.0
+            return max(0.0, until - clock.monotonic())
+
+        self._job.sleep(rest)
+
+    def _flushed(self) -> bool:
+        """Whether all that was copied is on the target's disk. Raises the error, if the policy
+        says so."""
+        try:
+            with self._lane:
+                self._target.flush()
+        except OSError as error:
+            if self._judge(error) == "ignore":
+                self._wait_a_slice()
+            return False
+        return True
+
+    def _judge(self, error: OSError) -> str:
+        """What the policy says of a failed request to the target. Raises the error for "report";
+        for "stop", returns when the user has resumed the job."""
+        action = self._job.error_action(error, "write")
+        if action == "report":
+            raise error
+        if action == "stop":
+            self._job.pause_point()
+        return action
+
+    # -- guests' requests, in their threads --------------------------------------------------
+
+    def hand_on(self, source: Edge, target: Edge) -> ActiveWrites:
+        """What the filter is to do with them, through its own edges; it begins when all that the
+        target lacks is marked."""
+        plan, progress = self._plan, self._job.progress
+        cluster = blind_cluster(plan) if plan.leaves_parts_out else 1
+        sides = Sides(
+            source, target, self._zero_runs, plan.unmap, progress.advance_beyond, self._failed
+        )
+        self.active = ActiveWrites(self._bitmap, sides, cluster)
+        return self.active
+
+    def _zero_runs(self, offset: int, length: int) -> Iterator[tuple[int, int, bool]]:
+        for run in runs_through(self._layers, offset, length):
+            yield run.offset, run.length, run.kind is not ExtentKind.DATA
+
+    def _failed(self, error: OSError) -> None:
+        """A request has reached the source only, and is dirty."""
+        if self._job.error_action(error, "write") == "report":
+            assert self.active is not None
+            self.active.on = False
+            self._failure = self._failure or error
+            self._job.wake()
+
+
+def blind_cluster(plan: MirrorPlan) -> int:
+    """Bytes of a target's cluster, where the target does not see the backing image yet that it has
+    in the end; else 1."""
+    image = skip_filters(plan.target)
+    assert image is not None
+    if not image.driver.supports_backing or image.backing is not None:
+        return 1
+    if not image.driver.backing_filename and not plan.leaves_parts_out:
+        return 1
+    return plan.target.cluster_size() or 1
+
+
+def _in_sectors(length: int) -> int:
+    return -(-length // _SECTOR)
