@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tools.need("qemu-storage-daemon", "qemu-img", "qemu-io")
-    folder = tmp_path_factory.mktemp("images")
-    for make in IMAGES:
-        subprocess.run(make, cwd=folder, check=True, capture_output=True, timeout=20)
-    return folder
+    return tools.made(tmp_path_factory.mktemp("images"), IMAGES)
 
 
 @pytest.mark.parametrize("case", CASES)

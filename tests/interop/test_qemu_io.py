@@ -140,8 +140,7 @@ def compare(tmp_path: Path, kind: str, commands: list[str]) -> None:
     theirs, ours = tmp_path / "qemu", tmp_path / "blkmon"
     for folder in (theirs, ours):
         folder.mkdir()
-        for make in IMAGES[kind]:
-            subprocess.run(make, cwd=folder, check=True, capture_output=True, timeout=20)
+        tools.made(folder, IMAGES[kind])
     driver = "raw" if kind == "raw" else "qcow2"
     with blkmon(ours) as monitor:
         monitor.type(f"drive_add 0 if=none,id=d0,file=disk,format={driver}")

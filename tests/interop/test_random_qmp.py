@@ -8,7 +8,6 @@ belongs into tests/support/qmp_cases.
 from __future__ import annotations
 
 import copy
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -178,10 +177,7 @@ def _values(place: Any) -> list[Any]:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tools.need("qemu-storage-daemon", "qemu-img", "qemu-io")
-    folder = tmp_path_factory.mktemp("images")
-    for make in IMAGES:
-        subprocess.run(make, cwd=folder, check=True, capture_output=True, timeout=20)
-    return folder
+    return tools.made(tmp_path_factory.mktemp("images"), IMAGES)
 
 
 @settings(

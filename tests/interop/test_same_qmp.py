@@ -5,7 +5,6 @@ The conversations are those of tests/support/qmp_cases, whose docstring says how
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,7 @@ from tests.support.side_by_side import STATE, Session, compare
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of images, made once and copied for each side of each case."""
     tools.need("qemu-img", "qemu-io")
-    folder = tmp_path_factory.mktemp("images")
-    for make in IMAGES:
-        subprocess.run(make, cwd=folder, check=True, capture_output=True, timeout=20)
-    return folder
+    return tools.made(tmp_path_factory.mktemp("images"), IMAGES)
 
 
 @pytest.mark.parametrize("case", gathered().cases)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from monitor.engine.schema.job import BlockJobInfo
-from monitor.engine.schema.query import BlockDeviceInfo, BlockInfo, CacheInfo, ImageInfo
+from monitor.engine.schema.query import (
+    BlockDeviceInfo,
+    BlockGraph,
+    BlockInfo,
+    CacheInfo,
+    GraphEdge,
+    GraphNode,
+    ImageInfo,
+)
 
 MIB = 1 << 20
 
@@ -49,3 +57,19 @@ def block_job(**changes: Any) -> BlockJobInfo:
         "auto_dismiss": True,
     }
     return BlockJobInfo(**facts | changes)
+
+
+DRIVE, JOB, NODE = "block-backend", "block-job", "block-driver"
+Nodes = list[tuple[str, str]]
+Edges = list[tuple[int, int, str]]
+
+
+def block_graph(nodes: Nodes, edges: Edges) -> BlockGraph:
+    """Of (type, name) and of (parent, child, role), whose numbers count from 0."""
+    return BlockGraph(
+        nodes=[GraphNode(id=i + 1, type=kind, name=name) for i, (kind, name) in enumerate(nodes)],
+        edges=[
+            GraphEdge(parent=parent + 1, child=child + 1, name=role, perm=[], shared_perm=[])
+            for parent, child, role in edges
+        ],
+    )

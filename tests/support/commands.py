@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from monitor.commands.macros import Macro
-from monitor.commands.registry import Answer
+from monitor.commands.registry import Answer, Command, parse_pattern
 from monitor.commands.settings import Settings
 from monitor.engine.schema.base import Request
 from monitor.language.parser import parse_line
@@ -98,3 +98,17 @@ def typed(line: str, answers: dict[type[Request], Any] | None = None) -> tuple[s
         return session.text, session.engine.requests
 
     return run(work())
+
+
+async def nothing(*_: Any, **__: Any) -> None:
+    """What the sample commands do."""
+
+
+def sample(*declarations: str) -> dict[str, Command]:
+    """Commands from ``name PATTERN`` (``info block`` is written ``info_block``)."""
+    found = {}
+    for declaration in declarations:
+        name, _, pattern = declaration.partition(" ")
+        name = name.replace("info_", "info ")
+        found[name] = Command(name, parse_pattern(pattern), pattern, "help", nothing)
+    return found

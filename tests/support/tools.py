@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,13 @@ def run(*command: str | Path, timeout: float = 60) -> str:
     )
     assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
     return result.stdout
+
+
+def made(folder: Path, commands: Sequence[Sequence[str]]) -> Path:
+    """The folder, with what ``commands``, run in it, make there."""
+    for command in commands:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=20)
+    return folder
 
 
 def fails(*command: str | Path, timeout: float = 60) -> str:

@@ -19,8 +19,7 @@ class Progress:
     """``current`` of ``total``, in the job's own unit (bytes for block jobs).
 
     Written by the job's threads, which is when ``moved`` is called, and read by the control loop.
-    ``current`` never runs backwards and
-    ``total`` never falls below it.
+    ``current`` never runs backwards and ``total`` never falls below it.
     """
 
     def __init__(self, clock: Clock, moved: Callable[[], None] = lambda: None) -> None:

@@ -12,18 +12,11 @@ import pytest
 from monitor.commands.graphsvg import MOST_PLACES, TooLarge
 from monitor.engine.schema.job import JobInfo, QueryJobs
 from monitor.engine.schema.query import (
-    BlockGraph,
-    GraphEdge,
-    GraphNode,
     QueryBlockGraph,
     QueryNamedBlockNodes,
 )
-from tests.support.answers import device
+from tests.support.answers import DRIVE, JOB, NODE, Edges, Nodes, block_graph, device
 from tests.support.commands import typed
-
-DRIVE, JOB, NODE = "block-backend", "block-job", "block-driver"
-Nodes = list[tuple[str, str]]
-Edges = list[tuple[int, int, str]]
 
 SHARED: tuple[Nodes, Edges] = (
     [(DRIVE, "d0"), (JOB, "s0"), (NODE, "top"), (NODE, "mid"), (NODE, "base"), (NODE, "other"),
@@ -36,14 +29,11 @@ WORKING = JobInfo(id="s0", type="stream", status="running", current_progress=0, 
 
 
 def picture(option: str, nodes: Nodes, edges: Edges) -> str:
-    graph = BlockGraph(
-        nodes=[GraphNode(id=i + 1, type=t, name=n) for i, (t, n) in enumerate(nodes)],
-        edges=[
-            GraphEdge(parent=a + 1, child=b + 1, name=name, perm=[], shared_perm=[])
-            for a, b, name in edges
-        ],
-    )
-    answers = {QueryBlockGraph: graph, QueryNamedBlockNodes: DETAILS, QueryJobs: [WORKING]}
+    answers = {
+        QueryBlockGraph: block_graph(nodes, edges),
+        QueryNamedBlockNodes: DETAILS,
+        QueryJobs: [WORKING],
+    }
     return typed(f"info graph {option}", answers)[0]
 
 

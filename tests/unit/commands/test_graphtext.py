@@ -4,30 +4,15 @@ from __future__ import annotations
 
 from monitor.engine.schema.job import JobInfo, QueryJobs
 from monitor.engine.schema.query import (
-    BlockGraph,
-    GraphEdge,
-    GraphNode,
     QueryBlockGraph,
     QueryNamedBlockNodes,
 )
-from tests.support.answers import device
+from tests.support.answers import DRIVE, JOB, NODE, block_graph, device
 from tests.support.commands import typed
-
-DRIVE, JOB, NODE = "block-backend", "block-job", "block-driver"
-
-
-def graph(nodes: list[tuple[str, str]], edges: list[tuple[int, int, str]]) -> BlockGraph:
-    return BlockGraph(
-        nodes=[GraphNode(id=i, type=type, name=name) for i, (type, name) in enumerate(nodes)],
-        edges=[
-            GraphEdge(parent=parent, child=child, name=name, perm=[], shared_perm=[])
-            for parent, child, name in edges
-        ],
-    )
 
 
 def test_roots_children_and_what_is_shared() -> None:
-    drawn = graph(
+    drawn = block_graph(
         [(NODE, "top"), (JOB, "s0"), (NODE, "base"), (DRIVE, "d0"), (DRIVE, "d1"), (NODE, "free"),
          (NODE, "file0")],
         [(3, 0, "root"), (0, 6, "file"), (0, 2, "backing"), (1, 0, "main node"), (1, 2, "base")],
@@ -55,13 +40,13 @@ def test_roots_children_and_what_is_shared() -> None:
 
 
 def test_an_empty_graph() -> None:
-    answers = {QueryBlockGraph: graph([], []), QueryNamedBlockNodes: [], QueryJobs: []}
+    answers = {QueryBlockGraph: block_graph([], []), QueryNamedBlockNodes: [], QueryJobs: []}
     assert typed("info graph", answers)[0] == "The graph is empty"
 
 
 def test_a_chain_longer_than_pythons_stack() -> None:
     count = 3000
-    chain = graph(
+    chain = block_graph(
         [(NODE, f"n{i}") for i in range(count)], [(i, i + 1, "backing") for i in range(count - 1)]
     )
     answers = {QueryBlockGraph: chain, QueryNamedBlockNodes: [], QueryJobs: []}

@@ -14,8 +14,8 @@ from monitor.language.completion import MOST, Candidate, FileSlot, spell, sugges
 from monitor.language.parser import Language
 from monitor.language.ranking import rank
 from monitor.language.slots.places import commands_slot
+from tests.support.commands import sample
 from tests.support.effort import lines_of
-from tests.unit.language.test_parser import sample
 
 NODES = [Name("n0", "qcow2 64M rw"), Name("#block1", "file 1M ro")]
 DRIVES = [Name("d0", "qcow2")]

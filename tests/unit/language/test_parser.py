@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from monitor.commands.registry import Command, parse_pattern
 from monitor.engine.drivers.registry import driver_names
 from monitor.engine.schema.graph import BlockdevAdd, BlockResize
 from monitor.language.parser import (
@@ -19,22 +18,8 @@ from monitor.language.parser import (
     parse_line,
     parse_script,
 )
+from tests.support.commands import sample
 from tests.support.effort import lines_of
-
-
-async def nothing(*_: Any, **__: Any) -> None:
-    """What the sample commands do."""
-
-
-def sample(*declarations: str) -> dict[str, Command]:
-    """Commands from ``name PATTERN`` (``info block`` is written ``info_block``)."""
-    found = {}
-    for declaration in declarations:
-        name, _, pattern = declaration.partition(" ")
-        name = name.replace("info_", "info ")
-        found[name] = Command(name, parse_pattern(pattern), pattern, "help", nothing)
-    return found
-
 
 LANGUAGE = Language(
     sample(

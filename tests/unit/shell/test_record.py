@@ -5,20 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from monitor.shell.dialogue import Dialogue
 from monitor.shell.record import Entry, FileRecorder, Masker, Recorder
 from tests.support.fake_engine import FakeEngine, job
-
-
-class Typist(Dialogue):
-    """A dialogue whose screen is a list."""
-
-    def __init__(self, engine: FakeEngine) -> None:
-        super().__init__(engine)
-        self.shown: list[str] = []
-
-    def show(self, text: str) -> None:
-        self.shown.append(text)
+from tests.support.typist import Typist
 
 
 def recorded(engine: FakeEngine) -> tuple[Typist, list[Entry]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -13,28 +12,10 @@ from hypothesis import strategies as st
 
 from monitor.engine.errors import MonitorError
 from monitor.shell import log
-from monitor.shell.dialogue import Dialogue
 from monitor.shell.human import HumanLines
 from monitor.shell.texts import printable
 from tests.support.fake_engine import FakeEngine
-
-
-class Typist(Dialogue):
-    def __init__(self, engine: FakeEngine) -> None:
-        super().__init__(engine)
-        self.shown: list[str] = []
-
-    def show(self, text: str) -> None:
-        self.shown.append(text)
-
-
-def typed(work: Callable[[Typist], Awaitable[None]]) -> list[str]:
-    async def main() -> list[str]:
-        session = Typist(FakeEngine())
-        await work(session)
-        return session.shown
-
-    return asyncio.run(main())
+from tests.support.typist import Typist, typed
 
 
 @given(st.text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from monitor.shell.watching import MOST_LINES, with_changes
-from tests.unit.shell.test_session import Typist, typed
+from tests.support.typist import Typist, typed
 
 
 def marked(text: str, before: str | None) -> str:
