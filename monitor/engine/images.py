@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from msgspec import UNSET, UnsetType
 
 from monitor.engine import permissions
-from monitor.engine.drivers.base import OpenFlags
+from monitor.engine.drivers.base import OpenContext, OpenFlags
 from monitor.engine.drivers.registry import driver_class, protocol_options
 from monitor.engine.errors import HostFailure, RequestError, host_failure
 from monitor.engine.graph.client import Client
+from monitor.engine.graph.edge import RootEdge
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.schema import imageopts
 from monitor.engine.schema.base import given
@@ -104,6 +106,12 @@ class NewImage:
     """The backing file, which is found from where the image is, must be there."""
 
     @property
+    def path(self) -> str:
+        """Where the host has it."""
+        path: str = protocol_options(self.filename).get("filename", self.filename)
+        return path
+
+    @property
     def is_plain(self) -> bool:
         """It is its file and nothing else."""
         return driver_class(self.format).name != "qcow2"
@@ -174,16 +182,12 @@ async def create(graph: Graph, image: NewImage) -> None:
     locks. Raises RequestError; then a plain file is empty, and one of a format is gone, as
     qemu-img leaves them."""
     check_creatable(image.format, image.backing_file)
-    path = protocol_options(image.filename).get("filename", image.filename)
-    if image.backing_file is not None:
+    if image.backing_file is not None and image.follow_backing:
         await _refuse_itself(graph, image.filename, image.backing_file)
-        if image.follow_backing:
-            await _look_below(graph, image.filename, image.backing_file, image.backing_format)
+        await _look_below(graph, image.filename, image.backing_file, image.backing_format)
     wanted = None if image.is_plain else qcow2_options(_from_strings(image))
     try:
-        await graph.in_worker(make_file, _file_options(image, path))
-        if wanted is not None:
-            await _format_or_remove(graph, path, wanted)
+        await graph.in_worker(_make, image, _file_options(image, image.path), wanted)
     except HostFailure as error:
         if error.errno == errno.EFBIG:
             hint = "" if image.is_plain else " (try using a larger cluster size)"
@@ -191,27 +195,34 @@ async def create(graph: Graph, image: NewImage) -> None:
         raise
 
 
-async def _format_or_remove(graph: Graph, path: str, wanted: CreateOptions) -> None:
-    try:
-        await _format_file(graph, path, wanted)
-    except BaseException:
-        await graph.in_worker(_remove, path)
-        raise
+def _make(
+    image: NewImage, options: BlockdevCreateOptionsFile, wanted: CreateOptions | None
+) -> None:
+    """Everything about a new image that waits for the host. Raises RequestError."""
+    if image.backing_file is not None:
+        _check_itself(image.filename, image.backing_file)
+    make_file(options)
+    if wanted is not None:
+        try:
+            _format(options.filename, wanted)
+        except BaseException:
+            _remove(options.filename)
+            raise
 
 
 async def _refuse_itself(graph: Graph, filename: str, backing: str) -> None:
-    """QEMU compares the names only, and overwrites ./a.qcow2 with an overlay on a.qcow2."""
+    await graph.in_worker(_check_itself, filename, backing)
+
+
+def _check_itself(filename: str, backing: str) -> None:
+    """QEMU compares the names only, and overwrites ./a.qcow2 with an overlay on a.qcow2. The
+    backing link is relative to the image."""
     path = protocol_options(filename).get("filename", filename)
-    if filename == backing or await graph.in_worker(_is_file, path, backing):
+    itself = filename == backing
+    with contextlib.suppress(OSError, ValueError):
+        itself = itself or os.path.samefile(path, os.path.join(os.path.dirname(path), backing))
+    if itself:
         raise BackedByItself(filename)
-
-
-def _is_file(path: str, backing_file: str) -> bool:
-    """Whether the backing link, which is relative to the image, leads to the image itself."""
-    try:
-        return os.path.samefile(path, os.path.join(os.path.dirname(path), backing_file))
-    except (OSError, ValueError):
-        return False
 
 
 def make_file(options: BlockdevCreateOptionsFile) -> None:
@@ -291,23 +302,28 @@ def qcow2_options(wanted: BlockdevCreateOptionsQcow2) -> CreateOptions:
     return CreateOptions(size=wanted.size, **settled)  # type: ignore[arg-type]
 
 
-async def _format_file(graph: Graph, path: str, wanted: CreateOptions) -> None:
-    """Writes a qcow2 header and tables into the (empty) file at ``path``."""
+def _format(path: str, wanted: CreateOptions) -> None:
+    """Writes a qcow2 header and tables into the (empty) file at ``path``, through a node that is in
+    no graph: nobody else has to do with it before it is an image. Raises RequestError."""
     from monitor.engine.drivers.qcow2.create import create_image
 
-    async with Opening(graph) as opening:
-        node = await opening.open(BlockdevOptionsFile(filename=path))
-        client = Client("")
-        root = graph.add_client(
-            client, node, permissions.CONSISTENT_READ | permissions.WRITE | permissions.RESIZE, 0
-        )
+    options, flags = BlockdevOptionsFile(filename=path), OpenFlags()
+    driver = driver_class("file")()
+    try:
+        driver.open(OpenContext(options, flags, "", {}))
+    except OSError as error:
+        raise host_failure(f"Could not open '{path}'", error) from error
+    try:
+        root = RootEdge(Client(), "root", Node("", driver, options, flags))
+        root.taken, root.shared = permissions.WRITE | permissions.RESIZE, 0
         root.beyond_end = True
-        try:
-            await graph.in_worker(create_image, root, wanted)
-        except OSError as error:
-            raise host_failure(f"Could not create '{path}'", error) from error
-        finally:
-            await graph.remove_client(client)
+        if (locked := driver.check_permissions(root.taken, root.shared)) is not None:
+            locked.commit()
+        create_image(root, wanted)
+    except OSError as error:
+        raise host_failure(f"Could not create '{path}'", error) from error
+    finally:
+        driver.close()
 
 
 async def _look_below(

@@ -64,7 +64,7 @@ def attach(transaction: Transaction, parent: Node | Client, role: str, child: No
     """A new edge without any permission yet; ``refresh`` gives it those."""
     edge: Edge
     if isinstance(parent, Node):
-        if leads_to(child, parent):
+        if reaches(child, parent):
             raise CyclicGraph(child.name, role, parent.name)
         edge = Edge(parent, role, child)
     else:
@@ -89,7 +89,7 @@ def point(transaction: Transaction, edge: Edge, child: Node) -> None:
     """Makes an edge lead to another node; its permissions stay as they are until ``refresh``."""
     refuse_if_frozen(edge)
     old = edge.child
-    if isinstance(edge.parent, Node) and leads_to(child, edge.parent):
+    if isinstance(edge.parent, Node) and reaches(child, edge.parent):
         raise CyclicGraph(child.name, edge.role, edge.parent.name)
     _repoint(edge, child)
     transaction.add(abort=lambda: _repoint(edge, old))
@@ -289,22 +289,26 @@ def top_down(nodes: Iterable[Node], within: Set[Node] | None = None) -> list[Nod
 
 
 def reaches(start: Node, target: Node) -> bool:
-    """Whether ``target`` is ``start`` or below it."""
-    stack, seen = [start], {start}
-    while stack:
-        node = stack.pop()
+    """Whether ``target`` is ``start`` or below it. Looked for from both ends, a node at a time:
+    chains are long, and mostly one of the ends is near."""
+    down, up = [start], [target]
+    below, above = {start}, {target}
+    while down and up:
+        node = down.pop()
         if node is target:
             return True
         for edge in node.children.values():
-            if edge.child not in seen:
-                seen.add(edge.child)
-                stack.append(edge.child)
+            if edge.child not in below:
+                below.add(edge.child)
+                down.append(edge.child)
+        node = up.pop()
+        if node is start:
+            return True
+        for edge in node.parents:
+            if isinstance(edge.parent, Node) and edge.parent not in above:
+                above.add(edge.parent)
+                up.append(edge.parent)
     return False
-
-
-def leads_to(start: Node, target: Node) -> bool:
-    """As ``reaches``; a target without parents is reached from itself only, which is cheap."""
-    return start is target or (bool(target.parents) and reaches(start, target))
 
 
 def _set(transaction: Transaction, node: Node, **values: Any) -> None:

@@ -66,6 +66,8 @@ class Node(Operations):
         """Its driver's own bitmaps, and the nodes whose queries show them."""
         self.auto_backing = ""
         """The file that the header names as backing image, as it would be opened; '' for none."""
+        roles = driver.child_roles
+        self._layer_role = roles[0] if roles and self.is_filter else "backing"
         self.is_open = False
         self.names = Names("", "", "")
         self.implicit = False
@@ -99,7 +101,8 @@ class Node(Operations):
 
     def below(self) -> Node | None:
         """The next layer of the chain: a filter's child, or the backing image."""
-        return self.data_child if self.is_filter else self.backing
+        edge = self.children.get(self._layer_role)
+        return edge.child if edge else None
 
     def skip_implicit(self) -> Node:
         """The node itself, or what lies below the filters that jobs have put on it unasked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import UNSET
 
@@ -229,16 +230,15 @@ async def blockdev_snapshot_sync(
     if overlay_name is not None and _is_taken(engine, overlay_name):
         raise OverlayNameTaken(overlay_name)
     check_depth(old)  # before a file is created
-    filename = request.snapshot_file
+    filename: str | None = request.snapshot_file
+    loose: dict[str, Any] = {"driver": fmt}
     if request.mode is UNSET or request.mode == "absolute-paths":
-        filename = actions.new_file(filename)
-        await images.create(
-            graph,
-            images.NewImage(
-                filename, fmt, whole_sectors(old.length()), old.filename, old.driver.name
-            ),
-        )
-    loose = {"driver": fmt}
+        filename = actions.new_file(request.snapshot_file)
+        size = whole_sectors(old.length())
+        image = images.NewImage(filename, fmt, size, old.filename, old.driver.name)
+        await images.create(graph, image)
+        if fmt != "file":  # it lies in one, as is known by now
+            filename, loose["file"] = None, {"driver": "file", "filename": image.path}
     if overlay_name is not None:
         loose["node-name"] = overlay_name
     opening = Opening(graph)

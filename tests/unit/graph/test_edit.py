@@ -9,7 +9,7 @@ import random
 import pytest
 
 from monitor.engine import permissions
-from monitor.engine.drivers.base import Reopen
+from monitor.engine.drivers.base import OpenFlags, Reopen
 from monitor.engine.drivers.memory import MemoryDriver
 from monitor.engine.errors import Refused, RequestError
 from monitor.engine.graph import edit
@@ -17,7 +17,7 @@ from monitor.engine.graph.client import Client
 from monitor.engine.graph.edit import CyclicGraph, NodeIsReadOnly, PermissionConflict
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.transaction import Transaction
-from tests.support.graphs import Events, add, put_above, reader, run, shape
+from tests.support.graphs import Events, LayerDriver, add, put_above, reader, run, shape
 
 
 @pytest.fixture
@@ -182,3 +182,62 @@ def test_long_chains_need_no_recursion(graph: Graph) -> None:
     reader(graph, below)
     edge = graph.nodes["n1"].children["backing"]
     assert edge.taken == permissions.CONSISTENT_READ
+
+
+def test_what_lies_below_what_whatever_the_shape(graph: Graph) -> None:
+    """``reaches`` against the set of all that lies below, in graphs with shared children."""
+    chance = random.Random(7)
+    nodes = [add(graph, f"n{number}") for number in range(24)]
+    below = [{number} for number in range(24)]
+    with Transaction() as transaction:
+        for number in range(1, 24):
+            for role in ("backing", "file")[: chance.randrange(3)]:
+                child = chance.randrange(number)
+                edit.attach(transaction, nodes[number], role, nodes[child])
+                below[number] |= below[child]
+        transaction.commit()
+    found = [
+        {other for other in range(24) if edit.reaches(nodes[number], nodes[other])}
+        for number in range(24)
+    ]
+    assert found == below
+    assert any(1 < len(each) < 24 for each in below)
+
+
+def test_a_switch_of_several_layers_is_prepared_wholly_or_not_at_all(graph: Graph) -> None:
+    prepared: list[str] = []
+
+    class Change:
+        def commit(self) -> None:
+            raise AssertionError
+
+        def abort(self) -> None:
+            prepared.append("aborted")
+
+    class Willing(LayerDriver):
+        def prepare_reopen(self, flags: OpenFlags, options: object = None) -> Reopen:
+            prepared.append("prepared")
+            return Change()
+
+    class Unwilling(Willing):
+        child_roles = ("file",)
+
+        def prepare_reopen(self, flags: OpenFlags, options: object = None) -> Reopen:
+            raise OSError(errno.EIO, "no")
+
+    async def work() -> None:
+        top, bottom = add(graph, "top", Top(1 << 20)), add(graph, "bottom", Unwilling(1 << 20))
+        with Transaction() as transaction:
+            edit.attach(transaction, top, "file", bottom)
+            transaction.commit()
+        bottom.inherits_from = top
+        with pytest.raises(OSError, match="no"), Transaction() as transaction:
+            await graph.reopen_read_only(transaction, top, True)
+        assert prepared == ["prepared", "aborted"]
+        assert not top.read_only
+        assert not bottom.read_only
+
+    class Top(Willing):
+        child_roles = ("file",)
+
+    run(work())
