@@ -28,6 +28,9 @@ IMAGES = [
 
 CHAIN = "drive_add 0 if=none,id=d0,file=top.qcow2"
 EMPTY = "drive_add 0 if=none,id=e0"
+BASE = "drive_add -n 0 driver=qcow2,node-name=n0,file.driver=file,file.filename=base.qcow2"
+OVERLAY = "drive_add 0 if=none,id=d0,driver=qcow2,file.filename=mid.qcow2,backing=n0"
+"""A drive on ``BASE``."""
 RAW = "drive_add 0 if=none,id=r0,file=a.img,format=raw"
 
 SCRIPTS: dict[str, list[str]] = {
@@ -258,6 +261,69 @@ SCRIPTS: dict[str, list[str]] = {
         "info block -v d0",
         "commit all",
         "commit all x",
+    ],
+    "commit of what is read-only": [f"{CHAIN},readonly=on", "commit d0", "commit all"],
+    "commit of what others use": [
+        BASE,
+        OVERLAY,
+        OVERLAY.replace("id=d0", "id=d1").replace("mid.qcow2", "dir/up.qcow2"),
+        "commit d0",
+        "commit d1",
+        "commit all",
+        "nbd_server_start unix:sock",
+        "nbd_server_add n0",
+        "commit d0",
+        "nbd_server_remove n0",
+        "commit d0",
+        "nbd_server_add -w d0",
+        "commit d0",
+        "nbd_server_stop",
+        "info block",
+    ],
+    "commit of what is too large": [
+        "drive_add -n 0 driver=raw,node-name=n0,size=524288,file.driver=file,file.filename=a.img",
+        OVERLAY,
+        "commit d0",
+    ],
+    "commit below a filter": [
+        BASE,
+        "drive_add 0 if=none,id=d0,driver=blkdebug,image.driver=qcow2,"
+        "image.file.driver=file,image.file.filename=mid.qcow2,image.backing=n0",
+        "commit d0",
+        "commit all",
+    ],
+    "commit while another has the base": [
+        "drive_add 0 if=none,id=d0,file=mid.qcow2",
+        "drive_add 0 if=none,id=d1,file=dir/up.qcow2",
+        "commit d0",
+        "commit all",
+    ],
+    "job names": [
+        CHAIN,
+        "drive_add 0 if=none,id=d1,file=a.img,format=raw,node-name=n1",
+        "drive_add -n 0 driver=qcow2,node-name=n2,file.driver=file,file.filename=old.qcow2",
+        "drive_backup n1 b.img",
+        "@wait d1 null",
+        "drive_backup n2 c.img",
+        "drive_mirror n2 c.img",
+        "block_stream n2",
+        "@wait n2 null",
+        "block_stream n1",
+        "@wait n1 null",
+        "commit n1",
+        "drive_mirror -n n1 b.img raw",
+        "@wait d1 ready",
+        "block_job_set_speed d1 99999999999999999999",
+        "block_job_set_speed d1 1T",
+        "info block-jobs",
+        "block_job_pause d1",
+        "@wait d1 standby",
+        "info block-jobs",
+        "block_job_cancel d1",
+        "block_job_complete d1",
+        "block_job_cancel -f d1",
+        "@wait d1 null",
+        "info block-jobs",
     ],
     "mirror": [
         CHAIN,

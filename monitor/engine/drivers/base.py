@@ -385,9 +385,9 @@ class Driver(ABC):
         """What messages and queries show as the node's file; '' when it has none of its own."""
         return ""
 
-    def filename_over(self, below: str) -> str:
-        """The plain name by which a filter brings itself back on a file called ``below``; '' when
-        it has none."""
+    def filename_over(self, exact: str, shown: str) -> str:
+        """A filter's name above a child that is called ``shown``, and ``exact`` where that brings
+        it back by itself (else ''); '' for a ``json:`` name of its own."""
         return ""
 
     @property

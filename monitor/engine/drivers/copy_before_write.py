@@ -83,8 +83,8 @@ class CopyBeforeWriteDriver(Driver):
             taken |= permissions.CONSISTENT_READ
         return taken, shared & _KEEPS
 
-    def filename_over(self, below: str) -> str:
-        return below
+    def filename_over(self, exact: str, shown: str) -> str:
+        return shown
 
     def at_rest(self) -> bool:
         return not self._late

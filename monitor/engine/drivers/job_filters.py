@@ -75,8 +75,8 @@ class _JobFilter(Driver):
     def alignment(self) -> int:  # type: ignore[override]  # the child's may change when reopened
         return self.image.alignment
 
-    def filename_over(self, below: str) -> str:
-        return below
+    def filename_over(self, exact: str, shown: str) -> str:
+        return shown
 
 
 class MirrorTopDriver(_JobFilter):

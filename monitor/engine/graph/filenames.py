@@ -52,6 +52,9 @@ class Names(NamedTuple):
 
 def names_of(node: Node) -> Names:
     """The names of a node whose children have theirs already (chains are long: no recursion)."""
+    below = node.below()
+    if node.implicit and below is not None:
+        return below.names
     overridden = _backing_overridden(node)
     strong = _strong(node)
     exact = _exact(node, bool(strong) or overridden)
@@ -65,10 +68,10 @@ def _exact(node: Node, significant: bool) -> str:
     if driver.kind is DriverKind.PROTOCOL:
         return driver.filename
     child = node.data_child
-    if child is None or not child.names.exact:
+    if child is None:
         return ""
     if driver.kind is DriverKind.FILTER:
-        return driver.filename_over(child.names.exact)
+        return driver.filename_over(child.names.exact, child.names.shown)
     if significant or not child.driver.is_protocol:
         return ""
     return child.names.exact
@@ -89,7 +92,7 @@ def _members(node: Node, strong: dict[str, Any], overridden: bool) -> dict[str, 
     if node.driver.name in ("file", "host_device"):
         members["filename"] = json.dumps(node.driver.filename)
     for role, edge in node.children.items():
-        if role != "backing":
+        if role != "backing" or node.is_filter:
             members[role] = edge.child.names.options
     if overridden:
         members["backing"] = node.backing.names.options if node.backing else "null"

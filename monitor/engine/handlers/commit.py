@@ -23,7 +23,7 @@ from monitor.engine.jobs.commit import CommitJob, CommitPlan
 from monitor.engine.jobs.filters import skip_filters
 from monitor.engine.jobs.mirror import ActiveCommitJob
 from monitor.engine.jobs.mirror_plan import MirrorPlan
-from monitor.engine.jobs.synchronous import commit_all, commit_one
+from monitor.engine.jobs.synchronous import CommitRefused, commit_all, commit_one
 from monitor.engine.schema.base import given
 from monitor.engine.schema.commit import BlockCommit, CommitDrive
 
@@ -54,7 +54,10 @@ class NoLinkToWrite(RequestError):
 
 
 class CommitFailed(RequestError):
-    template = "'commit' error for '{device}': {reason}"
+    """``note`` is a line that says more, or ''."""
+
+    template = "{note}'commit' error for '{device}': {reason}"
+    note: str
     device: str
     reason: str
 
@@ -88,10 +91,11 @@ async def block_commit(engine: EmbeddedEngine, request: BlockCommit) -> None:
 
 
 def _device(graph: Graph, name: str) -> Node:
-    """The top of the chain. A name that nobody has is DeviceNotFound, which clients ask for."""
-    if name not in graph.drives and name not in graph.nodes:
-        raise DeviceNotFound(name)
-    return graph.find_root(name)
+    """The top of the chain. Where there is none it is DeviceNotFound, which clients ask for."""
+    try:
+        return graph.find_root(name)
+    except (DeviceOrNodeNotFound, DeviceHasNoMedium):
+        raise DeviceNotFound(name) from None
 
 
 def _top_and_base(graph: Graph, device: Node, request: BlockCommit) -> tuple[Node, Node]:
@@ -164,11 +168,12 @@ async def commit_drive(engine: EmbeddedEngine, request: CommitDrive) -> None:
             raise DeviceNotFound(request.device)
         if drive.node is None:
             raise DeviceHasNoMedium(request.device)
-        await _told(commit_one(graph, drive.node), request.device)
+        await _told(commit_one(graph, drive.node.skip_implicit()), request.device)
 
 
 async def _told(work: Coroutine[Any, Any, None], device: str) -> None:
     try:
         await work
     except OSError as error:
-        raise CommitFailed(device, os.strerror(error.errno or 0)) from error
+        note = f"{error.note}\n" if isinstance(error, CommitRefused) else ""
+        raise CommitFailed(note, device, os.strerror(error.errno or 0)) from error

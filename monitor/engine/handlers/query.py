@@ -20,6 +20,7 @@ from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import own_file
 from monitor.engine.handlers import handles
+from monitor.engine.jobs.block import BlockJob
 from monitor.engine.schema.base import optional
 from monitor.engine.schema.image import BlockDirtyInfo, ImageInfoSpecificQcow2, SnapshotInfo
 from monitor.engine.schema.query import (
@@ -74,6 +75,8 @@ async def query_block_graph(engine: EmbeddedEngine, request: QueryBlockGraph) ->
 
     clients: list[Client] = [*graph.drives.values()]
     clients += [c for c in graph.clients if c not in clients]
+    jobs = [job for job in engine.job_table.visible() if isinstance(job, BlockJob)]
+    clients += [job for job in jobs if job not in clients]  # those whose nodes are given back
     nodes = [GraphNode(id=number(c), type=c.graph_type, name=c.name) for c in clients]
     nodes += [
         GraphNode(id=number(n), type="block-driver", name=n.name)

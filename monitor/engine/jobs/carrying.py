@@ -127,11 +127,20 @@ class Carrier:
         elif not isinstance(error, OSError):
             raise error
         elif piece.length > self._plan.grain:
-            self._copiers.retry(*piece.split(self._plan.grain))
+            self._split(piece, error)
         elif self._stays_failed(piece, error):
             self._plan.ignored(piece, error)
         else:
             self._copiers.retry(piece)
+
+    def _split(self, piece: Piece, error: OSError) -> None:
+        """In QEMU's pieces, to find the one that fails. Where none does any more, the error is
+        the first one's: what has happened is told."""
+        parts = piece.split(self._plan.grain)
+        self._copiers.retry(*parts)
+        self._copiers.wait()
+        if all(part.error is None for part in parts):
+            parts[0].error, parts[0].side = error, piece.side
 
     def _stays_failed(self, piece: Piece, error: OSError) -> bool:
         """What the policy says: False to try again (after the user said so). Raises the error."""

@@ -90,6 +90,7 @@ class CommitJob(BlockJob):
             was_read_only = plan.base.read_only
             if was_read_only:
                 await graph.reopen_read_only(begun.edits, plan.base, False)
+                edit.refresh(begun.edits, [plan.base])  # refused before the filter's name is
             driver, name = CommitTopDriver(), plan.filter_name
             top = put_on(graph, begun.edits, plan.top, driver, name, writable=False)
             job._hold(begun.edits, plan, top, was_read_only)
@@ -181,8 +182,7 @@ class CommitJob(BlockJob):
     def _let_go(self, transaction: Transaction) -> None:
         edit.thaw(self._links)
         self._links = []
-        for edge in [*self.roots, self._base]:
-            edit.set_permissions(transaction, edge, 0, permissions.ALL)
+        edit.set_permissions(transaction, self._base, 0, permissions.ALL)
 
     def prepare(self) -> None:
         """The base's data is on the disk before anybody's link leads to it."""
@@ -190,7 +190,7 @@ class CommitJob(BlockJob):
         plan.base.flush()
         image = skip_filters(plan.base)
         assert image is not None
-        self._link = plan.backing_file or plan.base.filename
+        self._link = plan.base.filename if plan.backing_file is None else plan.backing_file
         for overlay in self._overlays:
             try:
                 overlay.driver.set_backing(self._link, image.driver.name)
@@ -210,13 +210,16 @@ class CommitJob(BlockJob):
             async with graph.drained(self.filter, plan.top, plan.base):
                 with Transaction() as transaction:
                     self._let_go(transaction)
+                    for edge in self.roots:
+                        edit.set_permissions(transaction, edge, 0, permissions.ALL)
                     changed = take_off(transaction, self.filter, plan.top)
                     edit.refresh(transaction, [plan.base, *changed])
                     graph.commit(transaction)
         await graph.remove_client(self._writer)
         await graph.remove_client(self._top_reader)
-        self.released()
-        await graph.remove_client(self)
+        if not self._gone:  # else it keeps others off until it is dismissed, as in QEMU
+            self.released()
+            await graph.remove_client(self)
         await graph.close_unused([self.filter, *self._between])
         for overlay in getattr(self, "_reopened", ()):
             await make_read_only(graph, overlay)

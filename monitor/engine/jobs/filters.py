@@ -26,8 +26,23 @@ def put_on(
     *,
     writable: bool,
 ) -> Node:
-    """A filter between ``below`` and everybody who uses it but jobs. Without a name of the user's
-    it is an implicit node. ``refresh`` it afterwards. Raises RequestError for a bad name."""
+    """A filter between ``below`` and everybody who uses it but jobs: see ``make_filter``."""
+    node = make_filter(graph, transaction, below, driver, name, writable=writable)
+    edit.replace(transaction, below, node)
+    return node
+
+
+def make_filter(
+    graph: Graph,
+    transaction: Transaction,
+    below: Node,
+    driver: JobFilter,
+    name: str | None,
+    *,
+    writable: bool,
+) -> Node:
+    """A filter on ``below`` that nobody uses yet. Without a name of the user's it is an implicit
+    node. ``refresh`` it afterwards. Raises RequestError for a bad name."""
     flags = OpenFlags(read_only=not writable)
     node = Node(graph.name_for(name), driver, BlockdevOptions(), flags)
     node.implicit = name is None
@@ -36,7 +51,6 @@ def put_on(
     transaction.add(abort=lambda: graph.forget(node))
     edge = edit.attach(transaction, node, "backing", below)
     driver.open(OpenContext(node.options, flags, node.name, {"backing": edge}))
-    edit.replace(transaction, below, node)
     return node
 
 

@@ -82,6 +82,7 @@ class MirrorJob(BlockJob):
                 with Transaction() as transaction:
                     if plan.commits and plan.target.read_only:
                         await graph.reopen_read_only(transaction, plan.target, False)
+                        edit.refresh(transaction, [plan.target])  # refused before all else is
                     filter_node = _filter(table, transaction, plan)
                     table.check_id(job_id)
                     job = table.add(cls(JobSettings(job_id, **settings), graph, table.clock))

@@ -145,7 +145,8 @@ class StreamJob(BlockJob):
         if image is None:
             self._link: tuple[str, str] | tuple[None, None] = (None, None)
         else:
-            self._link = (self.plan.backing_file or image.filename, image.driver.name)
+            name = self.plan.backing_file
+            self._link = (image.filename if name is None else name, image.driver.name)
         edge = self.plan.target.children.get("backing")
         if edge is None or edge.child is base:
             return

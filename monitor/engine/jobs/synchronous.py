@@ -11,25 +11,43 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
 
+from monitor.engine import permissions
 from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.job_filters import CommitTopDriver
 from monitor.engine.errors import RequestError
+from monitor.engine.graph import edit
 from monitor.engine.graph.allocation import runs_of
 from monitor.engine.graph.blockers import Operation
+from monitor.engine.graph.client import Client
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.snapshot import make_read_only, switch
+from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.carrying import CHUNK
-from monitor.engine.jobs.filters import skip_filters
+from monitor.engine.jobs.filters import make_filter, root, skip_filters, take_off
+
+_EMPTIES: Final = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED
+_WRITES: Final = permissions.WRITE | permissions.RESIZE
 
 
-async def commit_one(graph: Graph, node: Node) -> None:
-    """Commits the image that ``node`` shows. Raises OSError: ENOTSUP without a backing image,
-    EBUSY while a job is at work, EACCES when the base cannot be written to. The caller has the
-    turn."""
-    image = skip_filters(node)
-    base = skip_filters(image.backing) if image is not None else None
-    if image is None or base is None:
+class CommitRefused(OSError):
+    """The graph or the base refuses; ``note`` says why, which QEMU prints before the error."""
+
+    def __init__(self, error: RequestError, code: int) -> None:
+        super().__init__(code, os.strerror(code))
+        self.note = error.text
+
+
+async def commit_one(graph: Graph, image: Node) -> None:
+    """Commits an image into its backing image. Raises OSError: ENOTSUP without a backing image,
+    EBUSY while a job is at work, EACCES when the base cannot be made writable; CommitRefused. The
+    caller has the turn."""
+    base = image.backing
+    if base is None:
         raise _error(errno.ENOTSUP)
     if image.blocker(Operation.COMMIT_SOURCE) or base.blocker(Operation.COMMIT_TARGET):
         raise _error(errno.EBUSY)
@@ -40,7 +58,8 @@ async def commit_one(graph: Graph, node: Node) -> None:
         except (RequestError, OSError) as error:
             raise _error(errno.EACCES) from error
         try:
-            await graph.in_worker(_carry_down, image, base)
+            async with _held(graph, image, base):
+                await graph.in_worker(_carry_down, image, base)
         finally:
             if was_read_only:
                 await make_read_only(graph, base)
@@ -54,11 +73,42 @@ async def commit_all(graph: Graph) -> None:
             await commit_one(graph, image)
 
 
+@asynccontextmanager
+async def _held(graph: Graph, image: Node, base: Node) -> AsyncIterator[None]:
+    """The permission to empty the image and to write to the base. Between them is a filter: what
+    the image's users want to stay as it is does, and is no reason against it. Raises
+    CommitRefused."""
+    client = Client()
+    try:
+        with Transaction() as edits:
+            node = make_filter(graph, edits, base, CommitTopDriver(), None, writable=True)
+            edit.point(edits, image.children["backing"], node)
+            root(edits, client, "root", image, _EMPTIES, permissions.ALL)
+            edit.refresh(edits, [image, node, base])
+            root(edits, client, "root", base, _WRITES, permissions.ALL)
+            edit.refresh(edits, [base])
+            graph.commit(edits)
+    except RequestError as error:
+        raise CommitRefused(error, errno.EPERM) from error
+    try:
+        yield
+    finally:
+        with Transaction() as edits:
+            edit.point(edits, image.children["backing"], base)
+            edit.refresh(edits, [image, *take_off(edits, node, base)])
+            graph.commit(edits)
+        await graph.remove_client(client)
+        await graph.close_unused([node])
+
+
 def _carry_down(image: Node, base: Node) -> None:
     """Both are drained, so that this needs no lane."""
     length = image.length()
     if base.length() < length:
-        base.truncate(length)
+        try:
+            base.truncate(length)
+        except RequestError as error:
+            raise CommitRefused(error, getattr(error, "errno", errno.ENOTSUP)) from error
     buffer = memoryview(bytearray(CHUNK))
     for run in runs_of(image, 0, length):
         if run.kind is ExtentKind.UNALLOCATED:

@@ -16,6 +16,10 @@ IMAGES = [
     ["qemu-img", "create", "-q", "-f", "raw", "a.img", "1M"],
     ["qemu-img", "create", "-q", "-f", "qcow2", "-o", "refcount_bits=1", "narrow.qcow2", "1M"],
     ["qemu-io", "-f", "qcow2", "-c", "write 0 64k", "narrow.qcow2"],
+    ["qemu-img", "create", "-q", "-f", "qcow2", "cluster.qcow2", "64k"],
+    ["qemu-io", "-f", "qcow2", "-c", "write 0 64k", "cluster.qcow2"],
+    ["qemu-img", "create", "-q", "-f", "qcow2", "blank.qcow2", "64k"],
+    ["qemu-img", "create", "-q", "-f", "qcow2", "over.qcow2", "64k"],
 ]
 """Commands that make the images of a case."""
 

@@ -437,7 +437,7 @@ def test_fallocate_raises_the_calls_errno(tmp_path: Path) -> None:
 def test_size_beyond_the_hosts_limit(image: Path) -> None:
     driver = open_file(image)
     for size in (1 << 62, 1 << 63, 1 << 64):
-        with pytest.raises(HostFailure, match="Failed to resize file: File too large"):
+        with pytest.raises(HostFailure, match="Could not resize file: File too large"):
             driver.truncate(size)
     assert driver.length() == 65536
     driver.close()

@@ -71,8 +71,8 @@ def test_refusals(tmp_path: Path) -> None:
     assert refusal("a\0b") == r"Could not create 'a\x00b': Invalid argument"
     image = tmp_path / "image"
     assert refusal(image, 512, "metadata") == "Unsupported preallocation mode: metadata"
-    assert refusal(image, 1 << 62) == "Failed to resize file: File too large"
-    assert refusal(image, 1 << 63) == "Failed to resize file: File too large"
+    assert refusal(image, 1 << 62) == "Could not resize file: File too large"
+    assert refusal(image, 1 << 63) == "Could not resize file: File too large"
     text = "Could not preallocate new data: File too large"
     assert refusal(image, 1 << 63, "falloc") == text
     assert image.stat().st_size == 0

@@ -231,8 +231,8 @@ class BlkdebugDriver(Driver):
 
     # -- facts -------------------------------------------------------------------------------
 
-    def filename_over(self, below: str) -> str:
-        return f"{self.name}:{self._config}:{below}" if self._only_config else ""
+    def filename_over(self, exact: str, shown: str) -> str:
+        return f"{self.name}:{self._config}:{exact}" if exact and self._only_config else ""
 
 
 def _listed(value: Any) -> list[Any]:

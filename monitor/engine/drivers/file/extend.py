@@ -72,6 +72,7 @@ def _reserve(fd: int, old: int, size: int) -> None:
 
 
 def _write_zeroes(fd: int, old: int, size: int, write: Callable[[memoryview, int], None]) -> None:
+    resize(fd, size)  # a size that cannot be is told before anything is written
     try:
         for start in range(old, size, PIECE):
             write(zeroes()[: min(PIECE, size - start)], start)

@@ -113,9 +113,9 @@ def resize(fd: int, size: int) -> None:
     try:
         os.ftruncate(fd, size)
     except OSError as error:
-        raise host_failure("Failed to resize file", error) from error
+        raise host_failure("Could not resize file", error) from error
     except OverflowError as error:  # 2^63 and more
-        raise HostFailure("Failed to resize file", errno.EFBIG) from error
+        raise HostFailure("Could not resize file", errno.EFBIG) from error
 
 
 def read_fully(fd: int, buffer: memoryview, offset: int) -> None:
