@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Coroutine
-from dataclasses import asdict
 from typing import Any
 
 from msgspec import UNSET
@@ -80,7 +79,7 @@ async def block_commit(engine: EmbeddedEngine, request: BlockCommit) -> None:
                         "is the active layer" if is_active else "has a writer on it"
                     )
                 mirror = MirrorPlan(top, base, base, commits=True, filter_name=name)
-                await ActiveCommitJob.begin(engine.job_table, plan=mirror, **asdict(settings))
+                await ActiveCommitJob.begin(engine.job_table, settings, mirror)
             else:
                 overlay = _overlay_of(device, top)
                 graph.refuse_if_busy(overlay, Operation.COMMIT_TARGET)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -142,7 +142,7 @@ async def _begin(
         on_target_error=request.on_target_error,
     )
     try:
-        await MirrorJob.begin(engine.job_table, plan=plan, **asdict(settings))
+        await MirrorJob.begin(engine.job_table, settings, plan)
     except OSError as error:
         raise host_failure("Could not start mirroring", error) from error
 

@@ -17,7 +17,7 @@ the graph changes and before anybody is told.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from monitor.engine import permissions
 from monitor.engine.bitmap import DirtyBitmap
@@ -26,11 +26,13 @@ from monitor.engine.graph import edit
 from monitor.engine.graph.blockers import Blocker
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edge import Edge
+from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.graph.snapshot import make_read_only
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs import carrying
+from monitor.engine.jobs.beginning import beginning
 from monitor.engine.jobs.block import BlockJob, JobSettings
 from monitor.engine.jobs.errors import CannotComplete
 from monitor.engine.jobs.filters import (
@@ -64,35 +66,23 @@ class MirrorJob(BlockJob):
     # -- life --------------------------------------------------------------------------------
 
     @classmethod
-    async def begin(
-        cls, table: Jobs, job_id: str, plan: MirrorPlan, *, speed: int, **settings: Any
-    ) -> None:
+    async def begin(cls, table: Jobs, settings: JobSettings, plan: MirrorPlan) -> None:
         """Takes hold of source and target and starts. Raises RequestError or OSError and changes
-        nothing then. ``settings`` go to the job's constructor. The caller has the turn."""
+        nothing then. The caller has the turn."""
         if plan.buffer < 0:
             raise BadBufferSize()
         if skip_filters(plan.source) is skip_filters(plan.target):
             raise IntoItself()
         graph = table.graph
-        job = None
         if not plan.target.read_only:
             await graph.make_ready(plan.target, permissions.WRITE)
-        try:
-            async with graph.drained(plan.source, plan.target):
-                with Transaction() as transaction:
-                    if plan.commits and plan.target.read_only:
-                        await graph.reopen_read_only(transaction, plan.target, False)
-                        edit.refresh(transaction, [plan.target])  # refused before all else is
-                    filter_node = _filter(table, transaction, plan)
-                    table.check_id(job_id)
-                    job = table.add(cls(JobSettings(job_id, **settings), graph, table.clock))
-                    job.set_speed(speed)
-                    job._hold(transaction, plan, filter_node)
-                    graph.commit(transaction)
-        except BaseException:
-            if job is not None:
-                await table.discard(job)
-            raise
+        async with beginning(table, plan.source, plan.target) as begun:
+            if plan.commits and plan.target.read_only:
+                await graph.reopen_read_only(begun.edits, plan.target, False)
+                edit.refresh(begun.edits, [plan.target])  # refused before all else is
+            filter_node = _filter(graph, begun.edits, plan)
+            job = begun.make(cls, settings)
+            job._hold(begun.edits, plan, filter_node)
         for client in (job, job._writer):
             graph.admit(client)
         job.block(filter_node, plan.source, plan.target, *job._between)
@@ -274,7 +264,7 @@ class ActiveCommitJob(MirrorJob):
     type = "commit"
 
 
-def _filter(table: Jobs, transaction: Transaction, plan: MirrorPlan) -> Node:
+def _filter(graph: Graph, transaction: Transaction, plan: MirrorPlan) -> Node:
     driver = MirrorTopDriver(commits=plan.commits, write_blocking=plan.write_blocking)
     name = plan.filter_name
-    return put_on(table.graph, transaction, plan.source, driver, name, writable=True)
+    return put_on(graph, transaction, plan.source, driver, name, writable=True)
