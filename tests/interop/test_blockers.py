@@ -1,8 +1,7 @@
 """What is refused on a node while something else is done with it, as qemu-storage-daemon has it.
 
 The table is (what goes on) x (which node) x (what is asked for); each of the first is one
-conversation. What is not refused is undone, or equal on both sides afterwards. A stream has no
-filter ``f`` here (docs/differences.md).
+conversation. What is not refused is undone, or equal on both sides afterwards.
 """
 
 from __future__ import annotations
@@ -86,10 +85,9 @@ def asked(node: str) -> Requests:
 def test_what_is_refused(tmp_path: Path, what: str) -> None:
     tools.need("qemu-storage-daemon", "qemu-img", "qemu-io")
     requests = [*NODES, *GOES_ON[what]]
-    names = [name for name in NAMES if not (name == "f" and what.startswith("stream"))]
-    for node in names:
+    for node in NAMES:
         requests += asked(node)
-    requests += [do("blockdev-del", node_name=node) for node in names]
+    requests += [do("blockdev-del", node_name=node) for node in NAMES]
     sessions = []
     for side, command in (("theirs", QSD), ("ours", OURS)):
         folder = fill(tmp_path / side, [*IMAGES, *MORE_IMAGES])

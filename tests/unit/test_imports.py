@@ -61,7 +61,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "monitor.engine.workers": NOTHING,
     "monitor.engine.objects": TOOLS,
     "monitor.engine.drivers": TOOLS | engine("objects") | {"monitor.wire.nbd"},
-    "monitor.engine.graph": GRAPH | engine("drivers.registry") | JSON,
+    "monitor.engine.graph": GRAPH | engine("drivers.between_files", "drivers.registry") | JSON,
     "monitor.engine.images": GRAPH
     | engine("drivers.registry", "drivers.file.create", "drivers.qcow2.create"),
     "monitor.engine.io": GRAPH,
@@ -70,8 +70,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "monitor.engine.export": GRAPH,
     "monitor.engine.exports": GRAPH | engine("api", "export"),
     "monitor.engine.jobs": GRAPH
-    | engine("api", "images")
-    | engine("drivers.active_writes", "drivers.between_files", "drivers.job_filters"),
+    | engine("api", "images", "drivers.active_writes", "drivers.between_files")
+    | engine("drivers.copy_on_read", "drivers.job_filters"),
     "monitor.engine.jobs.create": GRAPH | engine("images", "jobs", "drivers.qcow2.create"),
     "monitor.engine.transaction": engine("errors", "graph", "handlers", "jobs.group", "schema"),
     "monitor.engine.node_snapshots": GRAPH | engine("embedded", "transaction"),

@@ -194,6 +194,10 @@ class Driver(ABC):
     """Once open: it can only be read, and ``auto_read_only`` allows that."""
     is_protocol: ClassVar[bool] = False
     """A file name may call the driver by a prefix; an image in it is called by its name."""
+    copies_on_read: ClassVar[bool] = False
+    """The graph has what is read of the node copied into the image below it (a filter's)."""
+    never_frozen: ClassVar[bool] = False
+    """A job's own filter, which is to go: no link that leads to it may be kept as it is."""
     lingers: ClassVar[bool] = False
     """Its work may outlast the request that it was for; drained sections wait for ``at_rest``."""
     on_rest: Callable[[], None] | None = None
@@ -433,5 +437,5 @@ class Driver(ABC):
     def image_facts(self) -> dict[str, Any] | None:
         """Optional members of QMP's ``ImageInfo`` that the format knows (``dirty-flag``,
         ``encrypted``, ``compressed``, ``cluster-size``), in QMP's spelling; None when those of
-        the data child hold."""
-        return {"dirty-flag": False}
+        the data child hold, as of a filter."""
+        return None if self.kind is DriverKind.FILTER else {"dirty-flag": False}

@@ -26,6 +26,7 @@ class _JobFilter(Driver):
     child_roles: ClassVar[tuple[str, ...]] = ("backing",)
     opens_at_once = True
     reopens = False
+    never_frozen = True
 
     stopped = False
     """The job lets go: nothing is asked of the child any more."""

@@ -18,6 +18,7 @@ PROBE_BYTES: Final = 512
 _CLASSES: Final = {
     "blkdebug": ("monitor.engine.drivers.blkdebug", "BlkdebugDriver"),
     "copy-before-write": ("monitor.engine.drivers.copy_before_write", "CopyBeforeWriteDriver"),
+    "copy-on-read": ("monitor.engine.drivers.copy_on_read", "CopyOnReadDriver"),
     "file": ("monitor.engine.drivers.file.driver", "FileDriver"),
     "host_device": ("monitor.engine.drivers.file.device", "HostDeviceDriver"),
     "nbd": ("monitor.engine.drivers.nbd.driver", "NbdDriver"),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from monitor.engine import permissions
 from monitor.engine.drivers.base import OpenFlags, Reopen
-from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edge import Edge, RootEdge
@@ -54,7 +53,20 @@ class FrozenLink(RequestError):
     child: str
 
 
-class CannotFreeze(RequestError):
+class FrozenAlready(RequestError):
+    template = "Cannot change '{role}' link from '{parent}' to '{child}'"
+    role: str
+    parent: str
+    child: str
+
+
+class FrozenBelow(RequestError):
+    template = "Cannot change '{role}' link to '{child}'"
+    role: str
+    child: str
+
+
+class NeverFrozen(RequestError):
     template = "Cannot freeze '{role}' link to '{child}'"
     role: str
     child: str
@@ -100,12 +112,15 @@ def point(transaction: Transaction, edge: Edge, child: Node) -> None:
 
 def replace(transaction: Transaction, old: Node, new: Node) -> None:
     """Every parent of ``old`` gets ``new`` instead, except where ``new`` already leads to ``old``
-    through that parent (an overlay put on top keeps its own edge) and jobs, which stay."""
+    through that parent (an overlay put on top keeps its own edge) and jobs, which stay. Raises
+    FrozenBelow where a parent may not let go."""
     for edge in list(old.parents):
         if isinstance(edge.parent, Client) and edge.parent.stays_at_node:
             continue
         if isinstance(edge.parent, Node) and (edge.parent is new or reaches(new, edge.parent)):
             continue
+        if edge.frozen:
+            raise FrozenBelow(edge.role, old.name)
         point(transaction, edge, new)
 
 
@@ -201,14 +216,23 @@ def _find_conflict(node: Node) -> None:
 
 
 def freeze(transaction: Transaction, edges: Iterable[Edge]) -> None:
-    """Nobody may lead these edges elsewhere until ``thaw``. Raises CannotFreeze."""
+    """Nobody may lead these edges elsewhere until ``thaw``. Raises FrozenAlready, or NeverFrozen
+    where one leads to the filter of a job, which is to go."""
     chosen = list(edges)
+    refuse_frozen(chosen)
     for edge in chosen:
-        if edge.frozen:
-            raise CannotFreeze(edge.role, edge.child.name)
+        if edge.child.driver.never_frozen:
+            raise NeverFrozen(edge.role, edge.child.name)
     for edge in chosen:
         edge.frozen = True
     transaction.add(abort=lambda: thaw(chosen))
+
+
+def refuse_frozen(edges: Iterable[Edge]) -> None:
+    """Raises FrozenAlready where a job relies on one of the edges."""
+    for edge in edges:
+        if edge.frozen:
+            raise FrozenAlready(edge.role, edge.parent.name, edge.child.name)
 
 
 def thaw(edges: Iterable[Edge]) -> None:
@@ -222,9 +246,9 @@ def refuse_if_frozen(edge: Edge) -> None:
         raise FrozenLink(edge.role, edge.parent.name, edge.child.name)
 
 
-def set_overlap(transaction: Transaction, node: Node, overlap: RangeLocks | None) -> None:
-    """Makes changes of the node's contents take their range in ``overlap`` first, or no longer."""
-    _set(transaction, node, overlap=overlap)
+def set_auto_backing(transaction: Transaction, node: Node, filename: str) -> None:
+    """What the node's header is to name as its backing image."""
+    _set(transaction, node, auto_backing=filename)
     transaction.touched.add(node)
 
 
@@ -286,6 +310,18 @@ def top_down(nodes: Iterable[Node], within: Set[Node] | None = None) -> list[Nod
                 stack.append((child, iter([e.child for e in child.children.values()])))
     order.reverse()
     return order
+
+
+def with_all_above(nodes: Iterable[Node]) -> set[Node]:
+    """``nodes`` and every node that leads to one of them."""
+    found = set(nodes)
+    stack = list(found)
+    while stack:
+        for edge in stack.pop().parents:
+            if isinstance(edge.parent, Node) and edge.parent not in found:
+                found.add(edge.parent)
+                stack.append(edge.parent)
+    return found
 
 
 def reaches(start: Node, target: Node) -> bool:

@@ -76,3 +76,9 @@ class NodeInUse(RequestError):
 class NotMonitorOwned(RequestError):
     template = "Node {node} is not owned by the monitor"
     node: str
+
+
+class CannotReopen(RequestError):
+    template = "Block format '{driver}' used by node '{node}' does not support reopening files"
+    driver: str
+    node: str

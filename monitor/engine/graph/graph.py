@@ -24,6 +24,7 @@ from monitor.engine.graph.client import Client
 from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.edge import RootEdge
 from monitor.engine.graph.errors import (
+    CannotReopen,
     DeviceOrNodeNotFound,
     DuplicateNodeName,
     InvalidNodeName,
@@ -217,13 +218,13 @@ class Graph:
 
     def rewire(self, transaction: Transaction) -> None:
         """Binds the pipelines anew of every node that changed, and of all above them."""
-        changed = set(transaction.touched)
-        stack = list(changed)
-        while stack:
-            for edge in stack.pop().parents:
-                if isinstance(edge.parent, Node) and edge.parent not in changed:
-                    changed.add(edge.parent)
-                    stack.append(edge.parent)
+        changed = edit.with_all_above(transaction.touched)
+        filled: list[Node] = []
+        for node in changed:
+            if node.copy_on_read is not None:
+                filled += node.copy_on_read.settle(node)
+        if filled:
+            changed |= edit.with_all_above(filled)
         for node in reversed(edit.top_down(changed, within=changed)):
             for edge in node.children.values():
                 edge.bind()
@@ -355,11 +356,14 @@ class Graph:
                 told.append({**place, "error": describe_failure(error), "lost": lost})
             children = [edge.child for edge in node.children.values()]
             await self._take_bitmaps_back(node)
-            with Transaction() as transaction:
-                for edge in list(node.children.values()):
-                    edit.detach(transaction, edge)
-                edit.refresh(transaction, children)
-                self.commit(transaction)
+            copied = node.copy_on_read
+            async with self.drained(*children) if copied else contextlib.nullcontext():
+                with Transaction() as transaction:
+                    edit.thaw(copied.links if copied else ())
+                    for edge in list(node.children.values()):
+                        edit.detach(transaction, edge)
+                    edit.refresh(transaction, children)
+                    self.commit(transaction)
             queue.extend(children)
         for data in told:
             self.emit("X_BLKMON_CLOSE_FAILED", data)
@@ -405,6 +409,8 @@ class Graph:
             flags = msgspec.structs.replace(below.flags, read_only=read_only)
             if flags == below.flags:
                 break
+            if not below.driver.reopens:
+                raise CannotReopen(below.driver.name, below.name)
             layers.append((below, flags))
             parent, below = below, below.data_child
             if below is not None and below.inherits_from is not parent:

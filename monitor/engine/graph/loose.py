@@ -144,6 +144,7 @@ _STRUCTS: dict[str, type[blockdev.BlockdevOptions]] = {
     for struct in (
         blockdev.BlockdevOptionsBlkdebug,
         blockdev.BlockdevOptionsCopyBeforeWrite,
+        blockdev.BlockdevOptionsCopyOnRead,
         blockdev.BlockdevOptionsFile,
         blockdev.BlockdevOptionsHostDevice,
         blockdev.BlockdevOptionsNbd,

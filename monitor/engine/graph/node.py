@@ -24,6 +24,7 @@ from monitor.engine.units import human_size
 
 if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
+    from monitor.engine.graph.copy_on_read import CopyOnRead
     from monitor.engine.graph.threshold import WriteThreshold
     from monitor.engine.schema.blockdev import BlockdevOptions, DetectZeroes
 
@@ -61,7 +62,10 @@ class Node(Operations):
         self.inherits_from: Node | None = None
         """The parent that opened this node as part of itself; it hands flag changes down."""
         self.overlap: RangeLocks | None = None
-        """While a job fills holes of this node: what its requests exclude each other by."""
+        """While somebody fills holes of this node: what its requests exclude each other by."""
+        self.fillers = 0
+        self.copy_on_read: CopyOnRead | None = None
+        """What is read here is copied into the image that the node shows."""
         self.lent: list[tuple[Node, DirtyBitmap]] = []
         """Its driver's own bitmaps, and the nodes whose queries show them."""
         self.auto_backing = ""
@@ -146,6 +150,12 @@ class Node(Operations):
         child = self.data_child
         return child.cluster_size() if own is None and child else own
 
+    @property
+    def compresses(self) -> bool:
+        """Whether compressed writes work: those of filters reach what lies below them."""
+        below = self.data_child if self.is_filter else None
+        return self.driver.compresses and (below is None or below.compresses)
+
     def image_facts(self) -> dict[str, Any]:
         """What the format knows of its image; raw says what its file does."""
         own, child = self.driver.image_facts(), self.data_child
@@ -203,6 +213,8 @@ class Node(Operations):
         self.map = self.driver.map
         self.discard = self.driver.discard
         self.write_zeroes = self.driver.write_zeroes
+        if self.copy_on_read is not None:
+            self.read = self.copy_on_read.stage(self.read)
         if self.overlap is not None:
             self.write, self.write_zeroes, self.discard = overlapping(
                 self.overlap, self.write, self.write_zeroes, self.discard
@@ -244,3 +256,22 @@ class Node(Operations):
     def grow(self, size: int, preallocation: str) -> None:
         self.driver.grow(size, preallocation)
         self.bitmaps.resize(size)
+
+
+def skip_filters(node: Node | None) -> Node | None:
+    """The image that a node shows, below its filters."""
+    while node is not None and node.is_filter:
+        node = node.below()
+    return node
+
+
+def links_between(top: Node, base: Node) -> list[Edge]:
+    """The edges that lead from ``top`` down to ``base``, which is in its chain."""
+    links: list[Edge] = []
+    node = top
+    while node is not base:
+        below = node.below()
+        assert below is not None
+        links += [edge for edge in node.children.values() if edge.child is below]
+        node = below
+    return links

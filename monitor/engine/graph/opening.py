@@ -8,6 +8,7 @@ closed again, and on failure everything is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from monitor.engine.errors import Refused, RequestError, host_failure
 from monitor.engine.graph import edit
 from monitor.engine.graph.bitmaps import find_bitmap
 from monitor.engine.graph.graph import Graph
-from monitor.engine.graph.node import Node
+from monitor.engine.graph.node import Node, links_between
 from monitor.engine.graph.policy import (
     MAX_CHAIN,
     BackingFormatUnknown,
@@ -143,6 +144,8 @@ class Opening:
             driver.open(context)
         else:
             await self._open_in_worker(node, context)
+        if driver.copies_on_read:
+            self._copy_on_read(node, getattr(options, "bottom", UNSET))
         if driver.turns_read_only:
             node.flags = msgspec.structs.replace(node.flags, read_only=True)
         graph.opened(node)
@@ -154,11 +157,13 @@ class Opening:
             text = f"'{own_file(node)}' is incomplete: {left} has not ended"
             graph.emit("X_BLKMON_NOTE", {"text": text})
         node.auto_backing = self._auto_backing(node)
-        with Transaction() as transaction:
-            transaction.touched.add(node)
-            if node.children:
-                edit.refresh(transaction, [node])  # the open driver may know better what it needs
-            graph.commit(transaction)
+        filled = [edge.child for edge in node.children.values()] if node.copy_on_read else []
+        async with graph.drained(*filled) if filled else contextlib.nullcontext():
+            with Transaction() as transaction:
+                transaction.touched.add(node)
+                if node.children:
+                    edit.refresh(transaction, [node])  # the open driver knows better what it needs
+                graph.commit(transaction)
         await graph.lend_bitmaps(node)
 
     def _named_bitmap(self, options: BlockdevOptions) -> DirtyBitmap | None:
@@ -166,6 +171,26 @@ class Opening:
         if named is UNSET:
             return None
         return find_bitmap(self._graph, named.node, named.name)[1]
+
+    def _copy_on_read(self, node: Node, name: str | UnsetType) -> None:
+        """Has what is read of the node copied. The links down to the bottom are frozen."""
+        from monitor.engine.graph.copy_on_read import CopyOnRead
+
+        if isinstance(name, UnsetType):
+            node.copy_on_read = CopyOnRead()
+            return
+        bottom = self._graph.nodes.get(name) or (node if name == node.name else None)
+        if bottom is None:
+            raise BottomNotFound(name)
+        if bottom.is_filter:
+            raise BottomIsFilter(name)
+        if bottom not in node.chain():
+            raise BottomNotBelow(name, node.name)
+        links = links_between(node, bottom)
+        with Transaction() as transaction:
+            edit.freeze(transaction, links)
+            transaction.commit()
+        node.copy_on_read = CopyOnRead(bottom, links)
 
     async def _make_ready(self, node: Node, children: Mapping[str, Node]) -> None:
         """What the node is going to take of its children."""
@@ -408,6 +433,22 @@ def for_backing(flags: OpenFlags) -> OpenFlags:
         no_flush=flags.no_flush,
         force_share=flags.force_share,
     )
+
+
+class BottomNotFound(RequestError):
+    template = "Bottom node '{bottom}' not found"
+    bottom: str
+
+
+class BottomIsFilter(RequestError):
+    template = "Bottom node '{bottom}' is a filter"
+    bottom: str
+
+
+class BottomNotBelow(RequestError):
+    template = "Bottom node '{bottom}' is not in the chain below '{node}'"
+    bottom: str
+    node: str
 
 
 class ForceShareNotReadOnly(RequestError):

@@ -27,6 +27,7 @@ from monitor.engine.drivers.base import OpenFlags
 from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
 from monitor.engine.graph.edge import Edge
+from monitor.engine.graph.errors import CannotReopen
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import check_detect_zeroes, flags_of, for_backing, for_file
@@ -57,12 +58,6 @@ class CannotReset(RequestError):
 class CannotChange(RequestError):
     template = "Cannot change the option '{option}'"
     option: str
-
-
-class CannotReopen(RequestError):
-    template = "Block format '{driver}' used by node '{node}' does not support reopening files"
-    driver: str
-    node: str
 
 
 class PreparingFailed(RequestError):

@@ -12,13 +12,12 @@ from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import Refused, RequestError
 from monitor.engine.graph import edit
 from monitor.engine.graph.blockers import Operation
-from monitor.engine.graph.node import Node
+from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.graph.opening import Opening
 from monitor.engine.jobs.backup import BackupJob, BackupPlan
 from monitor.engine.jobs.block import JobSettings
 from monitor.engine.jobs.carrying import MOST_WRITERS
 from monitor.engine.jobs.errors import SizesDiffer
-from monitor.engine.jobs.filters import skip_filters
 from monitor.engine.schema.backup import BackupCommon, BackupPerf, BlockdevBackup, DriveBackup
 from monitor.engine.schema.base import given
 from monitor.engine.schema.blockdev import BlockdevOptionsCopyBeforeWrite
@@ -217,7 +216,7 @@ def _check_nodes(
 ) -> None:
     if source is target:
         raise SameNode()
-    if request.compress is True and not target.driver.compresses:
+    if request.compress is True and not target.compresses:
         raise NotCompressible(target.device_name())
     engine.graph.refuse_if_busy(source, Operation.BACKUP_SOURCE)
     engine.graph.refuse_if_busy(target, Operation.BACKUP_TARGET)

@@ -14,12 +14,11 @@ from monitor.engine.errors import DeviceNotFound, RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.errors import DeviceHasNoMedium, DeviceOrNodeNotFound
 from monitor.engine.graph.graph import Graph
-from monitor.engine.graph.node import Node
+from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.handlers import handles
 from monitor.engine.handlers.stream import NotInBackingChain, find_backing_image
 from monitor.engine.jobs.block import JobSettings
 from monitor.engine.jobs.commit import CommitJob, CommitPlan
-from monitor.engine.jobs.filters import skip_filters
 from monitor.engine.jobs.mirror import ActiveCommitJob
 from monitor.engine.jobs.mirror_plan import MirrorPlan
 from monitor.engine.jobs.synchronous import CommitRefused, commit_all, commit_one

@@ -14,11 +14,10 @@ from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.errors import NodeNotFound
 from monitor.engine.graph.graph import Graph
-from monitor.engine.graph.node import Node
+from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
 from monitor.engine.jobs.block import JobSettings
-from monitor.engine.jobs.filters import skip_filters
 from monitor.engine.jobs.mirror import MirrorJob
 from monitor.engine.jobs.mirror_plan import MirrorPlan
 from monitor.engine.schema.base import given

@@ -10,10 +10,11 @@ from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.graph import Graph
-from monitor.engine.graph.node import Node
+from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.handlers import handles
-from monitor.engine.jobs.filters import skip_filters
+from monitor.engine.jobs.block import JobSettings
 from monitor.engine.jobs.stream import StreamJob, StreamPlan
+from monitor.engine.schema.base import given
 from monitor.engine.schema.stream import BlockStream
 
 
@@ -49,32 +50,15 @@ class NoBackingFileLeft(RequestError):
     template = "backing file specified, but streaming the entire chain"
 
 
-class FilterNotCreated(RequestError):
-    template = "Could not create node: {reason}"
-    reason: str
-
-
 @handles(BlockStream)
 async def block_stream(engine: EmbeddedEngine, request: BlockStream) -> None:
     async with engine.graph.turn:
         plan = _plan(engine.graph, request)
-        if request.filter_node_name is not UNSET:
-            # The job needs no filter node: a name for one is checked, and nothing gets it.
-            try:
-                engine.graph.name_for(request.filter_node_name)
-            except RequestError as error:
-                raise FilterNotCreated(error.text) from error
-        job_id = plan.top.device_name() if request.job_id is UNSET else str(request.job_id)
+        settings = JobSettings.of(
+            request, plan.top, on_source_error=request.on_error, on_target_error="report"
+        )
         try:
-            await StreamJob.begin(
-                engine.job_table,
-                job_id,
-                plan,
-                speed=0 if request.speed is UNSET else int(request.speed),
-                on_source_error="report" if request.on_error is UNSET else str(request.on_error),
-                auto_finalize=request.auto_finalize is not False,
-                auto_dismiss=request.auto_dismiss is not False,
-            )
+            await StreamJob.begin(engine.job_table, settings, plan)
         except OSError as error:
             raise host_failure("Could not reopen file", error) from error
 
@@ -108,8 +92,10 @@ def _plan(graph: Graph, request: BlockStream) -> StreamPlan:
         raise NoBackingFileLeft()
     target = skip_filters(top)
     assert target is not None  # a filter always shows something
-    backing_file = None if request.backing_file is UNSET else str(request.backing_file)
-    return StreamPlan(top, target, bottom or _above(target, base), backing_file)
+    above_base = bottom or _above(target, base)
+    return StreamPlan(
+        top, target, above_base, given(request.backing_file), given(request.filter_node_name)
+    )
 
 
 def _layers_below(top: Node) -> list[Node]:

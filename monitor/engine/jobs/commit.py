@@ -26,7 +26,7 @@ from monitor.engine.graph import edit
 from monitor.engine.graph.allocation import Run, runs_through
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edge import Edge
-from monitor.engine.graph.node import Node
+from monitor.engine.graph.node import Node, links_between, skip_filters
 from monitor.engine.graph.snapshot import make_read_only, switch
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.beginning import beginning
@@ -35,11 +35,9 @@ from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, writers_into
 from monitor.engine.jobs.copying import Piece
 from monitor.engine.jobs.filters import (
     layers_above,
-    links_between,
     nodes_between,
     put_on,
     root,
-    skip_filters,
     take_off,
 )
 from monitor.engine.jobs.manager import Jobs

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from monitor.engine.drivers.base import OpenContext, OpenFlags
+from monitor.engine.drivers.copy_on_read import CopyOnReadDriver
 from monitor.engine.drivers.job_filters import CommitTopDriver, MirrorTopDriver
 from monitor.engine.graph import edit
 from monitor.engine.graph.client import Client
-from monitor.engine.graph.edge import Edge, RootEdge
+from monitor.engine.graph.edge import RootEdge
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.schema.blockdev import BlockdevOptions
 
-JobFilter = MirrorTopDriver | CommitTopDriver
+JobFilter = MirrorTopDriver | CommitTopDriver | CopyOnReadDriver
 
 
 def put_on(
@@ -49,8 +50,9 @@ def make_filter(
     node.is_open = True
     graph.insert(node)
     transaction.add(abort=lambda: graph.forget(node))
-    edge = edit.attach(transaction, node, "backing", below)
-    driver.open(OpenContext(node.options, flags, node.name, {"backing": edge}))
+    role = driver.child_roles[0]
+    edge = edit.attach(transaction, node, role, below)
+    driver.open(OpenContext(node.options, flags, node.name, {role: edge}))
     return node
 
 
@@ -58,26 +60,14 @@ def take_off(transaction: Transaction, filter_node: Node, instead: Node) -> list
     """Everybody above the filter but jobs gets ``instead``; the filter leads nowhere any more.
     ``refresh`` the nodes that are returned."""
     driver = filter_node.driver
-    assert isinstance(driver, (MirrorTopDriver, CommitTopDriver))
-    driver.stopped = True
-    transaction.add(abort=lambda: setattr(driver, "stopped", False))
+    if isinstance(driver, (MirrorTopDriver, CommitTopDriver)):
+        driver.stopped = True
+        transaction.add(abort=lambda: setattr(driver, "stopped", False))
     edit.replace(transaction, filter_node, instead)
     children = list(filter_node.children.values())
     for edge in children:
         edit.detach(transaction, edge)
     return [instead, *(edge.child for edge in children)]
-
-
-def links_between(top: Node, base: Node) -> list[Edge]:
-    """The edges that lead from ``top`` down to ``base``."""
-    links: list[Edge] = []
-    node = top
-    while node is not base:
-        below = node.below()
-        assert below is not None
-        links += [edge for edge in node.children.values() if edge.child is below]
-        node = below
-    return links
 
 
 def layers_above(top: Node, base: Node | None) -> list[Node]:
@@ -89,13 +79,6 @@ def layers_above(top: Node, base: Node | None) -> list[Node]:
         if not node.is_filter:
             layers.append(node)
     return layers
-
-
-def skip_filters(node: Node | None) -> Node | None:
-    """The image that a node shows, below its filters."""
-    while node is not None and node.is_filter:
-        node = node.below()
-    return node
 
 
 def nodes_between(top: Node, base: Node) -> Iterable[Node]:

@@ -27,7 +27,7 @@ from monitor.engine.graph.blockers import Blocker
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edge import Edge
 from monitor.engine.graph.graph import Graph
-from monitor.engine.graph.node import Node
+from monitor.engine.graph.node import Node, links_between, skip_filters
 from monitor.engine.graph.opening import Opening
 from monitor.engine.graph.snapshot import make_read_only
 from monitor.engine.graph.transaction import Transaction
@@ -36,11 +36,9 @@ from monitor.engine.jobs.beginning import beginning
 from monitor.engine.jobs.block import BlockJob, JobSettings
 from monitor.engine.jobs.errors import CannotComplete
 from monitor.engine.jobs.filters import (
-    links_between,
     nodes_between,
     put_on,
     root,
-    skip_filters,
     take_off,
 )
 from monitor.engine.jobs.manager import Jobs

@@ -20,12 +20,12 @@ from monitor.engine.drivers.active_writes import ActiveWrites, Sides
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.graph.allocation import reads_as_zeroes, runs_of, runs_through
 from monitor.engine.graph.edge import Edge, RootEdge
-from monitor.engine.graph.node import Node
+from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.jobs import carrying
 from monitor.engine.jobs.carrying import Carrier, writers_into
 from monitor.engine.jobs.converging import Converging
 from monitor.engine.jobs.errors import SizesDiffer
-from monitor.engine.jobs.filters import layers_above, skip_filters
+from monitor.engine.jobs.filters import layers_above
 from monitor.engine.jobs.mirror_plan import MirrorPlan
 
 if TYPE_CHECKING:

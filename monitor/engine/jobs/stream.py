@@ -1,12 +1,12 @@
 """Streaming: an image takes over what it sees of the images below it, while it is in use.
 
-    active or intermediate    top        <- filled where it holds nothing
-    intermediate nodes        middle …   <- copied from; leave the chain in the end
-    base (or nothing)         base       <- becomes the top's backing image
+    copy-on-read  a filter of the job's, for as long as it lasts
+    top           the active image, or one of the middle   <- filled where it holds nothing
+    middle …      copied from; they leave the chain in the end
+    base          (or nothing) becomes the top's backing image
 
-Only what the top lacks and a middle layer holds is copied. The guest may write all the while: a
-piece is filled in one step with looking whether it is still missing, alone on its range
-(``Node.overlap``), so that what the guest has written stays.
+Only what the top lacks and a middle layer holds is copied, by the job and by whoever reads through
+the filter. The guest may write all the while: what it has written stays (``graph.filling``).
 
 What is copied changes nothing that anybody sees, and the backing link changes last, after
 everything is on the disk. So the chain is valid at every moment, and a killed stream is begun anew.
@@ -14,32 +14,52 @@ everything is on the disk. So the chain is valid at every moment, and a killed s
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from monitor.engine import permissions
 from monitor.engine.drivers.base import ExtentKind
-from monitor.engine.drivers.ranges import RangeLocks
+from monitor.engine.drivers.copy_on_read import CopyOnReadDriver
 from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
-from monitor.engine.graph.edge import Edge
-from monitor.engine.graph.node import Node
+from monitor.engine.graph.allocation import Run
+from monitor.engine.graph.client import Client
+from monitor.engine.graph.copy_on_read import CopyOnRead
+from monitor.engine.graph.filling import Filler
+from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.node import Node, links_between, skip_filters
+from monitor.engine.graph.snapshot import make_read_only
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs import carrying
+from monitor.engine.jobs.beginning import beginning
 from monitor.engine.jobs.block import BlockJob, JobSettings
 from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, writers_into
 from monitor.engine.jobs.copying import Piece
-from monitor.engine.jobs.filling import Filler
-from monitor.engine.jobs.filters import skip_filters
+from monitor.engine.jobs.filters import make_filter, root, take_off
 from monitor.engine.jobs.manager import Jobs
 
 CHUNK: Final = 512 << 10
 """QEMU's chunk in bytes: what is copied in one piece while there is a speed limit or after an
 error, so that offsets, errors and pauses fall where QEMU's do."""
 
+_WINDOW: Final = 64 << 20
+_WINDOW_CLUSTERS: Final = 4096
+"""How far a stream looks ahead: bytes, and clusters of the target."""
+_NARROW: Final = 512 << 10
+"""The same where looking failed, so that not much more than what is broken fails."""
+
 _BASIC: Final = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED
+
+
+class FilterNotCreated(RequestError):
+    template = "Could not create node: {reason}"
+    reason: str
+
+
+class FilterNotPlaced(RequestError):
+    template = "Could not replace node: {reason}"
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +74,7 @@ class StreamPlan:
     target: Node
     above_base: Node
     backing_file: str | None = None
+    filter_name: str | None = None
 
     @property
     def base(self) -> Node | None:
@@ -62,24 +83,23 @@ class StreamPlan:
 
     @property
     def between(self) -> list[Node]:
-        """All nodes below the target and above the base, top first."""
+        """All nodes below the top and above the base, the target too where it is not the top."""
         nodes: list[Node] = []
-        node = self.target.below()
+        node = self.top.below()
         while node is not None and node is not self.base:
             nodes.append(node)
             node = node.below()
         return nodes
 
     @property
-    def links(self) -> list[Edge]:
-        """The edges that hold the target and the nodes between together."""
-        nodes = [self.target, *self.between]
-        return [
-            edge
-            for upper, lower in itertools.pairwise(nodes)
-            for edge in upper.children.values()
-            if edge.child is lower
-        ]
+    def layers(self) -> list[Node]:
+        """The images below the target and above the base, top first."""
+        return [n for n in self.between if not n.is_filter and n is not self.target]
+
+    @property
+    def bottom(self) -> Node:
+        """The last image that is copied from; the target where there is none."""
+        return [self.target, *self.layers][-1]
 
 
 class StreamJob(BlockJob):
@@ -89,57 +109,49 @@ class StreamJob(BlockJob):
     # -- life --------------------------------------------------------------------------------
 
     @classmethod
-    async def begin(
-        cls, table: Jobs, job_id: str, plan: StreamPlan, *, speed: int, **settings: Any
-    ) -> None:
+    async def begin(cls, table: Jobs, settings: JobSettings, plan: StreamPlan) -> None:
         """Takes hold of the chain and starts. Raises RequestError or OSError and changes nothing
-        then. ``settings`` go to the job's constructor. The caller has the turn."""
-        graph, target = table.graph, plan.target
-        job = None
-        try:
-            async with graph.drained(target):
-                with Transaction() as transaction:
-                    edit.freeze(transaction, plan.links)
-                    was_read_only = target.read_only
-                    if was_read_only:
-                        await graph.reopen_read_only(transaction, target, False)
-                        edit.refresh(transaction, [target])
-                    table.check_id(job_id)
-                    job = table.add(cls(JobSettings(job_id, **settings), graph, table.clock))
-                    job.set_speed(speed)
-                    job._hold(transaction, plan, was_read_only)
-                    graph.commit(transaction)
-        except BaseException:
-            if job is not None:
-                await table.discard(job)
-            raise
-        if any(not node.is_filter for node in plan.between):
-            job.progress.set_remaining(target.length())  # known before the thread's first step
-        graph.clients.add(job)
-        job.block(target, *plan.between)
+        then. The caller has the turn."""
+        graph, top = table.graph, plan.top
+        async with beginning(table, top) as begun:
+            was_read_only = top.read_only
+            if was_read_only:
+                edit.refuse_frozen(links_between(top, plan.above_base))
+                await graph.reopen_read_only(begun.edits, top, False)
+                edit.refresh(begun.edits, [top])
+            reading = _put_filter(begun.edits, graph, plan)
+            job = begun.make(cls, settings)
+            job._hold(begun.edits, plan, reading, was_read_only)
+        if plan.layers:
+            job.progress.set_remaining(plan.target.length())  # known before the thread's first step
+        for client in (job, job._reader):
+            graph.admit(client)
+        job.block(reading, top, *plan.between)
         job.start()
 
-    def _hold(self, transaction: Transaction, plan: StreamPlan, was_read_only: bool) -> None:
-        """The job's edges, and its say in what changes the target."""
+    def _hold(
+        self, transaction: Transaction, plan: StreamPlan, reading: Node, was_read_only: bool
+    ) -> None:
+        """The job's edges."""
         self.plan = plan
+        self.filter: Node | None = reading
         self._was_read_only = was_read_only
         self._had_backing = plan.target.backing is not None
-        self._links = plan.links
-        self._ranges = RangeLocks()
-        edit.set_overlap(transaction, plan.target, self._ranges)
-        main = edit.attach(transaction, self, "main node", plan.target)
-        edit.set_permissions(transaction, main, _BASIC, _BASIC | permissions.WRITE)
+        self._reader = Client()  # QEMU has an unnamed backend on the filter
+        root(transaction, self, "main node", reading, 0, permissions.ALL)
+        shared = _BASIC | permissions.WRITE
+        root(transaction, self._reader, "root", reading, permissions.CONSISTENT_READ, shared)
+        root(transaction, self, "active node", plan.top, 0, shared)
         for node in plan.between:
-            edge = edit.attach(transaction, self, "intermediate node", node)
-            edit.set_permissions(transaction, edge, 0, _BASIC)
-        edit.refresh(transaction, [plan.target, *plan.between])
+            root(transaction, self, "intermediate node", node, 0, _BASIC)
+        edit.refresh(transaction, [reading, plan.top, *plan.between])
 
     def drains_for_end(self) -> Iterable[Node]:
-        return [self.plan.target]
+        return [self.plan.top]
 
     def change_graph(self, transaction: Transaction) -> None:
-        """The base becomes the target's backing image, or nothing does."""
-        edit.thaw(self._links)
+        """The filter goes. The base becomes the target's backing image, or nothing does."""
+        changed = self._take_filter_off(transaction)
         base = self.plan.base
         image = skip_filters(base)
         if image is None:
@@ -147,15 +159,27 @@ class StreamJob(BlockJob):
         else:
             name = self.plan.backing_file
             self._link = (image.filename if name is None else name, image.driver.name)
-        edge = self.plan.target.children.get("backing")
-        if edge is None or edge.child is base:
-            return
-        old = edge.child
-        if base is None:
-            edit.detach(transaction, edge)
-        else:
-            edit.point(transaction, edge, base)
-        edit.refresh(transaction, [self.plan.target, old])
+        target = self.plan.target
+        edge = target.children.get("backing")
+        if edge is not None and edge.child is not base:
+            changed.append(edge.child)
+            if base is None:
+                edit.detach(transaction, edge)
+            else:
+                edit.point(transaction, edge, base)
+        if self._had_backing:
+            edit.set_auto_backing(transaction, target, self._link[0] or "")
+        edit.refresh(transaction, dict.fromkeys([*changed, target]))
+
+    def _take_filter_off(self, transaction: Transaction) -> list[Node]:
+        """Everybody who came by the filter gets the top. ``refresh`` what is returned."""
+        assert self.filter is not None
+        assert self.filter.copy_on_read is not None
+        edit.thaw(self.filter.copy_on_read.links)
+        for edge in list(self.roots):
+            if edge.child is self.filter:
+                edit.detach(transaction, edge)
+        return take_off(transaction, self.filter, self.plan.top)
 
     def prepare(self) -> None:
         """Flush, header, flush: from here on the target does not need the layers between."""
@@ -163,36 +187,24 @@ class StreamJob(BlockJob):
             self.plan.target.driver.set_backing(*self._link)
 
     def commit(self) -> None:
+        self._gone, self.filter = self.filter, None
         target = self.plan.target
         if self._had_backing:
-            target.auto_backing = self._link[0] or ""
             target.driver.attach_backing(target.children.get("backing"))
 
-    def abort(self) -> None:
-        edit.thaw(self._links)
-
     async def clean(self) -> None:
-        """Lets the target go, but for what keeps others off it while the job is not dismissed."""
-        graph, target = self.graph, self.plan.target
-        async with graph.drained(target):
-            with Transaction() as transaction:
-                edit.set_overlap(transaction, target, None)
-                for edge in self.roots:
-                    edit.set_permissions(transaction, edge, 0, edge.shared)
-                edit.refresh(transaction, [target])
-                graph.commit(transaction)
-            if self._was_read_only:
-                await self._reopen_read_only()
-
-    async def _reopen_read_only(self) -> None:
-        """As QEMU has it, a target that cannot go back to read-only stays read-write."""
-        with Transaction() as transaction:
-            try:
-                await self.graph.reopen_read_only(transaction, self.plan.target, True)
-                edit.refresh(transaction, [self.plan.target])
-            except (RequestError, OSError):
-                return
-            self.graph.commit(transaction)
+        """Lets the chain go, but for what keeps others off it while the job is not dismissed."""
+        graph, top = self.graph, self.plan.top
+        if self.filter is not None:
+            async with graph.drained(top):
+                with Transaction() as transaction:
+                    edit.refresh(transaction, self._take_filter_off(transaction))
+                    graph.commit(transaction)
+            self._gone, self.filter = self.filter, None
+        await graph.remove_client(self._reader)
+        await graph.close_unused([self._gone] if self._gone else [])
+        if self._was_read_only:
+            await make_read_only(graph, top)
 
     # -- the work, in the job's thread -------------------------------------------------------
 
@@ -200,12 +212,12 @@ class StreamJob(BlockJob):
         """Walks the disk once. A piece that fails is judged by the policy; after an ignored error
         the job fails in the end, and the layers stay."""
         plan = self.plan
-        layers = [node for node in plan.between if not node.is_filter]
+        layers, ranges = plan.layers, plan.target.overlap
         if not layers:
             return
-        filler = Filler(
-            plan.target, layers, self._ranges, nothing_below=skip_filters(plan.base) is None
-        )
+        assert ranges is not None  # the filter's doing
+        bare = skip_filters(plan.base) is None
+        filler = Filler(plan.target, layers, ranges, nothing_below=bare)
         cluster = plan.target.driver.cluster_size() or 1
         filling = _Filling(self, filler, plan.target.length(), max(CHUNK, cluster))
         large = max(carrying.CHUNK, cluster)
@@ -231,6 +243,8 @@ class _Filling:
     def __init__(self, job: StreamJob, filler: Filler, length: int, grain: int) -> None:
         self._job = job
         self._filler = filler
+        self._window = min(_WINDOW, max(_WINDOW_CLUSTERS * filler.unit, 1 << 20))
+        self._ahead: list[Run] = []
         self._length = length
         self._offset = 0
         self.grain = grain
@@ -242,7 +256,7 @@ class _Filling:
         if not rest:
             return None
         try:
-            run = self._filler.missing_at(offset)
+            run = self._missing_at(offset)
         except OSError:
             piece = Piece(offset, min(rest, self.grain), copy=True, unseen=True)
         else:
@@ -255,6 +269,19 @@ class _Filling:
                     piece = Piece(offset, min(run.length, rest))
         self._offset += piece.length
         return piece
+
+    def _missing_at(self, offset: int) -> Run:
+        """The run that begins at ``offset``, as ``Filler.look`` has it. Blocks: in a lane."""
+        while self._ahead and self._ahead[0].offset + self._ahead[0].length <= offset:
+            self._ahead.pop(0)
+        if not self._ahead or self._ahead[0].offset > offset:
+            rest = self._length - offset
+            try:
+                self._ahead = self._filler.look(offset, min(self._window, rest))
+            except OSError:
+                self._ahead = self._filler.look(offset, min(_NARROW, rest))
+        run = self._ahead[0]
+        return Run(run.kind, offset, run.offset + run.length - offset)
 
     def work(self, piece: Piece, buffer: memoryview) -> None:
         if piece.unseen:
@@ -270,3 +297,23 @@ class _Filling:
     def ignored(self, piece: Piece, error: OSError) -> None:
         self.failure = self.failure or error
         self._job.progress.advance(piece.length)
+
+
+def _put_filter(transaction: Transaction, graph: Graph, plan: StreamPlan) -> Node:
+    """The job's filter on the top. Raises RequestError in QEMU's words."""
+    try:
+        node = make_filter(
+            graph, transaction, plan.top, CopyOnReadDriver(), plan.filter_name, writable=True
+        )
+        links = links_between(node, plan.bottom)
+        edit.freeze(transaction, links)
+        node.copy_on_read = CopyOnRead(plan.bottom, links)
+        edit.refresh(transaction, [node])
+    except RequestError as error:
+        raise FilterNotCreated(error.text) from error
+    try:
+        edit.replace(transaction, plan.top, node)
+        edit.refresh(transaction, [node])
+    except RequestError as error:
+        raise FilterNotPlaced(error.text) from error
+    return node

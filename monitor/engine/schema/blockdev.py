@@ -140,6 +140,13 @@ class BlockdevOptionsCopyBeforeWrite(BlockdevOptions, tag="copy-before-write", k
     cbw_timeout: Annotated[UInt32, "seconds a copy may take, 0 for no limit"] | UnsetType = UNSET
 
 
+class BlockdevOptionsCopyOnRead(BlockdevOptions, tag="copy-on-read", kw_only=True):
+    """A filter: what is read, and the image lacks, it takes over from the images below it."""
+
+    file: BlockdevRef
+    bottom: Annotated[str, "the last layer that is copied from"] | UnsetType = UNSET
+
+
 class BlockdevOptionsFile(BlockdevOptions, tag="file", kw_only=True):
     """A file of the host."""
 
@@ -247,6 +254,7 @@ class BlockdevOptionsQcow2(BlockdevOptions, tag="qcow2", kw_only=True):
 AnyBlockdevOptions = (
     BlockdevOptionsBlkdebug
     | BlockdevOptionsCopyBeforeWrite
+    | BlockdevOptionsCopyOnRead
     | BlockdevOptionsFile
     | BlockdevOptionsHostDevice
     | BlockdevOptionsNbd
@@ -283,6 +291,10 @@ class BlockdevCreateOptionsCopyBeforeWrite(
     """Not there: a filter has no image."""
 
 
+class BlockdevCreateOptionsCopyOnRead(BlockdevCreateOptions, tag="copy-on-read", kw_only=True):
+    """Not there: a filter has no image."""
+
+
 class BlockdevCreateOptionsHostDevice(BlockdevCreateOptions, tag="host_device", kw_only=True):
     """Not there: a device is not created."""
 
@@ -314,6 +326,7 @@ class BlockdevCreateOptionsQcow2(BlockdevCreateOptions, tag="qcow2", kw_only=Tru
 AnyCreateOptions = (
     BlockdevCreateOptionsBlkdebug
     | BlockdevCreateOptionsCopyBeforeWrite
+    | BlockdevCreateOptionsCopyOnRead
     | BlockdevCreateOptionsFile
     | BlockdevCreateOptionsHostDevice
     | BlockdevCreateOptionsNullAio

@@ -16,6 +16,7 @@ MEANINGS: dict[str, dict[str, str]] = {
     "driver": {
         "blkdebug": "requests that fail or wait when told to",
         "copy-before-write": "a filter that keeps old data",
+        "copy-on-read": "a filter that takes over what is read",
         "file": "a file of the host",
         "host_device": "a block device of the host",
         "nbd": "a disk that another process serves",

@@ -82,25 +82,25 @@ def test_a_paused_job_copies_nothing() -> None:
         base = bench.layer("base", 16 * MIB, cluster=65_536)
         put(base, 0, b"b" * 16 * MIB)
         reads: list[int] = []
-        slow = threading.Event()
+        asked = threading.Event()
 
         def count(operation: str, offset: int, length: int) -> None:
             if operation == "read":
                 reads.append(offset)
-                slow.wait(0.001)
+                assert asked.wait(10)
 
         overlay(base).before = count
         bench.layer("top", 16 * MIB, base, cluster=65_536)
         await bench.stream()
         await until(lambda: bool(reads))
         await bench.engine.execute(BlockJobPause(device="s0"))
+        asked.set()
         assert (await bench.engine.job_ended("s0")).status == "paused"
         stood, copied = bench.engine.jobs()[0].current, len(reads)
         assert stood < 16 * MIB
         for _ in range(100):
             await asyncio.sleep(0)
         assert (bench.engine.jobs()[0].current, len(reads)) == (stood, copied)
-        slow.set()
         await bench.engine.execute(BlockJobResume(device="s0"))
         assert (await bench.engine.job_ended("s0")).current == 16 * MIB
 

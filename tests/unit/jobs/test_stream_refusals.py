@@ -43,14 +43,18 @@ def test_a_chain_above_a_streaming_one_is_refused_and_a_disjoint_one_is_not() ->
             nodes.append(bench.layer(f"n{number}", MIB, nodes[-1]))
         put(nodes[0], 0, b"0" * MIB)
         first = await bench.stream("n2", speed=1, base_node="n0")
-        assert "Node 'n2' is busy" in await bench.refused(device="n4", job_id="s1")
+        for base in ({}, {"base_node": "n2"}):  # the first one's filter lies above n2
+            refusal = await bench.refused(device="n4", job_id="s1", **base)
+            assert "Node '#block001' is busy" in refusal
         await bench.engine.execute(
-            BlockStream(job_id="s1", device="n4", base_node="n2", auto_dismiss=False)
+            BlockStream(job_id="s1", device="n4", bottom="n3", auto_dismiss=False)
         )
         assert (await bench.engine.job_ended("s1")).error is None
-        assert nodes[4].backing is nodes[2]
+        assert nodes[4].backing is not None
+        assert nodes[4].backing.skip_implicit() is nodes[2]
         await first.settled()
         assert nodes[2].backing is nodes[0]
+        assert nodes[4].backing is nodes[2]
 
     run(main())
 
@@ -114,11 +118,11 @@ def test_a_permission_conflict_leaves_no_job() -> None:
         bench.graph.add_client(jealous, top, 0, permissions.ALL & ~permissions.WRITE_UNCHANGED)
         text = await bench.refused()
         assert text == (
-            "Permission conflict on node 'top': permissions 'write unchanged' are both required "
-            "by stream job 's0' (uses node 'top' as 'main node' child) and unshared by "
-            "block device 'jealous' (uses node 'top' as 'root' child)."
+            "Could not create node: Permission conflict on node 'top': permissions 'write "
+            "unchanged' are both required by node '#block001' (uses node 'top' as 'file' child) "
+            "and unshared by block device 'jealous' (uses node 'top' as 'root' child)."
         )
-        assert bench.statuses() == ["created", "null"]
+        assert bench.statuses() == []
         assert not top.blockers + mid.blockers
         assert not top.children["backing"].frozen
         assert top.overlap is None
