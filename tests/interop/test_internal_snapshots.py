@@ -11,7 +11,7 @@ import pytest
 
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
-from monitor.engine.schema.extra import CreateImage, DriveAdd, IoRequest
+from monitor.engine.schema.extra import IoRequest
 from monitor.engine.schema.snapshot import (
     BlockdevSnapshotInternalSync,
     DeleteDisks,
@@ -20,6 +20,7 @@ from monitor.engine.schema.snapshot import (
     SaveDisks,
 )
 from tests.support import tools
+from tests.support.drives import with_drives
 from tests.support.hmp import side_by_side
 from tests.support.qcow2 import qemu_check
 from tests.support.side_by_side import OURS, Session, comparable, converse
@@ -105,15 +106,6 @@ def test_the_answers_are_qemus(tmp_path: Path, script: list[str]) -> None:
     assert without_state(ours) == without_state(theirs)
     for name in "ab":
         assert qemu_check(tmp_path / "blkmon" / f"{name}.qcow2") == {"leaks": 0, "corruptions": 0}
-
-
-async def with_drives(folder: Path, *names: str) -> EmbeddedEngine:
-    engine = EmbeddedEngine()
-    for name in names:
-        path = str(folder / f"{name}.qcow2")
-        await engine.execute(CreateImage(filename=path, format="qcow2", size=1 << 20))
-        await engine.execute(DriveAdd(options=f"if=none,id={name},format=qcow2,file={path}"))
-    return engine
 
 
 async def fill(engine: EmbeddedEngine, device: str, pattern: int) -> None:

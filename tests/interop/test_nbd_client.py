@@ -17,12 +17,6 @@ from tests.support.side_by_side import OURS, QSD, comparable, converse
 SIZE = 16 << 20
 
 
-def ours(folder: Path, *commands: str) -> str:
-    """What our monitor prints; all commands succeed."""
-    words = [word for command in commands for word in ("-c", command)]
-    return tools.run(sys.executable, "-m", "monitor", *words)
-
-
 @pytest.fixture
 def qemu_nbd(tmp_path: Path) -> Iterator[str]:
     """An export of a qcow2 image on a base; its URI. The image is checked when all is done."""
@@ -42,8 +36,7 @@ def qemu_nbd(tmp_path: Path) -> Iterator[str]:
 
 
 def test_reading_writing_mapping(qemu_nbd: str, tmp_path: Path) -> None:
-    said = ours(
-        tmp_path,
+    said = tools.blkmon(
         f"drive_add 0 if=none,id=d,format=raw,file={qemu_nbd}",
         'qemu-io d "read -P 1 0 2M"',
         'qemu-io d "read -P 2 2M 4M"',
@@ -93,8 +86,7 @@ def test_a_qcow2_image_inside_an_export(tmp_path: Path) -> None:
         file.truncate(24 << 20)
     tools.run("qemu-nbd", "--fork", "-t", "-f", "raw", "-k", socket, f"--pid-file={pid}", image)
     try:
-        said = ours(
-            tmp_path,
+        said = tools.blkmon(
             f"drive_add 0 if=none,id=d,format=qcow2,file=nbd+unix://?socket={socket}",
             'qemu-io d "write -P 5 1M 12M"',
             'qemu-io d "read -P 5 1M 12M"',

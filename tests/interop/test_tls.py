@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from tests.interop.test_nbd_client import ours
 from tests.support import certificates, tools
 from tests.support.certificates import CLIENT, SERVER, make
 from tests.support.qmp_cases.words import Requests, do
@@ -129,8 +128,7 @@ def opened(folder: Path, keys: Path, *, host: str = "localhost", more: str = "")
 
 
 def test_reading_and_writing_through_qemus_server(theirs: Path, keys: Path) -> None:
-    said = ours(
-        theirs,
+    said = tools.blkmon(
         *opened(theirs, keys / "good"),
         'qemu-io d "read -P 2 2M 4M"',
         *(f'qemu-io d "write -P {n} {n}M 1000k"' for n in range(8, 14)),
@@ -157,14 +155,13 @@ def test_a_server_that_is_not_the_one(
 
 
 def test_a_server_whose_name_does_not_matter(theirs: Path, keys: Path) -> None:
-    ours(theirs, *opened(theirs, keys / "good", host="x.example", more=" verify-peer=off"))
+    tools.blkmon(*opened(theirs, keys / "good", host="x.example", more=" verify-peer=off"))
 
 
 def test_a_job_over_tls(theirs: Path, keys: Path, tmp_path: Path) -> None:
     """Several threads read and write at once on one encrypted connection."""
     tools.run("qemu-img", "create", "-q", "-f", "raw", tmp_path / "copy.raw", "16M")
-    ours(
-        theirs,
+    tools.blkmon(
         *opened(theirs, keys / "good"),
         f"blockdev-add driver=raw node-name=t file.driver=file file.filename={tmp_path}/copy.raw",
         "blockdev-backup job-id=j device=d target=t sync=full",

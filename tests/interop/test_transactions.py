@@ -23,8 +23,8 @@ from monitor.engine.schema.snapshot import (
     SaveDisks,
 )
 from monitor.engine.schema.transaction import Transaction
-from tests.interop.test_internal_snapshots import with_drives
 from tests.support import tools
+from tests.support.drives import with_drives
 from tests.support.qcow2 import qemu_check
 from tests.support.qmp_cases.transactions import ABORT, KEPT, N0, N1, overlay, transaction
 from tests.support.qmp_cases.words import IMAGES, USER

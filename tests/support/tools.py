@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def run(*command: str | Path, timeout: float = 60) -> str:
     )
     assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
     return result.stdout
+
+
+def blkmon(*commands: str) -> str:
+    """What our monitor prints; all commands succeed."""
+    words = [word for command in commands for word in ("-c", command)]
+    return run(sys.executable, "-m", "monitor", *words)
 
 
 def made(folder: Path, commands: Sequence[Sequence[str]]) -> Path:
