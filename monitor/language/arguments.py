@@ -129,16 +129,21 @@ class _Binder:
                 )  # fmt: skip
                 argument = flags.get(letter)
                 if argument is None:
-                    raise self._unknown_flag(token, span, letter.strip(), flags)
+                    raise self._unknown_flag(token, span, letter, flags)
                 if argument.name in self.bound.spans:
-                    raise self._mistake(
-                        span,
-                        f"-{letter} is given twice",
-                        hmp="{name}: extraneous characters at the end of line",
-                    )
+                    raise self._repeated_flag(span, letter, flags)
                 self.bound.values[argument.name] = True
                 self.bound.spans[argument.name] = span
             self.at += 1
+
+    def _repeated_flag(self, span: Span, letter: str, flags: dict[str, Argument]) -> Mistake:
+        """HMP looks for each flag once, in its order: what comes again is none of those that may
+        come yet, or it is taken for the first word."""
+        *_, last = flags
+        hmp = "extraneous characters at the end of line"
+        if letter != last:
+            hmp = f"unsupported option -{letter}"
+        return self._mistake(span, f"-{letter} is given twice", hmp=f"{{name}}: {hmp}")
 
     def _unknown_flag(
         self, token: Token, span: Span, letter: str, flags: dict[str, Argument]
@@ -151,7 +156,7 @@ class _Binder:
             hint = f"did you mean '{names[meant]}'?" if meant in names else None
         return self._mistake(
             span,
-            f"unsupported option -{letter}",
+            f"unsupported option -{letter.strip()}",
             expected=one_of([f"-{known}" for known in flags]),
             hint=hint,
             hmp=f"{{name}}: unsupported option -{letter}",

@@ -225,6 +225,7 @@ class QmpClient:
         request: Request = decode(kind, command.arguments)
         if isinstance(request, Quit):
             self.quitting = True
+            await self._engine.shut_down()  # whoever reads the reply finds the images closed
             return None
         result = await self._engine.execute(request)
         if isinstance(request, QueryCommands):

@@ -20,6 +20,8 @@ LINES = [
     "info block d0 x",
     "info block n0 -v",
     "info block-jobs x",
+    "drive_backup -n -n d0 x",
+    "drive_backup - d0 x",
     "info version x",
     "block_resize",
     "block_resize d0",

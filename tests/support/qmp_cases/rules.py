@@ -43,6 +43,11 @@ def link(device: str, image: str, to: str) -> dict[str, Any]:
     return do("change-backing-file", device=device, image_node_name=image, backing_file=to)
 
 
+def action(command: str, **arguments: Any) -> dict[str, Any]:
+    """One of a transaction's."""
+    return {"type": command, "data": do(command, **arguments)["arguments"]}
+
+
 KEPT = {"auto_finalize": False, "auto_dismiss": False}
 WITHOUT_LINK = add("n0", "top.qcow2", backing=None)
 """Its name has to tell that it has another backing image than its header says: none."""
@@ -235,6 +240,31 @@ CASES: dict[str, Requests] = {
         wait("j", "concluded"),
         *DISMISSED,
     ],
+    # -- quit ends what there is before it is answered ------------------------------------------
+    "quit: a job that never ends": [*NAMED, backup(sync="none")],
+    "quit: a paused job": [*NAMED, stream(speed=1), do("job-pause", id="j"), wait("j", "paused")],
+    "quit: a ready mirror, standing by": [
+        *NAMED,
+        mirror(),
+        wait("j", "ready"),
+        do("job-pause", id="j"),
+        wait("j", "standby"),
+    ],
+    "quit: a pending commit": [*NAMED, commit(top_node="middle", **KEPT), wait("j", "pending")],
+    "quit: a concluded backup": [*NAMED, backup(auto_dismiss=False), wait("j", "concluded")],
+    "quit: a group that waits": [
+        *NAMED,
+        do("blockdev-add", driver="null-co", node_name="sink", size=8 << 20),
+        do(
+            "transaction",
+            actions=[
+                action("blockdev-backup", job_id="j", device="n0", target="t0", sync="full"),
+                action("blockdev-backup", job_id="k", device="low", target="sink", sync="none"),
+            ],
+            properties={"completion-mode": "grouped"},
+        ),
+        wait("j", "waiting"),
+    ],
     # -- what nodes are called while jobs run ---------------------------------------------------
     "names above a backup's filter": [
         WITHOUT_LINK,
@@ -270,5 +300,9 @@ CASES: dict[str, Requests] = {
     ],
 }
 
-UNLOOKED = {"concluded and kept: an active commit"}
-"""One that waits to be finalized holds up its guests in QEMU, which counts as a pause."""
+UNLOOKED = {
+    "concluded and kept: an active commit",
+    *(case for case in CASES if case.startswith("quit: ")),
+}
+"""A mirror that waits to be finalized holds up its guests in QEMU, which counts as a pause; of
+those that quit ends, what is told is looked at."""

@@ -154,6 +154,32 @@ def test_quit_is_answered_and_nothing_after_it() -> None:
     assert run(scenario()) == [{"return": {}, "id": 1}]
 
 
+def test_quit_is_answered_when_everything_is_closed() -> None:
+    """A client that reads the answer may open the images itself."""
+
+    class Closing(FakeEngine):
+        async def shut_down(self) -> None:
+            await asyncio.sleep(0)
+            order.append("closed")
+
+    class Telling(MemoryChannel):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            if b'"the end"' in data:
+                order.append("answered")
+
+    order: list[str] = []
+
+    async def scenario() -> None:
+        channel = Telling()
+        task = await greeted(channel, QmpClient(channel, Closing(), VERSION))
+        channel.send({"execute": "quit", "id": "the end"})
+        await task
+
+    run(scenario())
+    assert order == ["closed", "answered"]
+
+
 def test_a_mistaken_quit_quits_nothing() -> None:
     async def scenario() -> None:
         channel = MemoryChannel()
