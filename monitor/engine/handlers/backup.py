@@ -9,7 +9,7 @@ from monitor.engine import images
 from monitor.engine.bitmap import DirtyBitmap
 from monitor.engine.drivers.copy_before_write import CopyBeforeWriteDriver
 from monitor.engine.embedded import EmbeddedEngine
-from monitor.engine.errors import Refused, RequestError
+from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.node import Node, skip_filters
@@ -17,7 +17,7 @@ from monitor.engine.graph.opening import Opening
 from monitor.engine.jobs.backup import BackupJob, BackupPlan
 from monitor.engine.jobs.block import JobSettings
 from monitor.engine.jobs.carrying import MOST_WRITERS
-from monitor.engine.jobs.errors import SizesDiffer
+from monitor.engine.jobs.errors import FilterNotCreated, SizesDiffer
 from monitor.engine.schema.backup import BackupCommon, BackupPerf, BlockdevBackup, DriveBackup
 from monitor.engine.schema.base import given
 from monitor.engine.schema.blockdev import BlockdevOptionsCopyBeforeWrite
@@ -249,7 +249,7 @@ async def _put_filter(
     try:
         node = await opening.open(options)
     except RequestError as error:
-        raise Refused(f"Could not create node: {error.text}") from error
+        raise FilterNotCreated(error.text) from error
     edits = actions.edits()
     edit.replace(edits, source, node)
     edit.refresh(edits, [node, source])

@@ -11,12 +11,12 @@ from msgspec import UNSET
 from monitor.engine import permissions
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import DeviceNotFound, RequestError, host_failure
+from monitor.engine.graph.backing import NotInBackingChain, find_backing_image
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.errors import DeviceHasNoMedium, DeviceOrNodeNotFound
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.handlers import handles
-from monitor.engine.handlers.stream import NotInBackingChain, find_backing_image
 from monitor.engine.jobs.block import JobSettings
 from monitor.engine.jobs.commit import CommitJob, CommitPlan
 from monitor.engine.jobs.mirror import ActiveCommitJob
@@ -65,7 +65,7 @@ async def block_commit(engine: EmbeddedEngine, request: BlockCommit) -> None:
     graph = engine.graph
     async with graph.turn:
         device = _device(graph, request.device)
-        top, base = _top_and_base(graph, device, request)
+        top, base = await _top_and_base(graph, device, request)
         is_active = skip_filters(top) is skip_filters(device)
         settings = JobSettings.of(
             request, device, on_source_error=request.on_error, on_target_error=request.on_error
@@ -96,11 +96,11 @@ def _device(graph: Graph, name: str) -> Node:
         raise DeviceNotFound(name) from None
 
 
-def _top_and_base(graph: Graph, device: Node, request: BlockCommit) -> tuple[Node, Node]:
+async def _top_and_base(graph: Graph, device: Node, request: BlockCommit) -> tuple[Node, Node]:
     """What is committed into what, or the first mistake that QEMU would find."""
     graph.refuse_if_busy(device, Operation.COMMIT_SOURCE)
-    top = _top(graph, device, request)
-    base = _base(graph, top, request)
+    top = await _top(graph, device, request)
+    base = await _base(graph, top, request)
     for node in top.chain():
         graph.refuse_if_busy(node, Operation.COMMIT_TARGET)
         if node is base:
@@ -110,7 +110,7 @@ def _top_and_base(graph: Graph, device: Node, request: BlockCommit) -> tuple[Nod
     return top, base
 
 
-def _top(graph: Graph, device: Node, request: BlockCommit) -> Node:
+async def _top(graph: Graph, device: Node, request: BlockCommit) -> Node:
     if request.top_node is not UNSET and request.top is not UNSET:
         raise MutuallyExclusive("top-node", "top")
     if request.top_node is not UNSET:
@@ -118,18 +118,18 @@ def _top(graph: Graph, device: Node, request: BlockCommit) -> Node:
     if request.top is UNSET or request.top == device.filename:
         return device
     try:
-        return find_backing_image(device, request.top)
+        return await find_backing_image(graph, device, request.top)
     except NotInBackingChain:
         raise TopNotFound(request.top) from None
 
 
-def _base(graph: Graph, top: Node, request: BlockCommit) -> Node:
+async def _base(graph: Graph, top: Node, request: BlockCommit) -> Node:
     if request.base_node is not UNSET and request.base is not UNSET:
         raise MutuallyExclusive("base-node", "base")
     if request.base_node is not UNSET:
         return _in_chain(graph, top, str(request.base_node))
     if request.base is not UNSET:
-        return find_backing_image(top, request.base)
+        return await find_backing_image(graph, top, request.base)
     *_, lowest = top.chain()
     return lowest
 

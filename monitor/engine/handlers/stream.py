@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from msgspec import UNSET, UnsetType
 
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError, host_failure
+from monitor.engine.graph.backing import find_backing_image
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node, skip_filters
@@ -22,11 +21,6 @@ class BothSpecified(RequestError):
     template = "'{one}' and '{other}' cannot be specified at the same time"
     one: str
     other: str
-
-
-class NotInBackingChain(RequestError):
-    template = "Can't find '{file}' in the backing chain"
-    file: str
 
 
 class NotABackingImage(RequestError):
@@ -53,7 +47,7 @@ class NoBackingFileLeft(RequestError):
 @handles(BlockStream)
 async def block_stream(engine: EmbeddedEngine, request: BlockStream) -> None:
     async with engine.graph.turn:
-        plan = _plan(engine.graph, request)
+        plan = await _plan(engine.graph, request)
         settings = JobSettings.of(
             request, plan.top, on_source_error=request.on_error, on_target_error="report"
         )
@@ -63,7 +57,7 @@ async def block_stream(engine: EmbeddedEngine, request: BlockStream) -> None:
             raise host_failure("Could not reopen file", error) from error
 
 
-def _plan(graph: Graph, request: BlockStream) -> StreamPlan:
+async def _plan(graph: Graph, request: BlockStream) -> StreamPlan:
     """What to stream, or the first mistake that QEMU would find."""
     _exclude("base", request.base, "base-node", request.base_node)
     _exclude("base", request.base, "bottom", request.bottom)
@@ -71,7 +65,7 @@ def _plan(graph: Graph, request: BlockStream) -> StreamPlan:
     top = graph.find(request.device)
     base = bottom = None
     if request.base is not UNSET:
-        base = find_backing_image(top, request.base)
+        base = await find_backing_image(graph, top, request.base)
     if request.base_node is not UNSET:
         base = graph.find_either(None, request.base_node)
         if base not in _layers_below(top):
@@ -117,25 +111,3 @@ def _above(target: Node, base: Node | None) -> Node:
             break
         above = node
     return above
-
-
-def find_backing_image(top: Node, name: str) -> Node:
-    """The layer below ``top`` that an image file calls ``name``: by the name in the overlay's
-    header, or by the same path on the host (relative to the overlay)."""
-    overlay = skip_filters(top)
-    while overlay is not None:
-        layer = skip_filters(overlay.backing)
-        if layer is not None and _is_called(layer, name, overlay):
-            return layer
-        overlay = layer
-    raise NotInBackingChain(name)
-
-
-def _is_called(layer: Node, name: str, overlay: Node) -> bool:
-    if name in (layer.filename, overlay.driver.backing_filename):
-        return True
-    folder = os.path.dirname(overlay.filename)
-    if not layer.filename:
-        return False
-    wanted = os.path.realpath(os.path.join(folder, name))
-    return wanted == os.path.realpath(layer.filename)

@@ -46,3 +46,8 @@ class CannotComplete(RequestError):
 
 class SizesDiffer(RequestError):
     template = "Source and target image have different sizes"
+
+
+class FilterNotCreated(RequestError):
+    template = "Could not create node: {reason}"
+    reason: str

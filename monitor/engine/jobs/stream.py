@@ -36,6 +36,7 @@ from monitor.engine.jobs.beginning import beginning
 from monitor.engine.jobs.block import BlockJob, JobSettings
 from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, writers_into
 from monitor.engine.jobs.copying import Piece
+from monitor.engine.jobs.errors import FilterNotCreated
 from monitor.engine.jobs.filters import make_filter, root, take_off
 from monitor.engine.jobs.manager import Jobs
 
@@ -50,11 +51,6 @@ _NARROW: Final = 512 << 10
 """The same where looking failed, so that not much more than what is broken fails."""
 
 _BASIC: Final = permissions.CONSISTENT_READ | permissions.WRITE_UNCHANGED
-
-
-class FilterNotCreated(RequestError):
-    template = "Could not create node: {reason}"
-    reason: str
 
 
 class FilterNotPlaced(RequestError):
