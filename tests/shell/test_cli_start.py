@@ -100,12 +100,7 @@ def test_a_start_loads_only_what_it_needs(
     loaded = set(ended.stdout.splitlines()[-1].split())
     assert not loaded & absent
     outer = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
-    own = {
-        "monitor",
-        "typing_extensions",
-        "sitecustomize",
-        "_distutils_hack",
-    }  # msgspec's, Python's
+    own = {"monitor", "sitecustomize", "_distutils_hack"}  # and Python's
     assert {name for name in outer - own if not name.startswith("_")} == packages
 
 
