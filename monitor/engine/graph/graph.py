@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-import msgspec
-
 from monitor.engine import permissions
-from monitor.engine.drivers.base import Driver, LostBitmaps, OpenFlags, Reopen
+from monitor.engine.drivers.base import Driver, LostBitmaps
 from monitor.engine.errors import RequestError, describe_failure
 from monitor.engine.graph import edit
 from monitor.engine.graph.blockers import Operation
@@ -24,7 +22,6 @@ from monitor.engine.graph.client import Client
 from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.edge import RootEdge
 from monitor.engine.graph.errors import (
-    CannotReopen,
     DeviceOrNodeNotFound,
     DuplicateNodeName,
     InvalidNodeName,
@@ -400,38 +397,6 @@ class Graph:
                     self.commit(transaction)
         node.lent.clear()
 
-    async def reopen_read_only(self, transaction: Transaction, node: Node, read_only: bool) -> None:
-        """Prepares the node (and the file below it, as QEMU does for children that the node opened
-        itself) for the other direction. Permissions are refreshed by the caller's ``refresh``."""
-        layers: list[tuple[Node, OpenFlags]] = []
-        below: Node | None = node
-        while below is not None:
-            flags = msgspec.structs.replace(below.flags, read_only=read_only)
-            if flags == below.flags:
-                break
-            if not below.driver.reopens:
-                raise CannotReopen(below.driver.name, below.name)
-            layers.append((below, flags))
-            parent, below = below, below.data_child
-            if below is not None and below.inherits_from is not parent:
-                below = None
-        if read_only:
-            await self._reopen(transaction, layers)
-            return
-        for layer, flags in reversed(layers):
-            await self._reopen(transaction, [(layer, flags)])
-            if (child := layer.data_child) is not None:
-                role = layer.driver.child_roles[0]
-                taken, _ = layer.driver.child_permissions(role, 0, permissions.ALL, True)
-                await self.make_ready(child, taken)
-
-    async def _reopen(
-        self, transaction: Transaction, layers: Sequence[tuple[Node, OpenFlags]]
-    ) -> None:
-        prepared = await self.in_worker(_prepare_reopens, layers)
-        for (node, flags), change in zip(layers, prepared, strict=True):
-            edit.set_flags(transaction, node, flags, change)
-
     async def close_all(self) -> None:
         """The end: every client's roots and the monitor's ownership go, then every node closes."""
         async with self.turn:
@@ -448,17 +413,3 @@ class Graph:
         reason = node.blocker(operation)
         if reason is not None:
             raise NodeBusy(node.user_name(), reason)
-
-
-def _prepare_reopens(layers: Sequence[tuple[Node, OpenFlags]]) -> list[Reopen | None]:
-    """In a worker: the drivers' part of new flags, all of it or none."""
-    prepared: list[Reopen | None] = []
-    try:
-        for node, flags in layers:
-            prepared.append(node.driver.prepare_reopen(flags))
-    except BaseException:
-        for change in reversed(prepared):
-            if change is not None:
-                change.abort()
-        raise
-    return prepared

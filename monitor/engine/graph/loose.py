@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from monitor.engine.drivers import registry
 from monitor.engine.drivers.base import DriverKind, OpenFlags
 from monitor.engine.errors import Refused, RequestError
+from monitor.engine.graph.flags import flags_of, for_file
 from monitor.engine.graph.node import Node
 from monitor.engine.schema import blockdev
 from monitor.engine.schema.decode import UnexpectedParameter, check_nesting, decode
@@ -85,8 +86,6 @@ def _take_backing(driver: str, tree: dict[str, Any]) -> dict[str, Any] | None:
 async def _open_file(
     opening: Opening, tree: dict[str, Any], filename: str | None, inherit: OpenFlags | None
 ) -> Node:
-    from monitor.engine.graph.opening import flags_of, for_file
-
     below = tree.pop("file", None)
     if isinstance(below, str) and filename is None:
         return opening.graph.find(below)

@@ -275,3 +275,11 @@ def links_between(top: Node, base: Node) -> list[Edge]:
         links += [edge for edge in node.children.values() if edge.child is below]
         node = below
     return links
+
+
+def own_file(node: Node) -> str:
+    """The file that an image lies in. Relative backing names are beside it, also while the node
+    itself is called by a ``json:`` name."""
+    while (child := node.data_child) is not None:
+        node = child
+    return node.driver.filename

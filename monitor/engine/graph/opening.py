@@ -22,8 +22,15 @@ from monitor.engine.drivers.base import Driver, OpenContext, OpenFlags
 from monitor.engine.errors import Refused, RequestError, host_failure
 from monitor.engine.graph import edit
 from monitor.engine.graph.bitmaps import find_bitmap
+from monitor.engine.graph.flags import (
+    ForceShareNotReadOnly,
+    check_detect_zeroes,
+    flags_of,
+    for_backing,
+    for_file,
+)
 from monitor.engine.graph.graph import Graph
-from monitor.engine.graph.node import Node, links_between
+from monitor.engine.graph.node import Node, links_between, own_file
 from monitor.engine.graph.policy import (
     MAX_CHAIN,
     BackingFormatUnknown,
@@ -32,8 +39,7 @@ from monitor.engine.graph.policy import (
     OpenPolicy,
 )
 from monitor.engine.graph.transaction import Transaction
-from monitor.engine.schema.base import given
-from monitor.engine.schema.blockdev import BlockdevOptions, CacheOptions, DetectZeroes
+from monitor.engine.schema.blockdev import BlockdevOptions
 
 if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
@@ -390,51 +396,6 @@ def _probe(protocol: Node) -> str:
     return registry.probe(bytes(buffer), protocol.filename)
 
 
-def flags_of(options: BlockdevOptions, inherit: OpenFlags | None) -> OpenFlags:
-    """The flags that ``options`` ask for, over those that a parent hands down."""
-    base = inherit or OpenFlags()
-    cache = options.cache if isinstance(options.cache, CacheOptions) else CacheOptions()
-    return OpenFlags(
-        read_only=given(options.read_only, base.read_only),
-        auto_read_only=given(options.auto_read_only, base.auto_read_only),
-        direct=given(cache.direct, base.direct),
-        no_flush=given(cache.no_flush, base.no_flush),
-        unmap=base.unmap if options.discard is UNSET else options.discard == "unmap",
-        force_share=given(options.force_share, base.force_share),
-    )
-
-
-def for_file(flags: OpenFlags) -> OpenFlags:
-    """What a format hands down to the file it lies in: all of it, and discards always pass (the
-    format decides about them itself)."""
-    return OpenFlags(
-        read_only=flags.read_only,
-        auto_read_only=flags.auto_read_only,
-        direct=flags.direct,
-        no_flush=flags.no_flush,
-        unmap=True,
-        force_share=flags.force_share,
-    )
-
-
-def own_file(node: Node) -> str:
-    """The file that an image lies in. Relative backing names are beside it, also while the node
-    itself is called by a ``json:`` name."""
-    while (child := node.data_child) is not None:
-        node = child
-    return node.driver.filename
-
-
-def for_backing(flags: OpenFlags) -> OpenFlags:
-    """What an overlay hands down to its backing image: cache modes, and never to write."""
-    return OpenFlags(
-        read_only=True,
-        direct=flags.direct,
-        no_flush=flags.no_flush,
-        force_share=flags.force_share,
-    )
-
-
 class BottomNotFound(RequestError):
     template = "Bottom node '{bottom}' not found"
     bottom: str
@@ -449,19 +410,3 @@ class BottomNotBelow(RequestError):
     template = "Bottom node '{bottom}' is not in the chain below '{node}'"
     bottom: str
     node: str
-
-
-class ForceShareNotReadOnly(RequestError):
-    template = "force-share=on can only be used with read-only images"
-
-
-def check_detect_zeroes(options: BlockdevOptions, flags: OpenFlags) -> DetectZeroes:
-    detect: DetectZeroes = "off"
-    if not isinstance(options.detect_zeroes, UnsetType):
-        detect = options.detect_zeroes
-    if detect == "unmap" and not flags.unmap:
-        raise Refused(
-            "setting detect-zeroes to unmap is not allowed without setting discard operation to "
-            "unmap"
-        )
-    return detect

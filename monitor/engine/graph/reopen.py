@@ -28,9 +28,9 @@ from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
 from monitor.engine.graph.edge import Edge
 from monitor.engine.graph.errors import CannotReopen
+from monitor.engine.graph.flags import check_detect_zeroes, flags_of, for_backing, for_file
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
-from monitor.engine.graph.opening import check_detect_zeroes, flags_of, for_backing, for_file
 from monitor.engine.graph.snapshot import check_depth
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.schema.base import fields_of

@@ -1,15 +1,12 @@
-"""Putting an overlay on top of a node; nodes that become read-only, or read-write."""
+"""Putting an overlay on top of a node."""
 
 from __future__ import annotations
-
-import contextlib
 
 from monitor.engine import permissions
 from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
 from monitor.engine.graph.graph import Graph
-from monitor.engine.graph.node import Node
-from monitor.engine.graph.opening import own_file
+from monitor.engine.graph.node import Node, own_file
 from monitor.engine.graph.policy import MAX_CHAIN, ChainTooLong
 from monitor.engine.graph.transaction import Transaction
 
@@ -42,7 +39,7 @@ def check_depth(base: Node) -> None:
 def put_overlay(graph: Graph, edits: Transaction, old: Node, overlay: Node) -> None:
     """Makes ``old`` the backing image of ``overlay`` and gives ``overlay`` to all of its parents:
     edits of a transaction in which both nodes are drained. ``old`` may become read-only once it is
-    committed (``make_read_only``).
+    committed (``modes.make_read_only``).
 
     Raises RequestError; the transaction undoes what was done.
     """
@@ -67,24 +64,6 @@ def check_overlay(overlay: Node) -> None:
         raise OverlayCannotBack(overlay.name)
 
 
-async def switch(graph: Graph, node: Node, *, read_only: bool) -> None:
-    """Has the node, and what it opened for its bytes, open the other way. Raises RequestError and
-    OSError, and changes nothing then."""
-    if node.read_only == read_only:
-        return
-    async with graph.drained(node):
-        with Transaction() as transaction:
-            await graph.reopen_read_only(transaction, node, read_only)
-            edit.refresh(transaction, [node])
-            graph.commit(transaction)
-
-
-async def make_read_only(graph: Graph, node: Node) -> None:
-    """Best effort: a base that nobody writes to needs no write lock on its file."""
-    with contextlib.suppress(RequestError, OSError):
-        await switch(graph, node, read_only=True)
-
-
 async def flush(graph: Graph, node: Node) -> None:
     """What an overlay is put on must be complete. Raises IoErrorOccurred."""
     if node.read_only:
@@ -95,4 +74,4 @@ async def flush(graph: Graph, node: Node) -> None:
         raise IoErrorOccurred() from error
 
 
-__all__ = ["check_depth", "check_overlay", "flush", "make_read_only", "put_overlay", "switch"]
+__all__ = ["check_depth", "check_overlay", "flush", "put_overlay"]

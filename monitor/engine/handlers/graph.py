@@ -22,9 +22,10 @@ from monitor.engine.graph.errors import (
     UnknownNode,
 )
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.modes import make_read_only
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
-from monitor.engine.graph.snapshot import check_depth, flush, make_read_only, put_overlay
+from monitor.engine.graph.snapshot import check_depth, flush, put_overlay
 from monitor.engine.handlers import handles
 from monitor.engine.schema.base import given
 from monitor.engine.schema.graph import (

@@ -10,8 +10,8 @@ from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph import edit
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.modes import switch
 from monitor.engine.graph.node import Node
-from monitor.engine.graph.snapshot import switch
 from monitor.engine.graph.threshold import WriteThreshold
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.handlers import handles

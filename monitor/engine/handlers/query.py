@@ -17,8 +17,7 @@ from monitor.engine.graph.allocation import allocated_by
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.graph import Graph
-from monitor.engine.graph.node import Node
-from monitor.engine.graph.opening import own_file
+from monitor.engine.graph.node import Node, own_file
 from monitor.engine.handlers import handles
 from monitor.engine.jobs.block import BlockJob
 from monitor.engine.schema.base import optional

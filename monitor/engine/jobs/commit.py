@@ -26,8 +26,8 @@ from monitor.engine.graph import edit
 from monitor.engine.graph.allocation import Run, runs_through
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edge import Edge
+from monitor.engine.graph.modes import make_read_only, reopen, switch
 from monitor.engine.graph.node import Node, links_between, skip_filters
-from monitor.engine.graph.snapshot import make_read_only, switch
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.beginning import beginning
 from monitor.engine.jobs.block import BlockJob, JobSettings
@@ -87,8 +87,9 @@ class CommitJob(BlockJob):
             job = begun.make(cls, settings)
             was_read_only = plan.base.read_only
             if was_read_only:
-                await graph.reopen_read_only(begun.edits, plan.base, False)
-                edit.refresh(begun.edits, [plan.base])  # refused before the filter's name is
+                await reopen(
+                    graph, begun.edits, plan.base, read_only=False
+                )  # refused before the filter's name is
             driver, name = CommitTopDriver(), plan.filter_name
             top = put_on(graph, begun.edits, plan.top, driver, name, writable=False)
             job._hold(begun.edits, plan, top, was_read_only)

@@ -27,9 +27,9 @@ from monitor.engine.graph.blockers import Blocker
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edge import Edge
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.modes import make_read_only, reopen
 from monitor.engine.graph.node import Node, links_between, skip_filters
 from monitor.engine.graph.opening import Opening
-from monitor.engine.graph.snapshot import make_read_only
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs import carrying
 from monitor.engine.jobs.beginning import beginning
@@ -76,8 +76,9 @@ class MirrorJob(BlockJob):
             await graph.make_ready(plan.target, permissions.WRITE)
         async with beginning(table, plan.source, plan.target) as begun:
             if plan.commits and plan.target.read_only:
-                await graph.reopen_read_only(begun.edits, plan.target, False)
-                edit.refresh(begun.edits, [plan.target])  # refused before all else is
+                await reopen(
+                    graph, begun.edits, plan.target, read_only=False
+                )  # refused before all else is
             filter_node = _filter(graph, begun.edits, plan)
             job = begun.make(cls, settings)
             job._hold(begun.edits, plan, filter_node)

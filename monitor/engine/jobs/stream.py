@@ -28,8 +28,8 @@ from monitor.engine.graph.client import Client
 from monitor.engine.graph.copy_on_read import CopyOnRead
 from monitor.engine.graph.filling import Filler
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.modes import make_read_only, reopen
 from monitor.engine.graph.node import Node, links_between, skip_filters
-from monitor.engine.graph.snapshot import make_read_only
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs import carrying
 from monitor.engine.jobs.beginning import beginning
@@ -113,8 +113,7 @@ class StreamJob(BlockJob):
             was_read_only = top.read_only
             if was_read_only:
                 edit.refuse_frozen(links_between(top, plan.above_base))
-                await graph.reopen_read_only(begun.edits, top, False)
-                edit.refresh(begun.edits, [top])
+                await reopen(graph, begun.edits, top, read_only=False)
             reading = _put_filter(begun.edits, graph, plan)
             job = begun.make(cls, settings)
             job._hold(begun.edits, plan, reading, was_read_only)

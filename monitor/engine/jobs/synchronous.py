@@ -24,8 +24,8 @@ from monitor.engine.graph.allocation import runs_of
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.modes import make_read_only, switch
 from monitor.engine.graph.node import Node, skip_filters
-from monitor.engine.graph.snapshot import make_read_only, switch
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.carrying import CHUNK
 from monitor.engine.jobs.filters import make_filter, root, take_off

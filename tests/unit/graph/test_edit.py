@@ -16,6 +16,7 @@ from monitor.engine.graph import edit
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edit import CyclicGraph, NodeIsReadOnly, PermissionConflict
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.modes import reopen
 from monitor.engine.graph.transaction import Transaction
 from tests.support.graphs import Events, LayerDriver, add, put_above, reader, run, shape
 
@@ -232,7 +233,7 @@ def test_a_switch_of_several_layers_is_prepared_wholly_or_not_at_all(graph: Grap
             transaction.commit()
         bottom.inherits_from = top
         with pytest.raises(OSError, match="no"), Transaction() as transaction:
-            await graph.reopen_read_only(transaction, top, True)
+            await reopen(graph, transaction, top, read_only=True)
         assert prepared == ["prepared", "aborted"]
         assert not top.read_only
         assert not bottom.read_only
