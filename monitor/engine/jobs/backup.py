@@ -28,7 +28,7 @@ from monitor.engine.graph.allocation import Run, merged, reads_as_zeroes, runs_o
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs import carrying
 from monitor.engine.jobs.block import BlockJob, JobSettings
-from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, writers_into
+from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, carry_wholly, writers_into
 from monitor.engine.jobs.copying import Piece
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ _WINDOW: Final = 64 << 20
 """Bytes of the disk that the planner looks at in one step."""
 _FEW: Final = 8
 """Areas of a window that are looked at one by one."""
-_RETRY_AFTER: Final = 0.1
-"""Seconds before what failed, and was ignored, is tried again."""
 _LONG: Final = 3600.0
 
 
@@ -157,16 +155,8 @@ class BackupJob(BlockJob):
         chunk &= -copying.unit
         writers = min(plan.workers, writers_into(plan.target))
         with Carrier(self, walk, writers=writers, buffer=chunk, chunk=chunk) as carrier:
-            carrier.run()
-            while walk.failed:
-                self._sleep_for(_RETRY_AFTER)
-                walk.begin_again()
-                carrier.run()
+            carry_wholly(self, carrier, walk)
         self.progress.set_remaining(0)
-
-    def _sleep_for(self, seconds: float) -> None:
-        until = self.clock.monotonic() + seconds
-        self.sleep(lambda: until - self.clock.monotonic())
 
     def _skip_unallocated(self) -> None:
         """Only what the source's own layer holds is copied."""

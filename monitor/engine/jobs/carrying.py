@@ -26,10 +26,15 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 1 << 20
 """Bytes that are copied in one piece: what a drained section may have to wait for."""
+LIMITED_CHUNK: Final = 512 << 10
+"""QEMU's chunk: what a stream and a commit copy in one piece while there is a speed limit or after
+an error, so that offsets, errors and pauses fall where QEMU's do."""
 ZERO_CHUNK: Final = 64 << 20
 """Bytes of zeroes in one piece; they move no data."""
 MOST_WRITERS: Final = DIRECT_WRITERS
 """Threads that a job has at most."""
+AGAIN: Final = 0.1
+"""Seconds until what failed, under a policy that ignores it, is tried again."""
 MEMORY: Final = 64 << 20
 """Bytes of buffers that a job may have."""
 
@@ -56,6 +61,19 @@ class Plan(Protocol):
 
     def ignored(self, piece: Piece, error: OSError) -> None:
         """The piece has failed and the policy says to go on."""
+        ...
+
+
+class TryingAgain(Plan, Protocol):
+    """A plan of which nothing is left out: what fails and is ignored comes again, for ever."""
+
+    @property
+    def failed(self) -> object:
+        """Whether anything is to come again."""
+        ...
+
+    def begin_again(self) -> None:
+        """``next`` gives that from now on."""
         ...
 
 
@@ -164,3 +182,12 @@ def writers_into(target: Node) -> int:
             return DIRECT_WRITERS
         node = node.data_child
     return BUFFERED_WRITERS
+
+
+def carry_wholly(job: BlockJob, carrier: Carrier, plan: TryingAgain) -> None:
+    """All of the carrier's ``plan``, however often it takes. Raises as ``Carrier.run``."""
+    carrier.run()
+    while plan.failed:
+        job.sleep_for(AGAIN)
+        plan.begin_again()
+        carrier.run()

@@ -31,7 +31,13 @@ from monitor.engine.graph.node import Node, links_between, skip_filters
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.beginning import beginning
 from monitor.engine.jobs.block import BlockJob, JobSettings
-from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, writers_into
+from monitor.engine.jobs.carrying import (
+    LIMITED_CHUNK,
+    ZERO_CHUNK,
+    Carrier,
+    carry_wholly,
+    writers_into,
+)
 from monitor.engine.jobs.copying import Piece
 from monitor.engine.jobs.filters import (
     layers_above,
@@ -42,11 +48,6 @@ from monitor.engine.jobs.filters import (
 )
 from monitor.engine.jobs.manager import Jobs
 
-CHUNK: Final = 512 << 10
-"""QEMU's chunk in bytes: while there is a speed limit or after an error, offsets, errors and pauses
-fall where QEMU's do."""
-AGAIN: Final = 0.1
-"""Seconds until what failed, under a policy that ignores it, is tried again."""
 _WINDOW: Final = 64 << 20
 
 
@@ -145,17 +146,9 @@ class CommitJob(BlockJob):
             self,
             carried,
             writers=writers_into(plan.base),
-            limited_chunk=CHUNK,
+            limited_chunk=LIMITED_CHUNK,
         ) as carrier:
-            carrier.run()
-            while carried.failed:
-                self._wait(AGAIN)
-                carried.begin_again()
-                carrier.run()
-
-    def _wait(self, seconds: float) -> None:
-        until = self.clock.monotonic() + seconds
-        self.sleep(lambda: max(0.0, until - self.clock.monotonic()))
+            carry_wholly(self, carrier, carried)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -238,7 +231,7 @@ class _Carrying:
         self._length = length
         self._offset = 0
         self._ahead: deque[Run] = deque()
-        self.grain = CHUNK
+        self.grain = LIMITED_CHUNK
         self._files = BetweenFiles()
         self.failed: list[Piece] = []
         """What failed and the policy ignored: to be done again, for ever, as in QEMU."""

@@ -170,12 +170,14 @@ class Job(Client, Work):
         self._state.check(verb)
 
     def user_pause(self) -> None:
+        """Raises VerbRefused, JobAlreadyPaused."""
         self.check(Verb.PAUSE)
         if self.user_paused:
             raise JobAlreadyPaused(self.name)
         self._pausing.pause_user()
 
     def user_resume(self) -> None:
+        """Raises JobNotPaused, VerbRefused."""
         if not self.user_paused:
             raise JobNotPaused(self.name)
         self.check(Verb.RESUME)
@@ -185,10 +187,12 @@ class Job(Client, Work):
         self._leave_pause()
 
     def user_cancel(self, *, force: bool) -> None:
+        """Raises VerbRefused."""
         self.check(Verb.CANCEL)
         self.cancel(force=force)
 
     def user_complete(self) -> None:
+        """Raises VerbRefused, CannotComplete."""
         self.check(Verb.COMPLETE)
         if self.cancel_requested or not self.can_complete:
             raise CannotComplete(self.name)
@@ -371,6 +375,11 @@ class Job(Client, Work):
     def sleep(self, delay: Callable[[], float]) -> None:
         """Sleeps until ``delay()`` says 0.0; it is asked again when the speed changes."""
         self._pausing.sleep(delay)
+
+    def sleep_for(self, seconds: float) -> None:
+        """Sleeps so long, on the job's clock."""
+        until = self.clock.monotonic() + seconds
+        self.sleep(lambda: max(0.0, until - self.clock.monotonic()))
 
     def pause_for_error(self) -> None:
         """From the job's thread: the next pause point waits until the user resumes or cancels."""

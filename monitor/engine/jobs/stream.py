@@ -34,15 +34,11 @@ from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs import carrying
 from monitor.engine.jobs.beginning import beginning
 from monitor.engine.jobs.block import BlockJob, JobSettings
-from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, writers_into
+from monitor.engine.jobs.carrying import LIMITED_CHUNK, ZERO_CHUNK, Carrier, writers_into
 from monitor.engine.jobs.copying import Piece
 from monitor.engine.jobs.errors import FilterNotCreated
 from monitor.engine.jobs.filters import make_filter, root, take_off
 from monitor.engine.jobs.manager import Jobs
-
-CHUNK: Final = 512 << 10
-"""QEMU's chunk in bytes: what is copied in one piece while there is a speed limit or after an
-error, so that offsets, errors and pauses fall where QEMU's do."""
 
 _WINDOW: Final = 64 << 20
 _WINDOW_CLUSTERS: Final = 4096
@@ -214,7 +210,7 @@ class StreamJob(BlockJob):
         bare = skip_filters(plan.base) is None
         filler = Filler(plan.target, layers, ranges, nothing_below=bare)
         cluster = plan.target.driver.cluster_size() or 1
-        filling = _Filling(self, filler, plan.target.length(), max(CHUNK, cluster))
+        filling = _Filling(self, filler, plan.target.length(), max(LIMITED_CHUNK, cluster))
         large = max(carrying.CHUNK, cluster)
         try:
             with Carrier(

@@ -7,7 +7,7 @@ import os
 import threading
 
 from monitor.engine.clock import ManualClock
-from monitor.engine.jobs.stream import CHUNK
+from monitor.engine.jobs.carrying import LIMITED_CHUNK as CHUNK
 from monitor.engine.schema.job import (
     BlockJobCancel,
     BlockJobPause,
