@@ -82,6 +82,9 @@ class DriveSpec:
     read_only: bool = False
     media: str = "disk"
     detect_zeroes: DetectZeroes = "off"
+    copy_on_read: bool = False
+    notes: list[str] = field(default_factory=list)
+    """What is to be told if the drive is made."""
     writeback: bool = True  # False: every write is on disk when it ends
     loose: dict[str, Any] = field(default_factory=dict)
 
@@ -112,6 +115,10 @@ def parse_drive(text: str, taken: Collection[str], places: Collection[Place] = (
     media = _media(flat)
     spec = DriveSpec(identifier or _free_id(taken), take_place(flat, places), media=media)
     spec.read_only = _switch(flat, "read-only") or media == "cdrom"
+    spec.copy_on_read = _switch(flat, "copy-on-read")
+    if spec.read_only and spec.copy_on_read:
+        spec.copy_on_read = False
+        spec.notes.append("warning: disabling copy-on-read on read-only drive")
     spec.filename = flat.pop("file", None)
     _actions(flat, spec.place.interface)
     for option in LATER:

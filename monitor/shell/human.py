@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from monitor.engine.api import Engine
+from monitor.engine.api import Engine, Event
 from monitor.engine.errors import MonitorError
 from monitor.shell.dialogue import Dialogue
 from monitor.shell.failures import told
@@ -34,8 +34,17 @@ class HumanLines(Dialogue):
 
     async def __call__(self, line: str) -> str:
         self._said.clear()
-        await self.enter(line)
+        unsubscribe = self.engine.subscribe(self._note)
+        try:
+            await self.enter(line)
+        finally:
+            unsubscribe()
         return "".join(text.replace("\n", "\r\n") + "\r\n" for text in self._said)
+
+    def _note(self, event: Event) -> None:
+        """QEMU's monitor prints warnings of what its commands do among their answers."""
+        if event.name == "X_BLKMON_NOTE" and str(event.data["text"]).startswith("warning: "):
+            self._said.append(str(event.data["text"]))
 
     def history(self) -> list[str]:
         """None, as QEMU's monitor without a terminal has none."""

@@ -82,3 +82,8 @@ class CannotReopen(RequestError):
     template = "Block format '{driver}' used by node '{node}' does not support reopening files"
     driver: str
     node: str
+
+
+class CopiesOnRead(RequestError):
+    template = "Can't set node '{node}' to r/o with copy-on-read enabled"
+    node: str

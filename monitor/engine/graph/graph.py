@@ -354,7 +354,8 @@ class Graph:
             children = [edge.child for edge in node.children.values()]
             await self._take_bitmaps_back(node)
             copied = node.copy_on_read
-            async with self.drained(*children) if copied else contextlib.nullcontext():
+            filled = [copied.image] if copied is not None and copied.image is not None else []
+            async with self.drained(*filled) if filled else contextlib.nullcontext():
                 with Transaction() as transaction:
                     edit.thaw(copied.links if copied else ())
                     for edge in list(node.children.values()):

@@ -102,9 +102,11 @@ async def _open_file(
     if driver is None:
         raise Refused('A block device must be specified for "file"')
     own.pop("driver", None)
-    general = _settle_general(tree)
-    options = _settle(driver, own)
-    return await opening.open(options, inherit=for_file(flags_of(general, inherit)))
+    flags = for_file(flags_of(_settle_general(tree), inherit))
+    if "file" in _roles(driver):
+        loose = own | {"driver": driver}
+        return await open_loose(opening, loose, None, inherit=flags, follow_backing=True)
+    return await opening.open(_settle(driver, own), inherit=flags)
 
 
 async def _host_driver(opening: Opening, filename: str) -> str:

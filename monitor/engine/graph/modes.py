@@ -11,7 +11,7 @@ from monitor.engine import permissions
 from monitor.engine.drivers.base import OpenFlags, Reopen
 from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
-from monitor.engine.graph.errors import CannotReopen
+from monitor.engine.graph.errors import CannotReopen, CopiesOnRead
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.transaction import Transaction
@@ -29,6 +29,8 @@ async def reopen(graph: Graph, edits: Transaction, node: Node, *, read_only: boo
             break
         if not below.driver.reopens:
             raise CannotReopen(below.driver.name, below.name)
+        if read_only and below.copy_on_read is not None:
+            raise CopiesOnRead(below.user_name())
         layers.append((below, flags))
         parent, below = below, below.data_child
         if below is not None and below.inherits_from is not parent:

@@ -8,7 +8,6 @@ closed again, and on failure everything is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -150,8 +149,6 @@ class Opening:
             driver.open(context)
         else:
             await self._open_in_worker(node, context)
-        if driver.copies_on_read:
-            self._copy_on_read(node, getattr(options, "bottom", UNSET))
         if driver.turns_read_only:
             node.flags = msgspec.structs.replace(node.flags, read_only=True)
         graph.opened(node)
@@ -163,13 +160,13 @@ class Opening:
             text = f"'{own_file(node)}' is incomplete: {left} has not ended"
             graph.emit("X_BLKMON_NOTE", {"text": text})
         node.auto_backing = self._auto_backing(node)
-        filled = [edge.child for edge in node.children.values()] if node.copy_on_read else []
-        async with graph.drained(*filled) if filled else contextlib.nullcontext():
-            with Transaction() as transaction:
-                transaction.touched.add(node)
-                if node.children:
-                    edit.refresh(transaction, [node])  # the open driver knows better what it needs
-                graph.commit(transaction)
+        with Transaction() as transaction:
+            transaction.touched.add(node)
+            if node.children:
+                edit.refresh(transaction, [node])  # the open driver may know better what it needs
+            graph.commit(transaction)
+        if node.driver.copies_on_read:
+            await self._copy_on_read(node, getattr(node.options, "bottom", UNSET))
         await graph.lend_bitmaps(node)
 
     def _named_bitmap(self, options: BlockdevOptions) -> DirtyBitmap | None:
@@ -178,14 +175,14 @@ class Opening:
             return None
         return find_bitmap(self._graph, named.node, named.name)[1]
 
-    def _copy_on_read(self, node: Node, name: str | UnsetType) -> None:
+    async def _copy_on_read(self, node: Node, name: str | UnsetType) -> None:
         """Has what is read of the node copied. The links down to the bottom are frozen."""
-        from monitor.engine.graph.copy_on_read import CopyOnRead
+        from monitor.engine.graph.copy_on_read import CopyOnRead, begin
 
         if isinstance(name, UnsetType):
-            node.copy_on_read = CopyOnRead()
+            await begin(self._graph, node, CopyOnRead())
             return
-        bottom = self._graph.nodes.get(name) or (node if name == node.name else None)
+        bottom = self._graph.nodes.get(name)
         if bottom is None:
             raise BottomNotFound(name)
         if bottom.is_filter:
@@ -196,7 +193,7 @@ class Opening:
         with Transaction() as transaction:
             edit.freeze(transaction, links)
             transaction.commit()
-        node.copy_on_read = CopyOnRead(bottom, links)
+        await begin(self._graph, node, CopyOnRead(bottom, links))
 
     async def _make_ready(self, node: Node, children: Mapping[str, Node]) -> None:
         """What the node is going to take of its children."""

@@ -27,7 +27,7 @@ from monitor.engine.drivers.base import OpenFlags
 from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
 from monitor.engine.graph.edge import Edge
-from monitor.engine.graph.errors import CannotReopen
+from monitor.engine.graph.errors import CannotReopen, CopiesOnRead
 from monitor.engine.graph.flags import check_detect_zeroes, flags_of, for_backing, for_file
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
@@ -202,6 +202,8 @@ class Reopening:
         detect = check_detect_zeroes(options, flags)
         if not node.driver.reopens:
             raise CannotReopen(node.driver.name, node.name)
+        if flags.read_only and node.copy_on_read is not None:
+            raise CopiesOnRead(node.user_name())
         _refuse_reset(change)
         prepared = None
         if not change.is_other_driver:  # else it is refused below

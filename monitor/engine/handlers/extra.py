@@ -58,6 +58,8 @@ async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
         drive = Drive(spec.id, spec.place)
         drive.media = spec.media
         drive.writeback = spec.writeback
+        for text in spec.notes:
+            engine.emit("X_BLKMON_NOTE", {"text": text})
         if spec.empty:
             _refuse_name_of_node(graph, drive.name)
             _refuse_other_bus(spec.place)
@@ -70,6 +72,10 @@ async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
             _refuse_other_bus(spec.place)
             node.detect_zeroes = spec.detect_zeroes
             node.wire()
+            if spec.copy_on_read:
+                from monitor.engine.graph.copy_on_read import CopyOnRead, begin
+
+                await begin(graph, node, CopyOnRead())
             graph.add_client(drive, node, permissions.CONSISTENT_READ, permissions.ALL)
             graph.drives[drive.name] = drive
 

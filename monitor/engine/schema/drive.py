@@ -27,6 +27,7 @@ class DriveOptions(Options, kw_only=True):
     ) = UNSET
     media: Annotated[Literal["disk", "cdrom"], "what the guest sees"] | UnsetType = UNSET
     readonly: Annotated[bool, "open without writing"] | UnsetType = UNSET
+    copy_on_read: Annotated[bool, "take over what is read from backing images"] | UnsetType = UNSET
     werror: (
         Annotated[Literal["ignore", "enospc", "stop", "report"], "what a failing write does"]
         | UnsetType
@@ -55,7 +56,7 @@ PLACE = ("bus", "unit", "index", "addr")
 WITH_ERROR_ACTIONS = ("none", "ide", "scsi", "virtio")
 """Buses whose drives may be told what a failing request does."""
 
-LATER = ("snapshot", "copy-on-read")
+LATER = ("snapshot",)
 """Known to QEMU; refused by name when switched on until there is a driver behind them."""
 
 

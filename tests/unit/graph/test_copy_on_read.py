@@ -17,13 +17,19 @@ from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.client import Client
+from monitor.engine.graph.copy_on_read import CopyOnRead, begin
 from monitor.engine.graph.edge import Edge
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.modes import make_read_only, switch
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
 from monitor.engine.graph.snapshot import put_overlay
 from monitor.engine.graph.transaction import Transaction
-from monitor.engine.schema.blockdev import BlockdevOptionsCopyOnRead
+from monitor.engine.schema.blockdev import (
+    BlockdevOptionsBlkdebug,
+    BlockdevOptionsCopyOnRead,
+    BlockdevOptionsRaw,
+)
 from monitor.engine.schema.graph import BlockdevDel
 from tests.support.graphs import run
 from tests.support.layers import CLUSTER, layer, overlay, put
@@ -333,5 +339,51 @@ def test_two_of_them_and_what_is_left_when_they_go() -> None:
         await chain.engine.execute(BlockdevDel(node_name="c"))
         assert chain.top.overlap is None
         assert not backing.frozen
+
+    run(main())
+
+
+def test_an_image_of_a_drive_stays_writable() -> None:
+    """As one that copies on read must: a snapshot leaves it so, and nobody turns it read-only."""
+
+    async def main() -> None:
+        chain = Chain()
+        await begin(chain.graph, chain.top, CopyOnRead())
+        with pytest.raises(RequestError) as refusal:
+            await switch(chain.graph, chain.top, read_only=True)
+        assert refusal.value.text == "Can't set node 'top' to r/o with copy-on-read enabled"
+        await make_read_only(chain.graph, chain.top)
+        assert not chain.top.read_only
+        read(chain.top, 0, 1)
+        assert chain.held() == [0]
+
+    run(main())
+
+
+def test_what_lies_between_hands_it_on() -> None:
+    """Filters, and formats that add nothing. QEMU 7.2 dies where the outermost one copies."""
+
+    async def main() -> None:
+        chain = Chain()
+        raw = BlockdevOptionsRaw(node_name="raw", file="top")
+        async with chain.graph.turn, Opening(chain.graph) as opening:
+            node = await opening.open(BlockdevOptionsBlkdebug(node_name="bug", image=raw))
+            await begin(chain.graph, node, CopyOnRead())
+            assert read(node, 0, 1) == b"b"
+            assert chain.held() == [0]
+        assert chain.top.overlap is None
+
+    run(main())
+
+
+def test_an_image_that_cannot_be_written_to_is_only_read() -> None:
+    """A drive's root is a filter over it. QEMU 7.2 dies."""
+
+    async def main() -> None:
+        chain = Chain(read_only=True)
+        await begin(chain.graph, chain.top, CopyOnRead())
+        assert read(chain.top, 0, 1) == b"b"
+        assert chain.held() == []
+        assert chain.top.overlap is None
 
     run(main())
