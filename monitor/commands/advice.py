@@ -60,6 +60,8 @@ def _busy(match: re.Match[str], engine: Engine, _: str | None) -> str | None:
 def _not_found(match: re.Match[str], engine: Engine, job: str | None) -> str | None:
     name = match["job"] or job
     outcome = outcomes_of(engine).of(name) if name else None
+    if any(each.id == name for each in engine.jobs()):
+        return "it is no block job: it takes job-cancel and the other job- requests"
     if outcome is None:
         return None
     how = {"completed": "completed", "cancelled": "was cancelled"}

@@ -94,7 +94,7 @@ async def drive_backup(
 
 @command(
     "block_job_cancel",
-    "force:-f,device:J/cancel",
+    "force:-f,device:J/block-cancel",
     help="stop an active background block operation (use -f"
     "\n\t\t\t if you want to abort the operation immediately"
     "\n\t\t\t instead of keep running until data is in sync)",
@@ -109,7 +109,7 @@ async def block_job_cancel(session: Session, force: bool, device: str) -> None:
 
 @command(
     "block_job_complete",
-    "device:J/complete",
+    "device:J/block-complete",
     help="stop an active background block operation",
     details="Finishes a job that is ready.",
     example="block_job_complete d0",
@@ -120,7 +120,7 @@ async def block_job_complete(session: Session, device: str) -> None:
 
 @command(
     "block_job_pause",
-    "device:J/pause",
+    "device:J/block-pause",
     help="pause an active background block operation",
     example="block_job_pause d0",
 )
@@ -130,7 +130,7 @@ async def block_job_pause(session: Session, device: str) -> None:
 
 @command(
     "block_job_resume",
-    "device:J/resume",
+    "device:J/block-resume",
     help="resume a paused background block operation",
     example="block_job_resume d0",
 )
@@ -140,7 +140,7 @@ async def block_job_resume(session: Session, device: str) -> None:
 
 @command(
     "block_job_set_speed",
-    "device:J/set-speed,speed:o",
+    "device:J/block-set-speed,speed:o",
     help="set maximum speed for a background block operation",
     example="block_job_set_speed d0 10M",
     arguments_help={"speed": "bytes a second (MiB without a unit); 0 for no limit"},

@@ -10,7 +10,8 @@ The pattern is a comma separated list of arguments in order, in the letters of Q
 
     -x   a flag (``name`` is true when given)
     B    a drive or node             N   a node              D   a drive
-    J    a job (``J/complete``: one that accepts the verb now)
+    J    a job (``J/complete``: one that accepts the verb now; ``J/block-complete``: a block job
+         that does)
     F    a file name                 s   a word or a quoted string
     X    an export
     S    the rest of the line as it stands

@@ -64,6 +64,7 @@ class JobSnapshot(msgspec.Struct, frozen=True):
 
     ``current`` and ``total`` are in the job's own unit (bytes for block jobs); ``rate`` is units a
     second over the last moments, None until known; ``verbs`` are those that would do something now.
+    ``block`` says that it is a block job: the ``block-job-*`` requests know no other.
     ``stopped`` says at which error the job stands still until it is resumed ("write error: No space
     left on device"); ``left`` that it was cancelled when it was ready: it ends well, and what it
     made is not put to use.
@@ -78,8 +79,15 @@ class JobSnapshot(msgspec.Struct, frozen=True):
     paused: bool
     error: str | None
     verbs: frozenset[str]
+    block: bool = True
     stopped: str | None = None
     left: bool = False
+
+    def takes(self, verb: str) -> bool:
+        """Whether ``verb`` would do something now: "complete", or as a block job's
+        "block-complete"; "" for any."""
+        plain = verb.removeprefix("block-")
+        return not verb or (plain in self.verbs and (self.block or plain == verb))
 
     @property
     def fraction(self) -> float:
@@ -205,7 +213,8 @@ class Engine(ABC):
         front end looks for itself, and none of new names. No I/O, never waits.
 
         It is asked at each key: with thousands of names a ``NameList`` is the answer.
-        For jobs and bitmaps, ``verb`` narrows to those that accept it now; ``of`` is the device
+        For jobs and bitmaps, ``verb`` narrows to those that accept it now, "block-" and a verb to
+        block jobs that do; ``of`` is the device
         or node whose bitmaps are meant, "" for all.
         """
 

@@ -79,7 +79,7 @@ class EmbeddedEngine(Engine):
             return [
                 Name(job.id, f"{job.type} {job.fraction:.0%} {job.status}")
                 for job in self.jobs()
-                if not verb or verb in job.verbs
+                if job.takes(verb)
             ]
         if kind == "bitmap":
             return [

@@ -147,8 +147,6 @@ def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
     match kind:
         case "node" | "device" | "job" | "bitmap" | "export" | "object" | "snapshot":
             return texts_of(engine.names(kind))
-        case "bitmap":
-            return texts_of(engine.names(kind, of=getattr(error, "node", "")))
         case "value":
             return getattr(mistake, "choices", ())
         case "key":

@@ -76,7 +76,7 @@ class FakeEngine(Engine):
     def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
         if kind == "job":
             live = self._jobs.values()
-            return [Name(j.id, f"{j.type} {j.status}") for j in live if not verb or verb in j.verbs]
+            return [Name(j.id, f"{j.type} {j.status}") for j in live if j.takes(verb)]
         if kind in ("node", "device"):
             return [Name(*item) for item in self.nodes.items()]
         return []

@@ -65,6 +65,8 @@ class JobSettings:
 class BlockJob(Job):
     """A job whose progress is bytes of a disk."""
 
+    is_block_job = True
+
     def __init__(self, settings: JobSettings, graph: Graph, clock: Clock) -> None:
         """The speed is set afterwards (``set_speed``), as it may be wrong."""
         self.graph = graph

@@ -48,6 +48,8 @@ class Job(Client, Work):
     type: ClassVar[JobType]
     graph_type: ClassVar[GraphNodeType] = "block-job"
     stays_at_node = True
+    is_block_job: ClassVar[bool] = False
+    """Whether the ``block-job-*`` requests know it."""
     stopped: str | None = None
     """The error at which it stands still until it is resumed."""
 
@@ -160,6 +162,7 @@ class Job(Client, Work):
             paused=self.halted,
             error=self.error_text,
             verbs=self.verbs(),
+            block=self.is_block_job,
             stopped=self.stopped,
             left=self.cancel_requested and not self.force_cancelled,
         )

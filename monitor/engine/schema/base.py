@@ -66,7 +66,8 @@ class Names(msgspec.Struct, frozen=True):
     """What a string names, for completion and 'did you mean': see ``KINDS``."""
 
     kind: str
-    verb: str = ""  # for jobs and bitmaps: the verb that those offered must accept
+    verb: str = ""  # for jobs and bitmaps: the verb that those offered must accept; block-VERB:
+    # it must be a block job, too
 
     KINDS: ClassVar[tuple[str, ...]] = (
         "node", "drive", "device", "job", "bitmap", "snapshot", "export", "object", "file",

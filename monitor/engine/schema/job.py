@@ -40,7 +40,13 @@ CancellableJob = Annotated[str, Names("job", "cancel"), "the job"]
 CompletableJob = Annotated[str, Names("job", "complete"), "the job"]
 FinalizableJob = Annotated[str, Names("job", "finalize"), "the job"]
 DismissableJob = Annotated[str, Names("job", "dismiss"), "the job"]
-SpeedJob = Annotated[str, Names("job", "set-speed"), "the job"]
+PausableBlockJob = Annotated[str, Names("job", "block-pause"), "the job"]
+ResumableBlockJob = Annotated[str, Names("job", "block-resume"), "the job"]
+CancellableBlockJob = Annotated[str, Names("job", "block-cancel"), "the job"]
+CompletableBlockJob = Annotated[str, Names("job", "block-complete"), "the job"]
+FinalizableBlockJob = Annotated[str, Names("job", "block-finalize"), "the job"]
+DismissableBlockJob = Annotated[str, Names("job", "block-dismiss"), "the job"]
+SpeedJob = Annotated[str, Names("job", "block-set-speed"), "the job"]
 
 
 class JobInfo(Result, kw_only=True):
@@ -96,7 +102,7 @@ class BlockJobSetSpeed(Request, kw_only=True, tag="block-job-set-speed"):
 class BlockJobCancel(Request, kw_only=True, tag="block-job-cancel"):
     """Stop a job; what it has copied so far stays valid."""
 
-    device: CancellableJob
+    device: CancellableBlockJob
     force: Annotated[bool, "even while it is paused"] | UnsetType = UNSET
 
     example = "block-job-cancel device=s0"
@@ -105,31 +111,31 @@ class BlockJobCancel(Request, kw_only=True, tag="block-job-cancel"):
 class BlockJobPause(Request, kw_only=True, tag="block-job-pause"):
     """Pause a job."""
 
-    device: PausableJob
+    device: PausableBlockJob
 
 
 class BlockJobResume(Request, kw_only=True, tag="block-job-resume"):
     """Let a paused job go on."""
 
-    device: ResumableJob
+    device: ResumableBlockJob
 
 
 class BlockJobComplete(Request, kw_only=True, tag="block-job-complete"):
     """Finish a job that is ready."""
 
-    device: CompletableJob
+    device: CompletableBlockJob
 
 
 class BlockJobFinalize(Request, kw_only=True, tag="block-job-finalize"):
     """Let a pending job make its last changes."""
 
-    id: FinalizableJob
+    id: FinalizableBlockJob
 
 
 class BlockJobDismiss(Request, kw_only=True, tag="block-job-dismiss"):
     """Forget a concluded job."""
 
-    id: DismissableJob
+    id: DismissableBlockJob
 
 
 class JobPause(Request, kw_only=True, tag="job-pause"):
