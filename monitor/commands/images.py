@@ -9,6 +9,7 @@ from monitor.commands.registry import Answer, Session, command
 from monitor.engine.schema.base import optional
 from monitor.engine.schema.extra import CheckImage, CreateImage, MapImage, ResizeImage
 from monitor.engine.schema.graph import BlockResize
+from monitor.engine.schema.imageopts import asks_for_help
 
 
 @command(
@@ -32,8 +33,10 @@ async def block_resize(session: Session, device: str, size: int) -> None:
     hmp=False,
     details="Takes what qemu-img create takes, and waits until the image is there. An image with\n"
     "a backing file is as large as that unless a size is given. Nothing is printed, and\n"
-    "nothing is opened: blockdev-add or drive_add does that.",
-    example="create -f qcow2 disk.qcow2 10G\ncreate -f qcow2 -b disk.qcow2 -F qcow2 overlay.qcow2",
+    "nothing is opened: blockdev-add or drive_add does that. `-o help` lists the options\n"
+    "of the format, and makes nothing.",
+    example="create -f qcow2 disk.qcow2 10G\ncreate -f qcow2 -b disk.qcow2 -F qcow2 overlay.qcow2\n"
+    "create -f qcow2 -o help",
     arguments_help={
         "format": "the image's format (default raw)",
         "backing_file": "the image below it",
@@ -42,6 +45,7 @@ async def block_resize(session: Session, device: str, size: int) -> None:
         "file": "the image; an existing file is overwritten",
         "size": "bytes, or with a unit: 64k, 10G",
     },
+    asks=lambda given: asks_for_help(given["options"]),
 )
 async def create(
     session: Session,
@@ -49,9 +53,14 @@ async def create(
     backing_file: str | None,
     backing_format: str | None,
     options: str | None,
-    file: str,
+    file: str | None,
     size: int | None,
-) -> None:
+) -> str | None:
+    if asks_for_help(options):
+        from monitor.commands.imagehelp import option_list
+
+        return option_list(format or "raw", with_file=file is not None)
+    assert file is not None
     await session.engine.execute(
         CreateImage(
             filename=file,
@@ -62,6 +71,7 @@ async def create(
             options=optional(options),
         )
     )
+    return None
 
 
 @command(

@@ -146,6 +146,8 @@ class Command(msgspec.Struct, frozen=True):
     check: Callable[..., None] | None = None
     """Looks at the arguments when they are parsed, as the handler will be given them; raises
     RequestError."""
+    asks: Callable[[Mapping[str, Any]], bool] | None = None
+    """Whether with these options it is a question that needs no further arguments."""
     raw: bool = False
     """``$NAME`` stands for itself in the arguments."""
 
@@ -166,6 +168,7 @@ def command(
     arguments_help: Mapping[str, str] = MappingProxyType({}),
     status: str = "",
     check: Callable[..., None] | None = None,
+    asks: Callable[[Mapping[str, Any]], bool] | None = None,
     raw: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Declares the decorated coroutine function as the command ``name``.
@@ -190,6 +193,7 @@ def command(
             arguments_help=arguments_help,
             status=status,
             check=check,
+            asks=asks,
             raw=raw,
         )
         for key in (name, *aliases):

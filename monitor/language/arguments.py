@@ -222,8 +222,11 @@ class _Binder:
         elif self.at < len(self.tokens):
             self._set(argument, self.tokens[self.at])
             self.at += 1
-        elif not argument.optional:
+        elif not argument.optional and not self._asks():
             raise self._missing(argument)
+
+    def _asks(self) -> bool:
+        return self.command.asks is not None and self.command.asks(self.bound.values)
 
     def _set(self, argument: Argument, token: Token) -> None:
         self.bound.values[argument.name] = self._typed(argument, token)

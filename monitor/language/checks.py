@@ -46,9 +46,11 @@ def _drive_add(node: bool, opts: str, **_: Any) -> None:
 
 
 def _create(options: str | None, format: str | None, **_: Any) -> None:
-    from monitor.engine.schema.imageopts import image_options
+    from monitor.engine.schema.imageopts import asks_for_help, image_options
     from monitor.engine.schema.keyval import parse_opts
 
+    if asks_for_help(options):
+        return
     known = image_options(format or "raw")
     for name in parse_opts(options or ""):
         if name not in known:

@@ -49,7 +49,7 @@ _USES_WHAT_IS_THERE = {"reuse": True, "mode": "existing"}
 async def loss_of(invocation: Invocation, engine: Engine) -> str | None:
     """What would be lost, as a sentence without its end; None for nothing."""
     name = invocation.name
-    if name in _NEW_FILES:
+    if name in _NEW_FILES and not _is_a_question(invocation):
         return await _overwritten(invocation, _NEW_FILES[name])
     if name == "block_resize":
         return await _cut_off(invocation, engine)
@@ -60,6 +60,12 @@ async def loss_of(invocation: Invocation, engine: Engine) -> str | None:
     if name in ("savevm", "x-blkmon-savevm"):
         return await _replaced(_given(invocation, "name"), engine)
     return None
+
+
+def _is_a_question(invocation: Invocation) -> bool:
+    """``create -o help`` makes nothing."""
+    command = invocation.command
+    return command is not None and command.asks is not None and command.asks(invocation.arguments)
 
 
 async def _replaced(tag: Any, engine: Engine) -> str | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from monitor.commands.imagehelp import option_list
 from monitor.engine.clock import ManualClock
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
@@ -146,3 +149,33 @@ def test_made_the_same(
     for number in ("length", "actual-size"):
         assert abs(mine.pop(number) - other.pop(number)) <= 65536
     assert mine == other
+
+
+@pytest.mark.parametrize("fmt", ["qcow2", "raw", "file"])
+@pytest.mark.parametrize("named", [False, True])
+def test_the_list_of_options_is_qemu_imgs(fmt: str, named: bool) -> None:
+    """Each line as it stands there; what is missing is what such an image cannot be given here."""
+    words = ["qemu-img", "create", "-f", fmt, "-o", "help", *(["x.img"] if named else [])]
+    whole = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    later = re.compile(r"  (encrypt|data_file|extended_l2)")
+    expected = [line for line in whole if not later.match(line)]
+    assert option_list(fmt, with_file=named).splitlines() == expected
+
+
+def test_the_list_makes_and_loses_nothing(tmp_path: Path) -> None:
+    precious = tmp_path / "a.qcow2"
+    precious.write_bytes(b"precious")
+    blkmon = [sys.executable, "-m", "monitor"]
+    for line in (
+        f"create -f qcow2 -o help {precious} 1M",
+        "create -o ?",
+        "create -f qcow2 -o size=1M,help",
+    ):
+        ended = subprocess.run([*blkmon, "-c", line], capture_output=True, text=True)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.startswith("Supported ")
+    assert precious.read_bytes() == b"precious"
+    ended = subprocess.run(
+        [*blkmon, "--check", "-c", "create -f qcow2"], capture_output=True, text=True
+    )
+    assert (ended.returncode, "file is missing: expected a file name" in ended.stderr) == (3, True)

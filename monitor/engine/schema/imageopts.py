@@ -37,6 +37,11 @@ SWITCHES = ("lazy_refcounts", "nocow")
 """Options that QEMU checks, and names, as they are spelled here."""
 
 
+def asks_for_help(options: str | None) -> bool:
+    """Whether an option string asks what could stand in it, as QEMU's tools have it."""
+    return not {"help", "?"}.isdisjoint((options or "").split(","))
+
+
 def member_name(option: str) -> str:
     """QMP's name of an option."""
     return "version" if option == "compat" else option.replace("_", "-")

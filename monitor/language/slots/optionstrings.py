@@ -43,10 +43,9 @@ def _in_create_options(cursor: Cursor, items: list[str]) -> Place:
         start += len(key) + 1
         return Place(value.replace(",,", ","), start, slots, commas=True, quoted=cursor.quoted)
     given = {other.partition("=")[0] for other in items[:-1]}
-    words = tuple(
-        Word(f"{name}=", member.doc) for name, member in known.items() if name not in given
-    )
-    slots = (Slot("key", "an option of the new image", words),)
+    words = [Word(f"{name}=", member.doc) for name, member in known.items() if name not in given]
+    words.append(Word("help", "list the options, and make nothing"))
+    slots = (Slot("key", "an option of the new image", tuple(words)),)
     return Place(item, start, slots, commas=True, quoted=cursor.quoted)
 
 

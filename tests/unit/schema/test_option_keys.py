@@ -72,6 +72,6 @@ def test_the_file_is_no_option() -> None:
 
 
 def test_a_raw_image_has_fewer_options() -> None:
-    keys = ["extent_size_hint=", "nocow=", "preallocation=", "size="]
+    keys = ["extent_size_hint=", "help", "nocow=", "preallocation=", "size="]
     assert sorted(offered("create -f raw -o ")) == keys
     assert offered("create -f raw -o preallocation=f") == ["falloc", "full", "off"]
