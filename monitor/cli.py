@@ -79,7 +79,7 @@ def _mend_standard_streams() -> None:
 _LEFT_OUT = {"asyncio": "ssl", "msgspec": "typing_extensions"}
 """What these import where it is there, and do without where it is not: nothing here speaks TLS by
 way of the loop, and OpenSSL would take as long as a bare interpreter does from start to end, the
-other half as long."""
+other a quarter of that."""
 
 
 def _load_lightly() -> None:

@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import stat
+from collections.abc import Callable
 from typing import Protocol
 
 __all__ = ["Channel", "FdChannel", "SocketChannel"]
@@ -30,8 +31,13 @@ PATIENCE = 10.0
 class Channel(Protocol):
     """Where a client is. A channel whose other end is gone reads as ended and swallows writes."""
 
-    async def read(self) -> bytes:
-        """The bytes that are there, at least one; b"" at the end."""
+    def listen(self, received: Callable[[bytes], None]) -> None:
+        """From now on ``received`` is called with bytes as they come, and at the end with b""."""
+
+    def hold(self) -> None:
+        """Nothing is read, so that the other end waits too, until ``go_on``."""
+
+    def go_on(self) -> None: ...
 
     def write(self, data: bytes) -> None:
         """Sends ``data`` in the order of calls; never waits."""
@@ -52,31 +58,61 @@ class FdChannel:
         self._input = input
         self._output = output
         self._unsent = bytearray()
-        self._arrival: asyncio.Future[bytes] | None = None  # of bytes to read
-        self._watching = False  # whether the loop calls ``_arrived``
+        self._received: Callable[[bytes], None] | None = None  # until the end was told
+        self._turn: asyncio.Handle | None = None
+        self._watching = False
         self._readable = _asking(input, select.POLLIN)
         self._writable = _asking(output, select.POLLOUT)
         self._never_waits = _is_pipe(output)  # when it is told not to
         self._room: asyncio.Future[None] | None = None  # for bytes to write
         self._broken = False
 
-    async def read(self) -> bytes:
-        if (data := self._take()) is not None:
-            return data
+    def listen(self, received: Callable[[bytes], None]) -> None:
+        self._received = received
+        self.go_on()
+
+    def hold(self) -> None:
+        if self._watching:
+            self._watching = False
+            asyncio.get_running_loop().remove_reader(self._input)
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+
+    def go_on(self) -> None:
+        if self._received is None or self._watching or self._turn is not None:
+            return
         loop = asyncio.get_running_loop()
-        self._arrival = loop.create_future()
-        if not self._watching:
+        if self._broken:
+            self._turn = loop.call_soon(self._end)
+            return
+        try:
             loop.add_reader(self._input, self._arrived)
             self._watching = True
-        try:
-            return await self._arrival
-        finally:
-            self._arrival = None
+        except (OSError, ValueError):  # a file, which nobody can wait for; or it is closed
+            self._turn = loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        self._arrived()
+        self.go_on()
+
+    def _arrived(self) -> None:
+        data = self._take()
+        if data:
+            assert self._received is not None
+            self._received(data)
+        elif data is not None:
+            self._end()
+
+    def _end(self) -> None:
+        self.hold()
+        received, self._received = self._received, None
+        if received is not None:
+            received(b"")
 
     def _take(self) -> bytes | None:
-        """What is there to read; None when that is nothing yet."""
-        if self._broken:
-            return b""
+        """What is there to read, b"" at the end; None when that is nothing yet."""
         if not self._readable.poll(0):
             return None
         try:
@@ -85,18 +121,6 @@ class FdChannel:
             return None
         except OSError:  # a terminal hung up
             return b""
-
-    def _arrived(self) -> None:
-        """Bytes are read here, not by whoever waits: the loop would call again before he runs."""
-        if self._arrival is None or self._arrival.done():
-            self._watch_no_more()
-        elif (data := self._take()) is not None:
-            self._arrival.set_result(data)
-
-    def _watch_no_more(self) -> None:
-        if self._watching:
-            self._watching = False
-            asyncio.get_running_loop().remove_reader(self._input)
 
     def write(self, data: bytes) -> None:
         self._unsent += data
@@ -107,7 +131,6 @@ class FdChannel:
         self._unsent.clear()
         self._room_found()
         self.give_up()
-        self._watch_no_more()
 
     async def drained(self) -> None:
         while self._room is not None:
@@ -146,8 +169,7 @@ class FdChannel:
     def give_up(self) -> None:
         """Nothing more is read or sent."""
         self._broken = True
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(b"")  # whoever waits there learns that it is over
+        self._end()
 
     def _wait_for_room(self) -> None:
         if self._room is None:

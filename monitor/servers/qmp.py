@@ -9,6 +9,7 @@ full nothing more is read, so a client that sends faster than it is served waits
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -147,8 +148,11 @@ class QmpClient:
         self._session = QmpSession(version)
         self._human = human
         self._report = report or _log
-        self._waiting: asyncio.Queue[Command | Reply | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(MAX_WAITING)
+        self._read: deque[Command | Reply | None] = deque()
+        """What came in and has not been looked at, in order; None: the client's end."""
+        self._waiting: deque[Command | Reply | None] = deque()
+        self._arrival: asyncio.Future[None] | None = None  # of one, for who waits for it
+        self._failure: Exception | None = None
         self._unsubscribe = engine.subscribe(self._send_event)
         self.quitting = False
         """Whether the client has asked for the end of the whole process."""
@@ -156,14 +160,13 @@ class QmpClient:
     async def run(self) -> None:
         """Greets, and serves until the client quits or ends."""
         self._channel.write(self._session.greeting())
-        reading = asyncio.create_task(self._read())
+        self._channel.listen(self._received)
         try:
             await self._work()
         finally:
-            reading.cancel()
-            await asyncio.wait((reading,))
-        if not reading.cancelled():
-            reading.result()
+            self._channel.hold()
+        if self._failure is not None:
+            raise self._failure
 
     def close(self) -> None:
         """No event is sent from now on."""
@@ -174,18 +177,43 @@ class QmpClient:
             return
         self._channel.write(self._session.event(event.name, event.data, event.timestamp))
 
-    async def _read(self) -> None:
-        """Takes in requests until the client ends; answers out-of-band ones at once."""
+    def _received(self, data: bytes) -> None:
+        """Takes in requests; answers out-of-band ones at once."""
         try:
-            while data := await self._channel.read():
-                for action in self._session.feed(data):
-                    if action.oob:
-                        self._channel.write(self._answer_out_of_band(action))
-                    else:
-                        await self._room.acquire()
-                        self._waiting.put_nowait(action)
-        finally:
-            self._waiting.put_nowait(None)
+            self._read.extend(self._session.feed(data) if data else [None])
+            self._look_at_read()
+        except Exception as error:  # a mistake of ours
+            self._failure = error
+            self._waiting.append(None)
+            self._wake()
+
+    def _look_at_read(self) -> None:
+        while self._read and len(self._waiting) < MAX_WAITING:
+            action = self._read.popleft()
+            if action is not None and action.oob:
+                self._channel.write(self._answer_out_of_band(action))
+            else:
+                self._waiting.append(action)
+        if self._read:
+            self._channel.hold()
+        if self._waiting:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    async def _next(self) -> Command | Reply | None:
+        """The next that waits; None at the end. Makes room for another one."""
+        while not self._waiting:
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
+        action = self._waiting.popleft()
+        if self._read:
+            self._look_at_read()
+            if not self._read:
+                self._channel.go_on()
+        return action
 
     def _answer_out_of_band(self, action: Command | Reply) -> bytes:
         """Nothing that a block layer does may overtake what came before it."""
@@ -198,8 +226,7 @@ class QmpClient:
         return self._session.error(action.id, refusal.qmp_class, refusal.text)
 
     async def _work(self) -> None:
-        while not self.quitting and (action := await self._waiting.get()) is not None:
-            self._room.release()
+        while not self.quitting and (action := await self._next()) is not None:
             self._channel.write(
                 action.data if isinstance(action, Reply) else await self._answer(action)
             )

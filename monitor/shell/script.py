@@ -342,13 +342,23 @@ def _all_of(fd: int) -> bytes:
 
 async def read_lines(fd: int) -> AsyncIterator[str]:
     """Lines of a pipe, terminal or file as they arrive, each with its newline if it had one."""
+    import asyncio
+
     from monitor.servers.channel import FdChannel
 
     channel = FdChannel(fd, 1)
+    arrived: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def received(data: bytes) -> None:
+        channel.hold()  # the rest when these lines are done
+        arrived.put_nowait(data)
+
+    channel.listen(received)
     rest = b""
-    while data := await channel.read():
+    while data := await arrived.get():
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             yield decode_script(line) + "\n"
+        channel.go_on()
     if rest:
         yield decode_script(rest)

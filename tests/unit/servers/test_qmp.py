@@ -7,7 +7,8 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from monitor.engine.schema.job import QueryJobs
 from monitor.engine.schema.monitor import CommandInfo, QueryCommands
 from monitor.servers.channel import FdChannel
 from monitor.servers.qmp import QmpClient, QmpServer, to_json
-from monitor.wire.qmp import Version
+from monitor.wire.qmp import QmpSession, Version
 from tests.support.fake_engine import FakeEngine
 
 VERSION = Version(7, 2, 0, "blkmon")
@@ -35,11 +36,29 @@ class MemoryChannel:
     """What the client sends is put in by the test; what it gets is read line by line."""
 
     def __init__(self) -> None:
-        self.incoming: asyncio.Queue[bytes] = asyncio.Queue()
+        self.incoming: deque[bytes] = deque()
         self._lines: asyncio.Queue[Any] = asyncio.Queue()
+        self._received: Callable[[bytes], None] | None = None
+        self._held = False
 
-    async def read(self) -> bytes:
-        return await self.incoming.get()
+    def listen(self, received: Callable[[bytes], None]) -> None:
+        self._received = received
+        self._deliver()
+
+    def hold(self) -> None:
+        self._held = True
+
+    def go_on(self) -> None:
+        self._held = False
+        asyncio.get_running_loop().call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        while self._received is not None and self.incoming and not self._held:
+            self._received(self.incoming.popleft())
+
+    def _arrive(self, data: bytes) -> None:
+        self.incoming.append(data)
+        self._deliver()
 
     def write(self, data: bytes) -> None:
         for line in data.splitlines():
@@ -52,10 +71,10 @@ class MemoryChannel:
         pass
 
     def send(self, *requests: dict[str, Any]) -> None:
-        self.incoming.put_nowait("".join(map(json.dumps, requests)).encode())
+        self._arrive("".join(map(json.dumps, requests)).encode())
 
     def end(self) -> None:
-        self.incoming.put_nowait(b"")
+        self._arrive(b"")
 
     async def line(self) -> Any:
         return await self._lines.get()
@@ -222,7 +241,7 @@ def test_reading_stops_while_the_queue_is_full() -> None:
             channel.send({"execute": "query-jobs"})
         for _ in range(200):
             await asyncio.sleep(0)
-        assert channel.incoming.qsize() == 20 - 1 - 8 - 1  # run, waiting, and held by the reader
+        assert len(channel.incoming) == 20 - 1 - 8 - 1  # run, waiting, and held by the reader
         engine.go_on.set()
         channel.end()
         await task
@@ -411,16 +430,62 @@ def test_a_client_that_does_not_read_is_waited_for_without_stopping_the_loop(
     run(scenario())
 
 
+def test_a_channel_that_is_held_reads_nothing(tmp_path: Path) -> None:
+    """Of a pipe, and of a file, which no loop can wait for."""
+
+    async def scenario() -> None:
+        input, write = os.pipe()
+        os.write(write, b"first")
+        (tmp_path / "file").write_bytes(b"first")
+        for descriptor in (input, os.open(tmp_path / "file", os.O_RDONLY)):
+            channel = FdChannel(descriptor, 1)
+            received: list[bytes] = []
+            channel.listen(received.append)
+            channel.hold()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert received == []
+            channel.go_on()
+            while not received:
+                await asyncio.sleep(0)
+            assert received == [b"first"]
+            channel.close()
+            assert received == [b"first", b""]
+            channel.go_on()
+            await asyncio.sleep(0)
+            assert received == [b"first", b""]  # the end is told once
+            os.close(descriptor)
+        os.close(write)
+
+    run(scenario())
+
+
+def test_our_own_mistake_in_reading_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    def oops(*_: Any) -> list[Any]:
+        raise ZeroDivisionError("oops")
+
+    async def scenario() -> None:
+        channel = MemoryChannel()
+        task = await greeted(channel, QmpClient(channel, FakeEngine(), VERSION))
+        monkeypatch.setattr(QmpSession, "feed", oops)
+        channel.send({"execute": "query-jobs"})
+        with pytest.raises(ZeroDivisionError):
+            await task
+
+    run(scenario())
+
+
 def test_a_client_that_is_gone_ends_the_session() -> None:
     async def scenario() -> None:
         input, write = os.pipe()
         read, output = os.pipe()
         channel = FdChannel(input, output)
-        reading = asyncio.create_task(channel.read())
+        received: list[bytes] = []
+        channel.listen(received.append)
         await asyncio.sleep(0)
         os.close(read)
         channel.write(b"hello?")
-        assert await reading == b""
+        assert received == [b""]
         await channel.drained()
         for descriptor in (input, write, output):
             os.close(descriptor)
