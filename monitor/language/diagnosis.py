@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from monitor import sizes
-from monitor.engine.schema.base import Field
+from monitor.engine.schema.base import Field, tag_field
 from monitor.engine.schema.mistakes import (
     ParameterError,
     WrongParameterType,
@@ -32,7 +32,6 @@ from monitor.language.fields import (
     read_integer,
     struct_for,
     structs_of,
-    tag_field,
     tag_member,
 )
 from monitor.language.syntax import Kind, Mistake, Span, Statement, Token, one_of

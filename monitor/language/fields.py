@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 from monitor import sizes
-from monitor.engine.schema.base import Field, Request, describe, fields_of
+from monitor.engine.schema.base import Field, Request, describe, fields_of, tag_field
 from monitor.engine.schema.decode import ParameterError, decode
 from monitor.engine.schema.scalars import parse_int64
 from monitor.language.scanner import MAX_DEPTH
@@ -244,11 +244,6 @@ def image_formats() -> dict[str, type[msgspec.Struct]]:
     from monitor.engine.schema.blockdev import AnyCreateOptions
 
     return branches_of(structs_of(AnyCreateOptions))
-
-
-def tag_field(struct: type[msgspec.Struct]) -> str | None:
-    """The member that tells the structs of a union apart (``driver``); None for none."""
-    return None if issubclass(struct, Request) else struct.__struct_config__.tag_field
 
 
 @functools.cache

@@ -31,9 +31,12 @@ __all__ = [
     "UnsetType",
     "fields_of",
     "given",
+    "is_struct",
+    "is_union",
     "optional",
     "request_type",
     "request_types",
+    "tag_field",
     "wire_name",
 ]
 
@@ -228,7 +231,7 @@ def describe(name: str, attribute: str, hint: Any, *, required: bool) -> Field:
                 elif isinstance(extra, Feature):
                     features.append(extra.name)
             continue
-        if get_origin(hint) in (Union, types.UnionType):
+        if is_union(hint):
             arms = [arm for arm in get_args(hint) if arm is not UnsetType]
             absent = absent or UnsetType in get_args(hint)
             if alternate is None and type(None) in arms:
@@ -252,3 +255,17 @@ def describe(name: str, attribute: str, hint: Any, *, required: bool) -> Field:
         absent=absent,
         features=tuple(features),
     )
+
+
+def is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def is_union(kind: Any) -> bool:
+    return get_origin(kind) in (Union, types.UnionType)
+
+
+def tag_field(struct: type[msgspec.Struct]) -> str | None:
+    """The member that tells the structs of a union apart (``driver``), None where there is none; a
+    request's own name is no such member."""
+    return None if issubclass(struct, Request) else struct.__struct_config__.tag_field

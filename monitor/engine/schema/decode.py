@@ -15,13 +15,21 @@ The mistakes are those of ``schema.mistakes``, and can be imported from here.
 from __future__ import annotations
 
 import functools
-import types
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
-from monitor.engine.schema.base import Field, Int, Request, describe, fields_of
+from monitor.engine.schema.base import (
+    Field,
+    Int,
+    Request,
+    describe,
+    fields_of,
+    is_struct,
+    is_union,
+    tag_field,
+)
 from monitor.engine.schema.mistakes import (
     MissingParameter,
     NestedTooDeeply,
@@ -274,7 +282,7 @@ def _members(struct: type[msgspec.Struct], keyval: bool) -> Members:
 
     The visitors of the members are made at the first walk: options nest in themselves.
     """
-    tag = _tag_field(struct)
+    tag = tag_field(struct)
 
     @functools.cache
     def plan() -> list[tuple[str, str, Visitor, bool]]:
@@ -307,18 +315,13 @@ def _unexpected(value: dict[str, Any], known: list[str]) -> UnexpectedParameter:
     return UnexpectedParameter(first_left(value, known), tuple(known))
 
 
-def _tag_field(struct: type[msgspec.Struct]) -> str | None:
-    """The member that tells the structs of a union apart; a request's own name is none."""
-    return None if issubclass(struct, Request) else struct.__struct_config__.tag_field
-
-
 def _struct(struct: type[msgspec.Struct], keyval: bool) -> Visitor:
     if issubclass(struct, Request) and struct.flattened:
         attribute = struct.flattened
         (whole,) = (f for f in fields_of(struct) if f.attribute == attribute)
         visit_whole = _field_visitor(whole, keyval)
         return lambda value: struct(**{attribute: visit_whole(value)})
-    if _tag_field(struct):
+    if tag_field(struct):
         return _tagged((struct,), keyval)
     members = _members(struct, keyval)
     return lambda value: members(_object(value), 0)
@@ -347,16 +350,12 @@ def _tagged(structs: tuple[type[msgspec.Struct], ...], keyval: bool) -> Visitor:
     return visit
 
 
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
 def _alternate(name: str, arms: tuple[Any, ...], keyval: bool) -> Visitor:
     """A value whose JSON type chooses what it is."""
     by_type: dict[type, Visitor] = {}
-    structs = tuple(arm for arm in arms if _is_struct(arm))
+    structs = tuple(arm for arm in arms if is_struct(arm))
     if structs:
-        tagged = len(structs) > 1 or _tag_field(structs[0])
+        tagged = len(structs) > 1 or tag_field(structs[0])
         by_type[dict] = _tagged(structs, keyval) if tagged else _visitor(structs[0], keyval)
     for arm in arms:
         if arm not in structs:
@@ -382,15 +381,11 @@ def _json_type(arm: Any) -> type:
 
 def _field_visitor(field: Field, keyval: bool) -> Visitor:
     if field.alternate is not None:
-        arms = get_args(field.type) if _is_union(field.type) else (field.type,)
+        arms = get_args(field.type) if is_union(field.type) else (field.type,)
         return _alternate(field.alternate.qapi, arms, keyval)
     if field.integer is not None and field.type is int:
         return _integer(field.integer, keyval)
     return _visitor(field.type, keyval)
-
-
-def _is_union(kind: Any) -> bool:
-    return get_origin(kind) in (Union, types.UnionType)
 
 
 _JSON_SCALARS: dict[Any, Visitor] = {
@@ -421,9 +416,9 @@ def _visitor(kind: Any, keyval: bool) -> Visitor:
         return _enumeration(get_args(kind), keyval)
     if get_origin(kind) is list:
         return _list(_visitor(get_args(kind)[0], keyval), keyval)
-    if _is_struct(kind):
+    if is_struct(kind):
         return _struct(kind, keyval)
-    if _is_union(kind) and all(map(_is_struct, get_args(kind))):
+    if is_union(kind) and all(map(is_struct, get_args(kind))):
         return _tagged(get_args(kind), keyval)
     field = describe("", "", kind, required=True)
     if field.type is kind:

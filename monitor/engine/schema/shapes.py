@@ -23,7 +23,10 @@ from monitor.engine.schema.base import (
     Result,
     describe,
     fields_of,
+    is_struct,
+    is_union,
     request_types,
+    tag_field,
 )
 from monitor.engine.schema.events import OWN, EventData, event_types
 from monitor.engine.schema.introspect import (
@@ -138,7 +141,7 @@ class _Shapes:
 
     def _of_member(self, field: Field) -> str:
         if field.alternate is not None:
-            arms = get_args(field.type) if _is_union(field.type) else (field.type,)
+            arms = get_args(field.type) if is_union(field.type) else (field.type,)
             return self._alternate(field.alternate.qapi, arms)
         return self.of(field.type)
 
@@ -199,9 +202,9 @@ class _Shapes:
     def _alternate(self, qapi: str, arms: tuple[Any, ...]) -> str:
         name, new = self._number(("alternate", qapi))
         if new:
-            structs = tuple(arm for arm in arms if _is_struct(arm))
+            structs = tuple(arm for arm in arms if is_struct(arm))
             self.types[name] = entry = SchemaAlternate(name=name, members=[])
-            entry.members = [SchemaArm(type=self.of(arm)) for arm in arms if not _is_struct(arm)]
+            entry.members = [SchemaArm(type=self.of(arm)) for arm in arms if not is_struct(arm)]
             if structs:
                 tagged = _tag_field(structs[0]) is not None
                 kind = self._union(structs) if tagged else self._object(structs[0])
@@ -217,14 +220,6 @@ class _Shapes:
         return member
 
 
-def _is_union(kind: Any) -> bool:
-    return get_origin(kind) in (Union, types.UnionType)
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
 def _own_features(struct: type[msgspec.Struct]) -> tuple[str, ...]:
     """Features of the object; a request's are those of the command."""
     if issubclass(struct, Options) and not issubclass(struct, Request):
@@ -233,10 +228,8 @@ def _own_features(struct: type[msgspec.Struct]) -> tuple[str, ...]:
 
 
 def _tag_field(struct: type[msgspec.Struct]) -> str | None:
-    """The member that tells the structs of a union apart; the name of a request, or of an event,
-    is none."""
-    is_name = issubclass(struct, Request | EventData)
-    return None if is_name else struct.__struct_config__.tag_field
+    """As ``base.tag_field``; nor is the name of an event such a member."""
+    return None if issubclass(struct, EventData) else tag_field(struct)
 
 
 def _base(structs: Structs) -> type[msgspec.Struct]:

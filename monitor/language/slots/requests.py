@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from monitor.engine.schema.base import Field, Request
+from monitor.engine.schema.base import Field, Request, tag_field
 from monitor.language import fields
 from monitor.language.cursor import Cursor
 from monitor.language.fields import Tree
@@ -130,7 +130,7 @@ def _members(kind: Any, tree: Tree) -> list[Field]:
     structs = fields.structs_of(kind)
     if not structs:
         return []
-    tag = fields.tag_field(structs[0])
+    tag = tag_field(structs[0])
     chosen = fields.struct_for(kind, tree)
     found = [fields.tag_member(tag, structs)] if tag is not None else []
     if chosen is not None:
