@@ -21,19 +21,18 @@ from typing import ClassVar, Final
 
 from monitor.engine import permissions
 from monitor.engine.bitmap import DirtyBitmap
-from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenContext
+from monitor.engine.drivers.base import OpenContext
 from monitor.engine.drivers.blockcopy import UNIT, BlockCopy
+from monitor.engine.drivers.passing import PassingDriver
 from monitor.engine.schema.blockdev import BlockdevOptionsCopyBeforeWrite
 
 _KEEPS: Final = permissions.ALL & ~(permissions.WRITE | permissions.RESIZE)
 """What others may do with the disk below: nothing that goes past the filter."""
 
 
-class CopyBeforeWriteDriver(Driver):
+class CopyBeforeWriteDriver(PassingDriver):
     name = "copy-before-write"
-    kind = DriverKind.FILTER
     child_roles: ClassVar[tuple[str, ...]] = ("file", "target")
-    opens_at_once = True
     minds_parents = True
     lingers = True
 
@@ -50,11 +49,11 @@ class CopyBeforeWriteDriver(Driver):
 
     def open(self, context: OpenContext) -> None:
         options: BlockdevOptionsCopyBeforeWrite = context.options
-        self.file = context.children["file"]
+        super().open(context)
         self.target = context.children["target"]
         unit = max(UNIT, self.target.cluster_size() or 0)
-        size = self.file.length()
-        self.copying = BlockCopy(self.file, self.target, size, unit)
+        size = self.below.length()
+        self.copying = BlockCopy(self.below, self.target, size, unit)
         if context.bitmap is not None:
             self.copying.todo.clear()
             self.copying.todo.merge(context.bitmap)
@@ -68,9 +67,6 @@ class CopyBeforeWriteDriver(Driver):
         """What the old contents are known of."""
         self.copied.enabled = self.readable.enabled = False
         self.readable.merge(self.copying.todo)
-
-    def close(self) -> None:
-        """Nothing to let go of."""
 
     def child_permissions(
         self, role: str, taken: int, shared: int, writable: bool
@@ -94,36 +90,24 @@ class CopyBeforeWriteDriver(Driver):
 
     # -- data --------------------------------------------------------------------------------
 
-    def length(self) -> int:
-        return self.file.length()
-
-    def read(self, buffer: memoryview, offset: int) -> None:
-        self.file.read(buffer, offset)
-
     def write(self, buffer: memoryview, offset: int) -> None:
         self._keep(offset, len(buffer))
-        self.file.write(buffer, offset)
+        self.below.write(buffer, offset)
 
     def write_zeroes(
         self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
     ) -> None:
         self._keep(offset, length)
-        self.file.write_zeroes(offset, length, may_unmap, no_fallback)
+        self.below.write_zeroes(offset, length, may_unmap, no_fallback)
 
     def discard(self, offset: int, length: int) -> None:
         self._keep(offset, length)
-        self.file.discard(offset, length)
-
-    def flush(self) -> None:
-        self.file.flush()
+        self.below.discard(offset, length)
 
     def truncate(self, size: int) -> None:
         if size < self.length():
             self._keep(size, self.length() - size)
-        self.file.truncate(size)
-
-    def map(self, offset: int, length: int) -> list[Extent]:
-        return self.file.map(offset, length)
+        self.below.truncate(size)
 
     def _keep(self, offset: int, length: int) -> None:
         """Copies what is about to change. Raises OSError when the guest must not go on."""

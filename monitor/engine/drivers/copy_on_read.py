@@ -8,28 +8,19 @@ changes nothing that anybody sees, hence *write-unchanged*.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import Final
 
 from monitor.engine import permissions
-from monitor.engine.drivers.base import Driver, DriverKind, Extent, OpenContext
+from monitor.engine.drivers.passing import PassingDriver
 
 _PASSED_ON: Final = permissions.CONSISTENT_READ | permissions.WRITE | permissions.RESIZE
 
 
-class CopyOnReadDriver(Driver):
+class CopyOnReadDriver(PassingDriver):
     name = "copy-on-read"
-    kind = DriverKind.FILTER
-    child_roles: ClassVar[tuple[str, ...]] = ("file",)
-    opens_at_once = True
     reopens = False
     copies_on_read = True
     compresses = True
-
-    def open(self, context: OpenContext) -> None:
-        self.file = context.children["file"]
-
-    def close(self) -> None:
-        """Nothing of its own to let go of."""
 
     def child_permissions(
         self, role: str, taken: int, shared: int, writable: bool
@@ -40,35 +31,5 @@ class CopyOnReadDriver(Driver):
     def passes_to(self) -> str | None:
         return "file"
 
-    def length(self) -> int:
-        return self.file.length()
-
-    def read(self, buffer: memoryview, offset: int) -> None:
-        self.file.read(buffer, offset)
-
-    def write(self, buffer: memoryview, offset: int) -> None:
-        self.file.write(buffer, offset)
-
-    def write_zeroes(
-        self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
-    ) -> None:
-        self.file.write_zeroes(offset, length, may_unmap, no_fallback)
-
-    def discard(self, offset: int, length: int) -> None:
-        self.file.discard(offset, length)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-    def truncate(self, size: int) -> None:
-        self.file.truncate(size)
-
-    def map(self, offset: int, length: int) -> list[Extent]:
-        return self.file.map(offset, length)
-
     def write_compressed(self, buffer: memoryview, offset: int) -> None:
-        self.file.write_compressed(buffer, offset)
-
-    @property
-    def alignment(self) -> int:  # type: ignore[override]  # the child's may change when reopened
-        return self.file.alignment
+        self.below.write_compressed(buffer, offset)

@@ -11,70 +11,25 @@ written to.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import ClassVar
 
 from monitor.engine import permissions
 from monitor.engine.drivers.active_writes import ActiveWrites
-from monitor.engine.drivers.base import Child, Driver, DriverKind, Extent, OpenContext
+from monitor.engine.drivers.passing import PassingDriver
 
 
-class _JobFilter(Driver):
+class _JobFilter(PassingDriver):
     """A filter whose child is in the place of a backing image, as QEMU has these."""
 
-    kind = DriverKind.FILTER
     child_roles: ClassVar[tuple[str, ...]] = ("backing",)
-    opens_at_once = True
     reopens = False
     never_frozen = True
 
     stopped = False
     """The job lets go: nothing is asked of the child any more."""
 
-    def __init__(self) -> None:
-        self.image: Child
-
-    def open(self, context: OpenContext) -> None:
-        self.image = context.children["backing"]
-
-    def close(self) -> None:
-        """Nothing of its own to let go of."""
-
     def passes_to(self) -> str | None:
         return "backing"
-
-    def length(self) -> int:
-        return self.image.length()
-
-    def read(self, buffer: memoryview, offset: int) -> None:
-        self.image.read(buffer, offset)
-
-    def write(self, buffer: memoryview, offset: int) -> None:
-        self.image.write(buffer, offset)
-
-    def write_zeroes(
-        self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
-    ) -> None:
-        self.image.write_zeroes(offset, length, may_unmap, no_fallback)
-
-    def discard(self, offset: int, length: int) -> None:
-        self.image.discard(offset, length)
-
-    def flush(self) -> None:
-        self.image.flush()
-
-    def truncate(self, size: int) -> None:
-        self.image.truncate(size)
-
-    def map(self, offset: int, length: int) -> list[Extent]:
-        return self.image.map(offset, length)
-
-    def hold(self) -> AbstractContextManager[None]:
-        return self.image.hold()
-
-    @property
-    def alignment(self) -> int:  # type: ignore[override]  # the child's may change when reopened
-        return self.image.alignment
 
     def filename_over(self, exact: str, shown: str) -> str:
         return shown
@@ -84,7 +39,6 @@ class MirrorTopDriver(_JobFilter):
     name = "mirror_top"
 
     def __init__(self, *, commits: bool, write_blocking: bool = False) -> None:
-        super().__init__()
         self._commits = commits
         self._write_blocking = write_blocking
         self.active: ActiveWrites | None = None
@@ -108,15 +62,15 @@ class MirrorTopDriver(_JobFilter):
         return taken, shared
 
     def write(self, buffer: memoryview, offset: int) -> None:
-        (self.active or self.image).write(buffer, offset)
+        (self.active or self.below).write(buffer, offset)
 
     def write_zeroes(
         self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
     ) -> None:
-        (self.active or self.image).write_zeroes(offset, length, may_unmap, no_fallback)
+        (self.active or self.below).write_zeroes(offset, length, may_unmap, no_fallback)
 
     def discard(self, offset: int, length: int) -> None:
-        (self.active or self.image).discard(offset, length)
+        (self.active or self.below).discard(offset, length)
 
 
 class CommitTopDriver(_JobFilter):

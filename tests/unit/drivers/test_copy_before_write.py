@@ -41,7 +41,7 @@ def opened(
 def old_contents(driver: CopyBeforeWriteDriver) -> bytes:
     """From the target what was copied, the rest from the disk."""
     seen = bytearray(driver.length())
-    driver.file.read(memoryview(seen), 0)
+    driver.below.read(memoryview(seen), 0)
     for offset, length in driver.copied.areas():
         driver.target.read(memoryview(seen)[offset : offset + length], offset)
     return bytes(seen)
