@@ -87,3 +87,9 @@ class CannotReopen(RequestError):
 class CopiesOnRead(RequestError):
     template = "Can't set node '{node}' to r/o with copy-on-read enabled"
     node: str
+
+
+class NoBackingPossible(RequestError):
+    template = "Driver '{driver}' of node '{node}' does not support backing files"
+    driver: str
+    node: str

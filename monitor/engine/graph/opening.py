@@ -21,6 +21,7 @@ from monitor.engine.drivers.base import Driver, OpenContext, OpenFlags
 from monitor.engine.errors import Refused, RequestError, host_failure
 from monitor.engine.graph import edit
 from monitor.engine.graph.bitmaps import find_bitmap
+from monitor.engine.graph.errors import NoBackingPossible
 from monitor.engine.graph.flags import (
     ForceShareNotReadOnly,
     check_detect_zeroes,
@@ -268,7 +269,9 @@ class Opening:
             self.attach_backing(overlay, backing)
 
     def attach_backing(self, overlay: Node, backing: Node) -> None:
-        """The edge, its permissions, and word to the overlay's driver."""
+        """The edge, its permissions, and word to the overlay's driver. Raises RequestError."""
+        if not overlay.driver.supports_backing:
+            raise NoBackingPossible(overlay.driver.name, overlay.name)
         with Transaction() as transaction:
             edge = edit.attach(transaction, overlay, "backing", backing)
             edit.refresh(transaction, [overlay])

@@ -27,7 +27,7 @@ from monitor.engine.drivers.base import OpenFlags
 from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
 from monitor.engine.graph.edge import Edge
-from monitor.engine.graph.errors import CannotReopen, CopiesOnRead
+from monitor.engine.graph.errors import CannotReopen, CopiesOnRead, NoBackingPossible
 from monitor.engine.graph.flags import check_detect_zeroes, flags_of, for_backing, for_file
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node
@@ -71,12 +71,6 @@ class FlushFailed(RequestError):
 
 class BackingMissing(RequestError):
     template = "backing is missing for '{node}'"
-    node: str
-
-
-class NoBackingPossible(RequestError):
-    template = "Driver '{driver}' of node '{node}' does not support backing files"
-    driver: str
     node: str
 
 

@@ -83,6 +83,11 @@ class ChunkBelowCluster(RequestError):
     unit: int
 
 
+class FilterNotPutOn(RequestError):
+    template = "Could not replace node: {reason}"
+    reason: str
+
+
 @acts(BlockdevBackup, groups=True)
 async def blockdev_backup(
     engine: EmbeddedEngine, request: BlockdevBackup, actions: Actions
@@ -251,8 +256,11 @@ async def _put_filter(
     except RequestError as error:
         raise FilterNotCreated(error.text) from error
     edits = actions.edits()
-    edit.replace(edits, source, node)
-    edit.refresh(edits, [node, source])
+    try:
+        edit.replace(edits, source, node)
+        edit.refresh(edits, [node, source])
+    except RequestError as error:
+        raise FilterNotPutOn(error.text) from error
     graph.rewire(edits)
     return node
 

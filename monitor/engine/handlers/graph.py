@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -191,6 +192,8 @@ async def resize(
         async with graph.drained(node):
             await graph.in_worker(change, root)
     except OSError as error:
+        if error.errno == errno.EROFS:  # a node below may be read-only
+            raise ImageIsReadOnly(node.name) from error
         raise host_failure("Failed to resize", error) from error
     finally:
         await graph.remove_client(client)

@@ -187,6 +187,27 @@ CASES: dict[str, Requests] = {
         commit(top="mid.qcow2", job_id="0"),
         commit(top="mid.qcow2", speed=-1),
     ],
+    # -- what the graph refuses -----------------------------------------------------------------
+    "a backup into what its disk shows": [
+        *NAMED,
+        backup(device="middle", target="low"),
+        backup(device="n0", target="low", filter_node_name="f"),
+        do("blockdev-add", driver="raw", node_name="user", file="n0"),
+        backup(target="user"),
+        backup(device="user", target="n0"),
+    ],
+    "a new disk below which nothing can be": [
+        add("n0", "narrow.qcow2"),
+        drive_backup(sync="none", target="a.img", format="raw", mode="existing"),
+        drive_backup(target="a.img", format="raw", mode="existing"),
+        wait("j", "null"),
+    ],
+    "a size above what is read-only": [
+        add("n0", "empty.qcow2", read_only=True),
+        do("blockdev-add", driver="raw", node_name="user", file="n0"),
+        do("block_resize", node_name="user", size=16 << 20),
+        do("block_resize", node_name="n0", size=16 << 20),
+    ],
     # -- what is left ---------------------------------------------------------------------------
     "no link left: a stream": [*NAMED, stream(base_node="low", backing_file=""), wait("j", "null")],
     "no link left: a commit": [
