@@ -78,12 +78,12 @@ async def drive_mirror(engine: EmbeddedEngine, request: DriveMirror) -> None:
             raise NodeNameNeeded()
         existing = request.mode == "existing"
         fmt = given(request.format)
-        if fmt is None and not existing:
-            image = skip_filters(source)
-            assert image is not None
-            fmt = image.driver.name
         if not existing:
-            await _create(graph, request, source, fmt or "raw", below if sync != "full" else None)
+            if fmt is None:
+                image = skip_filters(source)
+                assert image is not None
+                fmt = image.driver.name
+            await _create(graph, request, source, fmt, below if sync != "full" else None)
         async with Opening(graph) as opening:
             loose: dict[str, Any] = {} if fmt is None else {"driver": fmt}
             if request.node_name is not UNSET:

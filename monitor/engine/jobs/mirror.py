@@ -49,7 +49,7 @@ from monitor.engine.jobs.mirror_plan import (
     MirrorPlan,
     ReplacedNodeGone,
 )
-from monitor.engine.jobs.mirroring import Mirroring
+from monitor.engine.jobs.mirroring import Mirroring, fits
 from monitor.engine.schema.job import JobType
 
 _READ: Final = permissions.CONSISTENT_READ
@@ -82,6 +82,8 @@ class MirrorJob(BlockJob):
             filter_node = _filter(graph, begun.edits, plan)
             job = begun.make(cls, settings)
             job._hold(begun.edits, plan, filter_node)
+        if plan.copies_all and fits(plan):  # known before the thread's first step
+            job.progress.set_remaining(plan.source.length())
         for client in (job, job._writer):
             graph.admit(client)
         job.block(filter_node, plan.source, plan.target, *job._between)
@@ -97,7 +99,7 @@ class MirrorJob(BlockJob):
         self._links: list[Edge] = []
         self._writer = Client()  # who writes to the target: QEMU has an unnamed backend there
         self._reader = root(transaction, self, "main node", filter_node, _READ, _SHARED)
-        if not plan.commits and plan.target in plan.source.chain():
+        if not plan.commits and skip_filters(plan.target) in set(plan.source.chain()):
             raise FilterOnChain()
         taken, shared = permissions.WRITE, permissions.WRITE_UNCHANGED
         if plan.commits:
@@ -110,6 +112,8 @@ class MirrorJob(BlockJob):
         root(transaction, self, "target", plan.target, 0, permissions.ALL)
         for node in self._between:
             shared = permissions.WRITE | permissions.WRITE_UNCHANGED
+            if skip_filters(node) is skip_filters(plan.target):  # which shows the base itself
+                shared |= permissions.CONSISTENT_READ
             root(transaction, self, "intermediate node", node, 0, shared)
         self._bitmap = DirtyBitmap(plan.source.length(), plan.unit)
         edit.attach_bitmap(transaction, plan.source, self._bitmap)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.node import Node
+from monitor.engine.jobs.carrying import CHUNK
 
 
 class BadBufferSize(RequestError):
@@ -55,6 +56,16 @@ class MirrorPlan:
             return self.granularity
         cluster = self.target.cluster_size()
         return min(65536, max(4096, cluster)) if cluster else 65536
+
+    @property
+    def piece(self) -> int:
+        """Bytes that are copied at once: the buffer in whole units, 1 MiB at most."""
+        return min(CHUNK, -(-self.buffer // self.unit) * self.unit or CHUNK)
+
+    @property
+    def copies_all(self) -> bool:
+        """Whether all of the disk is written: the target holds anything, and cannot be emptied."""
+        return self.zero_target and not self.target.flags.unmap
 
     @property
     def leaves_parts_out(self) -> bool:

@@ -21,7 +21,6 @@ from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.graph.allocation import reads_as_zeroes, runs_of, runs_through
 from monitor.engine.graph.edge import Edge, RootEdge
 from monitor.engine.graph.node import Node, skip_filters
-from monitor.engine.jobs import carrying
 from monitor.engine.jobs.carrying import Carrier, writers_into
 from monitor.engine.jobs.converging import Converging
 from monitor.engine.jobs.errors import SizesDiffer
@@ -93,7 +92,7 @@ class Mirroring:
             if source > target:
                 with self._lane:
                     self._target.truncate(source)
-        elif _in_sectors(source) != _in_sectors(target):
+        elif not fits(self._plan):
             raise SizesDiffer()
         return source
 
@@ -102,7 +101,7 @@ class Mirroring:
         plan = self._plan
         if plan.only_new_writes:
             return
-        if plan.zero_target and not self._zeroed(length):
+        if plan.copies_all or (plan.zero_target and not self._zeroed(length)):
             self._bitmap.set(0, length)
             return
         layers = layers_above(plan.source, plan.target if plan.commits else plan.base)
@@ -127,8 +126,6 @@ class Mirroring:
     def _zeroed(self, length: int) -> bool:
         """Whether the target could be made zeroes by giving its storage back. What fails on the
         way is judged like any write."""
-        if not self._plan.target.flags.unmap:
-            return False
         offset = 0
         while offset < length:
             self._job.pause_point()
@@ -151,7 +148,7 @@ class Mirroring:
         """Passes over the bitmap until somebody wants an end and the target is in step."""
         plan, active = self._plan, self.active
         unit = self._unit_of_target()
-        chunk = max(unit, min(carrying.CHUNK, plan.buffer or carrying.CHUNK))
+        chunk = max(unit, plan.piece)
         copying = Converging(
             self._job,
             self._bitmap,
@@ -173,7 +170,7 @@ class Mirroring:
         ) as carrier:
             passes = 0
             while True:
-                left = min(self._bitmap.count, length)
+                left = self._left(length)
                 self.in_step = self.in_step and not left
                 self._job.progress.set_remaining(left)
                 copying.begin_pass()
@@ -181,7 +178,7 @@ class Mirroring:
                 passes += 1
                 if self._failure is not None:
                     raise self._failure
-                left = self._bitmap.count
+                left = self._left(length)
                 if copying.errors:
                     self._wait_a_slice()
                 elif left and not (left <= LAST and (self._job.ends or passes >= MANY_PASSES)):
@@ -190,10 +187,19 @@ class Mirroring:
                     if self._flushed():
                         if self._became_ready and self._job.ends:
                             return
+                        self._job.progress.set_remaining(left)
                         self._say_ready()
                 else:
                     passes = 0
                     self._wait_a_slice()
+
+    def _left(self, length: int) -> int:
+        """Bytes that are dirty; the last unit may reach beyond the end of the disk."""
+        beyond = -length % self._bitmap.granularity
+        left = self._bitmap.count
+        if left and beyond and self._bitmap.next_dirty(length - 1, length) is not None:
+            left -= beyond
+        return max(0, left)
 
     def _unit_of_target(self) -> int:
         """Clusters are written whole where the target is blind to what is around a part of one."""
@@ -287,5 +293,6 @@ def blind_cluster(plan: MirrorPlan) -> int:
     return plan.target.cluster_size() or 1
 
 
-def _in_sectors(length: int) -> int:
-    return -(-length // _SECTOR)
+def fits(plan: MirrorPlan) -> bool:
+    """Whether the target is as long as the source, in whole sectors."""
+    return -(-plan.source.length() // _SECTOR) == -(-plan.target.length() // _SECTOR)
