@@ -63,7 +63,9 @@ class Guests:
             thread.join()
 
     async def busy(self) -> None:
-        """Until each has written once more."""
+        """Until each has written once more, unless they were stopped."""
+        if self._stop.is_set():
+            return
         for wrote in self._wrote:
             wrote.clear()
             assert await asyncio.to_thread(wrote.wait, 20)
