@@ -6,7 +6,7 @@ import errno
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,29 +18,10 @@ from tests.support.cli import BLKMON
 from tests.support.edges import DriverEdge
 from tests.support.files import open_file
 from tests.support.qcow2 import open_qcow2, qemu_check, qemu_content, read, write
-from tests.support.tools import need
 
 MIB = 1 << 20
 SIZE = 64 * MIB
 NOISE = random.Random(1).randbytes(MIB)
-
-
-@pytest.fixture
-def full(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 4 MiB."""
-    need("qemu-img")
-    if os.geteuid():
-        pytest.skip("mounting needs root")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4M", "none", str(folder)]
-    made = subprocess.run(mount, capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"no filesystem to be had: {made.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def content_elsewhere(path: Path) -> bytes:

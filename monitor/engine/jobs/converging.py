@@ -110,7 +110,8 @@ class Converging:
     def _carry(self, piece: Piece, buffer: memoryview) -> None:
         if piece.zero and self._is_zero_still(piece):
             piece.side = "write"
-            self._target.write_zeroes(piece.offset, piece.length, self._unmap, False)
+            if not self._blank(piece.offset, piece.length):  # or a sparse file would be filled
+                self._target.write_zeroes(piece.offset, piece.length, self._unmap, False)
             return
         end = piece.offset + piece.length
         done = self._files.copy(self._source, self._target, piece.offset, piece.length)

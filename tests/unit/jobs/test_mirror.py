@@ -222,7 +222,7 @@ def test_a_write_reaches_a_target_opened_without_its_image_below(tmp_path: Path)
 
 
 def test_zeroes_that_the_target_has_are_not_written(tmp_path: Path) -> None:
-    """A fresh target gets data only, one that holds something else gets zeroes there too."""
+    """A fresh target gets data only, a used one zeroes where it holds something."""
     tools.need("qemu-img")
     for name in ("disk", "fresh", "used"):
         tools.run("qemu-img", "create", "-q", "-f", "qcow2", tmp_path / name, "4M")
@@ -240,7 +240,7 @@ def test_zeroes_that_the_target_has_are_not_written(tmp_path: Path) -> None:
         await bench.ended()
         await bench.engine.shut_down()
 
-    for name, mapped in (("fresh", [False, True, False]), ("used", [True])):
+    for name, mapped in (("fresh", [False, True, False]), ("used", [False, True])):
         run(main(name))
         tools.run("qemu-img", "compare", tmp_path / "disk", tmp_path / name)
         found = json.loads(tools.run("qemu-img", "map", "--output=json", tmp_path / name))
