@@ -35,7 +35,7 @@ from monitor.engine.drivers.qcow2.bitmaps import (
 )
 from monitor.engine.drivers.qcow2.errors import BadBitmaps, CannotKeepBitmaps
 from monitor.engine.drivers.qcow2.image import Image
-from monitor.engine.drivers.qcow2.mapping import Entries, bytes_view
+from monitor.engine.drivers.qcow2.mapping import Entries, bytes_view, clusters_at
 from monitor.engine.errors import host_failure
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def _replace_directory(
     """The order of the module's docstring (flush lock held)."""
     geometry = image.geometry
     old = image.bitmap_directory
-    freed = [_clusters(image, old.offset, old.size), *_clusters_of(image, replaced)]
+    freed = [clusters_at(image.geometry, old.offset, old.size), *_clusters_of(image, replaced)]
     size = len(pack_directory(entries))
     total = geometry.clusters(size)
     total += sum(p.clusters + geometry.clusters(len(p.table) * 8) for p in plans)
@@ -330,15 +330,10 @@ def _write_padded(image: Image, data: bytes, at: int) -> None:
 # -- host clusters -------------------------------------------------------------------------------
 
 
-def _clusters(image: Image, offset: int, size: int) -> NDArray[np.uint64]:
-    first = offset >> image.bits
-    return np.arange(first, first + image.geometry.clusters(size), dtype=np.uint64)
-
-
 def _clusters_of(image: Image, entries: Sequence[Stored]) -> Iterator[NDArray[np.uint64]]:
     """The tables and the data of bitmaps. A table that cannot be read keeps its data: it leaks."""
     for entry in entries:
-        yield _clusters(image, entry.table_offset, entry.table_size * 8)
+        yield clusters_at(image.geometry, entry.table_offset, entry.table_size * 8)
         try:
             table = read_table(image.file, entry, image.geometry)
         except (BadBitmaps, OSError):
@@ -350,9 +345,9 @@ def _clusters_of(image: Image, entries: Sequence[Stored]) -> Iterator[NDArray[np
 def all_clusters(image: Image) -> Iterator[NDArray[np.uint64]]:
     """Every reference from the bitmaps, for counting anew. Raises BadBitmaps, OSError."""
     directory = image.bitmap_directory
-    yield _clusters(image, directory.offset, directory.size)
+    yield clusters_at(image.geometry, directory.offset, directory.size)
     for entry in directory.entries:
-        yield _clusters(image, entry.table_offset, entry.table_size * 8)
+        yield clusters_at(image.geometry, entry.table_offset, entry.table_size * 8)
         table = read_table(image.file, entry, image.geometry)
         hosts = table & np.uint64(q.OFFSET_MASK)
         yield hosts[hosts != 0] >> np.uint64(image.bits)

@@ -111,6 +111,12 @@ def host_clusters(entries: Entries, geometry: q.Geometry) -> Entries:
     return np.concatenate(parts)
 
 
+def clusters_at(geometry: q.Geometry, offset: int, size: int) -> NDArray[np.uint64]:
+    """The numbers of the host clusters that begin at ``offset`` and hold ``size`` bytes."""
+    first = offset >> geometry.cluster_bits
+    return np.arange(first, first + geometry.clusters(size), dtype=np.uint64)
+
+
 def bytes_view(array: NDArray[Any]) -> memoryview:
     """A contiguous array's bytes, writable when the array is."""
     return array.view(np.uint8).data

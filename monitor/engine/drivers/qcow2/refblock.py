@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.qcow2 import layout as q
+from monitor.engine.drivers.qcow2.cached import CachedTable
 
 _DISK: Final[dict[int, np.dtype[Any]]] = {
     3: np.dtype("u1"),
@@ -53,42 +54,16 @@ def pack(counters: NDArray[Any], order: int) -> NDArray[np.uint8]:
     return raw
 
 
-class RefBlock:
-    """Counters of the clusters that one block describes, and which of them the disk lacks.
+class RefBlock(CachedTable):
+    """Counters of the clusters that one block describes."""
 
-    ``low`` to ``high`` is the range of entries changed since the last write-back (empty when
-    ``low >= high``); ``writing`` while a write-back of them is under way; ``placed`` once the file
-    is known to have room for all of it.
-    """
-
-    __slots__ = ("counters", "high", "low", "offset", "placed", "used", "writing")
+    __slots__ = ("counters",)
 
     def __init__(self, offset: int, counters: NDArray[Any]) -> None:
-        self.offset = offset
+        super().__init__(offset, len(counters))
         self.counters = counters
-        self.low = len(counters)
-        self.high = 0
-        self.writing = False
-        self.placed = False
-        self.used = True
-
-    @property
-    def dirty(self) -> bool:
-        return self.low < self.high
-
-    def touch(self, low: int, high: int) -> None:
-        self.low = min(self.low, low)
-        self.high = max(self.high, high)
 
     def take_dirty(self, order: int) -> tuple[int, NDArray[np.uint8], int, int]:
-        """The changed part in whole sectors: host offset, bytes, and the entries it covers.
-
-        Marks the block clean and as being written.
-        """
-        per_sector = (q.SECTOR * 8) >> order
-        low = self.low // per_sector * per_sector
-        high = min(-(-self.high // per_sector) * per_sector, len(self.counters))
-        data = pack(self.counters[low:high], order)
-        self.low, self.high = len(self.counters), 0
-        self.writing = True
-        return self.offset + ((low << order) >> 3), data, low, high
+        """What the disk lacks: host offset, bytes, and the range of entries."""
+        low, high = self.begin_writing((q.SECTOR * 8) >> order)
+        return self.offset + ((low << order) >> 3), pack(self.counters[low:high], order), low, high

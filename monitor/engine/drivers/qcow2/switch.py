@@ -28,7 +28,7 @@ from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import writeback
 from monitor.engine.drivers.qcow2.image import Image
-from monitor.engine.drivers.qcow2.mapping import Entries, bytes_view, tally
+from monitor.engine.drivers.qcow2.mapping import Entries, bytes_view, clusters_at, tally
 from monitor.engine.drivers.qcow2.shadow import ShadowCounts, blocks_of
 from monitor.engine.drivers.qcow2.snapshots import Snapshot, pack_snapshots
 from monitor.engine.drivers.qcow2.trees import Tree
@@ -88,7 +88,7 @@ def switch(image: Image, change: Change) -> None:
             with image.lock:
                 image.refcounts.release(room.all())
         raise
-    freed = [old, unused, *(_clusters(image, *extent) for extent in change.freed)]
+    freed = [old, unused, *(clusters_at(image.geometry, *extent) for extent in change.freed)]
     with image.lock:
         _adopt(image, change, l1, reftable, touched, len(table))
         image.retire([part for part in freed if len(part)])
@@ -253,15 +253,10 @@ def _old_clusters(image: Image, touched: list[int]) -> NDArray[np.uint64]:
     return np.concatenate(
         [
             blocks,
-            _clusters(image, refcounts.table_offset, len(refcounts.table) * 8),
-            _clusters(image, image.header.snapshots_offset, image.snapshot_bytes),
+            clusters_at(image.geometry, refcounts.table_offset, len(refcounts.table) * 8),
+            clusters_at(image.geometry, image.header.snapshots_offset, image.snapshot_bytes),
         ]
     )
-
-
-def _clusters(image: Image, offset: int, size: int) -> NDArray[np.uint64]:
-    first = offset >> image.bits
-    return np.arange(first, first + image.geometry.clusters(size), dtype=np.uint64)
 
 
 def _adopt(

@@ -12,6 +12,7 @@ from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.base import Child
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import placing
+from monitor.engine.drivers.qcow2.cached import CachedTable
 from monitor.engine.drivers.qcow2.mapping import Entries, bytes_view, c_hex, first_invalid
 from monitor.engine.drivers.qcow2.overlap import MetadataMap
 from monitor.engine.drivers.qcow2.refcount import Corrupt, Refcounts
@@ -19,45 +20,21 @@ from monitor.engine.drivers.qcow2.refcount import Corrupt, Refcounts
 assert sys.byteorder == "little" or np.dtype(">u8").isnative
 
 
-class L2Table:
-    """One L2 table in memory, and which of its entries the disk lacks (``low`` to ``high``).
+class L2Table(CachedTable):
+    """One L2 table."""
 
-    ``placed`` once the file is known to have room for all of it.
-    """
-
-    __slots__ = ("copied", "entries", "high", "low", "offset", "placed", "used", "view", "writing")
+    __slots__ = ("copied", "entries", "view")
 
     def __init__(self, offset: int, entries: Entries, copied: bool) -> None:
-        self.offset = offset
+        super().__init__(offset, len(entries))
         self.entries = entries
         self.view = entries.data
         self.copied = copied  # nobody else refers to it: it may be changed in place
-        self.low = len(entries)
-        self.high = 0
-        self.writing = False
-        self.placed = False
-        self.used = True
-
-    @property
-    def dirty(self) -> bool:
-        return self.low < self.high
-
-    def touch(self, low: int, high: int) -> None:
-        self.low = min(self.low, low)
-        self.high = max(self.high, high)
 
     def take_dirty(self) -> tuple[int, NDArray[np.uint64], int, int]:
-        """The changed part in whole sectors: host offset, big-endian entries, their range.
-
-        Marks the table clean and as being written.
-        """
-        per_sector = q.SECTOR // 8
-        low = self.low // per_sector * per_sector
-        high = -(-self.high // per_sector) * per_sector
-        data = self.entries[low:high].byteswap()
-        self.low, self.high = len(self.entries), 0
-        self.writing = True
-        return self.offset + low * 8, data, low, high
+        """What the disk lacks: host offset, big-endian entries, their range."""
+        low, high = self.begin_writing(q.SECTOR // 8)
+        return self.offset + low * 8, self.entries[low:high].byteswap(), low, high
 
 
 class Tables:
