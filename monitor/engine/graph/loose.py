@@ -19,6 +19,7 @@ from monitor.engine.graph.flags import flags_of, for_file
 from monitor.engine.graph.node import Node
 from monitor.engine.schema import blockdev
 from monitor.engine.schema.decode import UnexpectedParameter, check_nesting, decode
+from monitor.engine.schema.mistakes import UnsupportedOption, UnsupportedProtocolOption
 from monitor.engine.schema.scalars import parse_size
 
 if TYPE_CHECKING:
@@ -228,18 +229,6 @@ class FileNamedTwice(RequestError):
     template = "Can't specify 'file' and 'filename' options at the same time"
 
 
-class UnsupportedOption(RequestError):
-    """A driver was given an option that it does not have."""
-
-    template = "Block format '{driver}' does not support the option '{option}'"
-    driver: str
-    option: str
-
-
-class UnsupportedProtocolOption(UnsupportedOption):
-    template = "Block protocol '{driver}' doesn't support the option '{option}'"
-
-
 def _mark_probed(opening: Opening, node: Node) -> None:
     node.driver.probed = True
     if node.driver.name != "raw":
@@ -250,4 +239,4 @@ def _mark_probed(opening: Opening, node: Node) -> None:
         opening.graph.emit("X_BLKMON_NOTE", {"text": text})
 
 
-__all__ = ["FileNamedTwice", "UnsupportedOption", "open_loose"]
+__all__ = ["FileNamedTwice", "open_loose"]

@@ -300,10 +300,18 @@ def _flatten(
             continue
         if isinstance(value, BlockdevOptions):
             flat[f"{prefix}{field.name}.driver"] = value.__struct_config__.tag
-        if isinstance(value, msgspec.Struct):
-            _flatten(flat, f"{prefix}{field.name}.", value)
-        else:
-            flat[prefix + field.name] = value
+        _flatten_value(flat, prefix + field.name, value)
+
+
+def _flatten_value(flat: dict[str, Any], name: str, value: Any) -> None:
+    """The elements of lists are options of their own, by their numbers."""
+    if isinstance(value, list):
+        for index, element in enumerate(value):
+            _flatten_value(flat, f"{name}.{index}", element)
+    elif isinstance(value, msgspec.Struct):
+        _flatten(flat, f"{name}.", value)
+    else:
+        flat[name] = value
 
 
 def _joined(options: BlockdevOptions, before: BlockdevOptions) -> BlockdevOptions:

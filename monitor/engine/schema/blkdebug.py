@@ -72,7 +72,9 @@ class BlkdebugInjectErrorOptions(Options, kw_only=True):
     errno: Annotated[QInt, "the error's number (default 5, EIO)"] | UnsetType = UNSET
     sector: Annotated[QInt, "a sector that the request must touch"] | UnsetType = UNSET
     once: Annotated[bool, "only the first such request"] | UnsetType = UNSET
-    immediately: Annotated[bool, "fail without a turn of the loop"] | UnsetType = UNSET
+    immediately: (
+        Annotated[bool, "without effect: a request fails in its own thread"] | UnsetType
+    ) = UNSET
 
 
 class BlkdebugSetStateOptions(Options, kw_only=True, rename={"new_state": "new_state"}):

@@ -106,3 +106,15 @@ class UnsignedExpected(RequestError):
 class SwitchExpected(RequestError):
     template = "Parameter '{option}' expects 'on' or 'off'"
     option: str
+
+
+class UnsupportedOption(RequestError):
+    """A driver was given an option that it does not have."""
+
+    template = "Block format '{driver}' does not support the option '{option}'"
+    driver: str
+    option: str
+
+
+class UnsupportedProtocolOption(UnsupportedOption):
+    template = "Block protocol '{driver}' doesn't support the option '{option}'"

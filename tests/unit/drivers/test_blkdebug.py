@@ -96,6 +96,30 @@ def test_only_requests_that_hold_its_sector() -> None:
     assert _code(driver.flush) == 0  # a flush is nowhere
 
 
+def test_a_sector_is_counted_in_64_bits() -> None:
+    driver = blkdebug(inject_error=[error(event="none", sector=(1 << 55) + 3)])
+    assert [read(driver, at) for at in (1024, 1536, 2048)] == [0, errno.EIO, 0]
+    assert read(blkdebug(inject_error=[error(event="none", sector=-5)]), 0, 4096) == 0
+
+
+def test_there_is_something_to_flush_after_a_write() -> None:
+    driver = blkdebug(inject_error=[error(event="none", iotype="flush")])
+    assert _code(driver.flush) == 0
+    assert write(driver) == 0
+    assert [_code(driver.flush) for _ in range(2)] == [errno.EIO, errno.EIO]
+
+
+def test_zeroes_that_are_not_supported_are_written() -> None:
+    rule = error(event="none", iotype="write-zeroes", errno=errno.ENOTSUP)
+    driver = blkdebug(inject_error=[rule])
+    assert write(driver, 0, 4096) == 0
+    assert _code(lambda: driver.write_zeroes(0, 1024, False, True)) == errno.ENOTSUP
+    assert _code(lambda: driver.write_zeroes(0, 1024)) == 0
+    data = bytearray(2048)
+    driver.read(memoryview(data), 0)
+    assert data == bytes(1024) + b"x" * 1024
+
+
 def test_states() -> None:
     raw = raw_on(
         blkdebug(
@@ -225,7 +249,7 @@ def test_rules_in_a_file(tmp_path: Path) -> None:
         ),
         ('[inject-error]\nevent = "read_aio"\niotype = "x"\n', "invalid parameter value: x"),
         ('event = "x"\n', "no group defined"),
-        ("[inject-error]\nnonsense\n", "parse error"),
+        ("[inject-error]\nnonsense\n", "Invalid parameter 'nonsense'"),
         (None, "Could not read blkdebug config file: No such file or directory"),
     ],
 )

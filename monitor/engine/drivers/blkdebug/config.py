@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from monitor.engine.drivers.blkdebug.rules import ALL_BUT_STATUS, EVENTS, Injection, StateChange
@@ -25,6 +26,7 @@ from monitor.engine.schema.mistakes import (
     SwitchExpected,
 )
 from monitor.engine.schema.scalars import parse_bool, parse_uint64
+from monitor.engine.units import SECTOR
 
 MAX_FILE: Final = 1 << 20
 """Bytes of rules that are read."""
@@ -35,7 +37,9 @@ _GROUPS: Final = {
     "set-state": ("event", "state", "new_state"),
 }
 _GROUP = re.compile(r'\[\s*([^\s"\]]{1,63})\s*(?:"[^"]{1,63}")?\s*\]?')
-_OPTION = re.compile(r'\s*(\S{1,63})\s*=\s*(?:"([^"\n]{0,1023}))?')
+_OPTION = re.compile(r'\s*(\S{1,63}+)(?:\s*=\s*"([^"]{1,1023}))?')
+"""As QEMU reads it: the value may be missing, and so may all that is before it."""
+_LONGEST_LINE: Final = 1023
 
 _Group = tuple[str, dict[str, str]]
 
@@ -64,7 +68,10 @@ class TooManyRules(RequestError):
 
 def read_rules(path: str) -> tuple[list[Injection], list[StateChange]]:
     """The rules of a file. Raises RequestError in QEMU's words."""
-    groups = _parse(_text(path), path)
+    text = _text(path)
+    groups = _parse(text, path)
+    if len(text) > MAX_FILE:
+        raise TooManyRules(path)
     injections = [injection(values) for name, values in groups if name == "inject-error"]
     changes = [state_change(values) for name, values in groups if name == "set-state"]
     return injections, changes
@@ -73,19 +80,22 @@ def read_rules(path: str) -> tuple[list[Injection], list[StateChange]]:
 def _text(path: str) -> str:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not hold us
-        with open(fd, "rb") as file:
-            data = file.read(MAX_FILE + 1)
     except OSError as error:
         raise host_failure("Could not read blkdebug config file", error) from error
-    if data is None or len(data) > MAX_FILE:
-        raise TooManyRules(path)
-    return data.decode(errors="replace")
+    try:
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise host_failure("Cannot read config file", error) from error
+    finally:
+        os.close(fd)
+    return (data or b"").decode(errors="replace")
 
 
 def _parse(text: str, path: str) -> list[_Group]:
     groups: list[_Group] = []
-    for line in text.splitlines():
-        if not line or line.startswith("#"):
+    for line in _lines(text):
+        if line.startswith("#"):
             continue
         if found := _GROUP.match(line):
             if found[1] not in _GROUPS:
@@ -105,6 +115,13 @@ def _parse(text: str, path: str) -> list[_Group]:
     for _, values in groups:
         _check_numbers(values)
     return groups
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Lines that are not empty, as QEMU's C has them: pieces of the longest, up to a NUL."""
+    for line in text.split("\n"):
+        for start in range(0, len(line), _LONGEST_LINE):
+            yield line[start : start + _LONGEST_LINE].partition("\0")[0]
 
 
 def _check_numbers(values: dict[str, str]) -> None:
@@ -129,9 +146,14 @@ def injection(values: dict[str, Any]) -> Injection:
         state=_number(values, "state", 0),
         code=_number(values, "errno", 5),
         kinds=kinds,
-        offset=_number(values, "sector", -1) * 512 if "sector" in values else -1,
+        offset=offset_of(_number(values, "sector", -1)),
         once=bool(parse_bool(values.get("once", "off"))),
     )
+
+
+def offset_of(sector: int) -> int:
+    """The byte that a rule's sector begins with, as QEMU's 64 bits have it; -1 for no sector."""
+    return -1 if sector in (-1, (1 << 64) - 1) else sector * SECTOR % (1 << 64)
 
 
 def state_change(values: dict[str, Any]) -> StateChange:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
 from monitor.engine import permissions
 from monitor.engine.drivers.base import Child, Driver, DriverKind, Extent, OpenContext
-from monitor.engine.drivers.blkdebug.config import read_rules
+from monitor.engine.drivers.blkdebug.config import offset_of, read_rules
 from monitor.engine.drivers.blkdebug.rules import ALL_BUT_STATUS, Injection, Rules, StateChange
 from monitor.engine.drivers.buffers import PIECE, zeroes
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.blkdebug import BlkdebugInjectErrorOptions
 from monitor.engine.schema.blockdev import BlockdevOptionsBlkdebug
-from monitor.engine.schema.mistakes import UnsignedExpected
-from monitor.engine.units import SECTOR
+from monitor.engine.schema.mistakes import UnsignedExpected, UnsupportedProtocolOption
 
 _LARGEST: Final = (1 << 31) - 1
 _ANY_LENGTH: Final = 1 << 63
@@ -45,10 +45,6 @@ class UnmetConstraint(RequestError):
     value: int
 
 
-class SectorTooLarge(RequestError):
-    template = "Parameter 'sector' expects a sector number below 2^54"
-
-
 class BlkdebugDriver(Driver):
     name = "blkdebug"
     kind = DriverKind.FILTER
@@ -65,18 +61,26 @@ class BlkdebugDriver(Driver):
         self.image = context.children["image"]
         self._only_config = all(getattr(options, name) is UNSET for name in _SPECIAL)
         self._config = options.config if isinstance(options.config, str) else ""
-        injections, changes = read_rules(self._config) if self._config else ([], [])
+        injections, changes = ([], []) if options.config is UNSET else read_rules(self._config)
         for given in _listed(options.inject_error):
             injections.append(_injection(given))
         for given in _listed(options.set_state):
             state = _number(given.state, 0)
             changes.append(StateChange(given.event, state, given.new_state))
+        self._refuse_empty(options)
         self.rules = Rules(injections, changes, self._suspended)
         self._ranges = RangeLocks()
+        self._written = False
         self._set_sizes(options)
         self._taken = _bits(options.take_child_perms)
         self._unshared = _bits(options.unshare_child_perms)
         self.rules.happen("none")
+
+    def _refuse_empty(self, options: BlockdevOptionsBlkdebug) -> None:
+        """QEMU reads the members of lists, and what has none is an option that nobody knows."""
+        for name in ("set_state", "inject_error", "take_child_perms", "unshare_child_perms"):
+            if getattr(options, name) == []:
+                raise UnsupportedProtocolOption(self.name, name.replace("_", "-"))
 
     def _suspended(self, tag: str) -> None:
         if self.on_suspend is not None:
@@ -134,7 +138,7 @@ class BlkdebugDriver(Driver):
     def write(self, buffer: memoryview, offset: int) -> None:
         start, end = self._whole(offset, len(buffer))
         aligned = (start, end) == (offset, offset + len(buffer))
-        with self._ranges.hold(start, end, exclusive=not aligned):
+        with self._writing(), self._ranges.hold(start, end, exclusive=not aligned):
             if aligned:
                 self._write_aligned(buffer, offset)
             else:
@@ -153,27 +157,55 @@ class BlkdebugDriver(Driver):
                 for at, size in _pieces(low, high - low, PIECE):
                     self.write(zeroes()[:size], at)
         if first < last:
-            with self._ranges.hold(first, last, exclusive=False):
+            with self._writing(), self._ranges.hold(first, last, exclusive=False):
                 self.rules.happen("pwritev_zero")
                 for at, size in _pieces(first, last - first, self._zeroes):
-                    self.rules.check(at, size, "write-zeroes")
-                    self.image.write_zeroes(at, size, may_unmap, no_fallback)
+                    self._zero(at, size, may_unmap, no_fallback)
                 self.rules.happen("pwritev_done")
+
+    def _zero(self, offset: int, length: int, may_unmap: bool, no_fallback: bool) -> None:
+        """An injected ENOTSUP has zeroes written as data, where that is allowed."""
+        try:
+            self.rules.check(offset, length, "write-zeroes")
+        except OSError as error:
+            if error.errno != errno.ENOTSUP or no_fallback:
+                raise
+            for at, size in _pieces(offset, length, PIECE):
+                self._write_pieces(zeroes()[:size], at)
+        else:
+            self.image.write_zeroes(offset, length, may_unmap, no_fallback)
 
     def discard(self, offset: int, length: int) -> None:
         """Whole units of ``opt-discard``; what is around them is left."""
         first, last = _inside(offset, offset + length, self._discard_unit or self._align)
         if first < last:
-            for at, size in _pieces(first, last - first, self._discards):
-                self.rules.check(at, size, "discard")
-                self.image.discard(at, size)
+            with self._writing():
+                for at, size in _pieces(first, last - first, self._discards):
+                    self.rules.check(at, size, "discard")
+                    self.image.discard(at, size)
 
     def flush(self) -> None:
-        self.rules.check(0, 0, "flush")
-        self.image.flush()
+        """A flush of nothing is not for the rules, as QEMU asks a driver for no such."""
+        written, self._written = self._written, False
+        try:
+            if written:
+                self.rules.check(0, 0, "flush")
+            self.image.flush()
+        except OSError:
+            self._written = self._written or written
+            raise
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A request that there is something to flush after, be it that it fails."""
+        try:
+            yield
+        finally:
+            self._written = True
 
     def truncate(self, size: int) -> None:
-        self.image.truncate(size)
+        with self._writing():
+            self.image.truncate(size)
 
     def map(self, offset: int, length: int) -> list[Extent]:
         """The runs of the image. No host file is offered: whoever read it would pass the rules."""
@@ -205,12 +237,15 @@ class BlkdebugDriver(Driver):
 
     def _write_aligned(self, buffer: memoryview, offset: int) -> None:
         self.rules.happen("pwritev")
+        self._write_pieces(buffer, offset)
+        self.rules.happen("pwritev_done")
+
+    def _write_pieces(self, buffer: memoryview, offset: int) -> None:
         at = 0
         for place, size in _pieces(offset, len(buffer), self._transfer):
             self.rules.check(place, size, "write")
             self.image.write(buffer[at : at + size], place)
             at += size
-        self.rules.happen("pwritev_done")
 
     def _mend(self, buffer: memoryview, offset: int, start: int, end: int) -> None:
         """Reads the first and last unit, and writes whole units, but not beyond the old end or
@@ -258,15 +293,12 @@ def _checked(option: str, value: Any, unit: int) -> int:
 
 
 def _injection(given: BlkdebugInjectErrorOptions) -> Injection:
-    sector = _number(given.sector, -1)
-    if sector >= 1 << 54:
-        raise SectorTooLarge()
     return Injection(
         given.event,
         state=_number(given.state, 0),
         code=_number(given.errno, errno.EIO),
         kinds=ALL_BUT_STATUS if given.iotype is UNSET else frozenset({str(given.iotype)}),
-        offset=sector * SECTOR if sector >= 0 else -1,
+        offset=offset_of(_number(given.sector, -1)),
         once=given.once is True,
     )
 
