@@ -161,17 +161,20 @@ def run_child(folder: Path, first: int, count: int, end: str) -> str:
 
 
 def test_a_chain_of_increments_with_crashes(tmp_path: Path) -> None:
-    """Ten increments and more in five sessions. After a crash the bitmap is not to be trusted, and
-    the chain begins anew; every link restores the disk as it was."""
+    """A full backup and ten increments in three sessions; after a crash the bitmap is not to be
+    trusted, and the chain begins anew. Every link restores the disk as it was."""
     disk = make_disk(tmp_path, "qcow2")
-    sessions = [(3, "quit"), (3, "crash"), (3, "quit"), (2, "crash"), (2, "quit")]
+    sessions = [(4, "quit"), (4, "quit"), (3, "crash"), (2, "crash"), (2, "quit"), (2, "quit")]
     begun, first = [], 1
     for count, end in sessions:
         begun.append(run_child(tmp_path, first, count, end))
         first += count
-    assert begun == ["full", "increments", "full", "increments", "full"]
+    assert begun == ["full", "increments", "increments", "full", "full", "increments"]
     for number in range(1, first):
         backup, model = tmp_path / f"{number}.qcow2", tmp_path / f"{number}.raw"
         tools.run("qemu-img", "check", "-q", backup)
         tools.run("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", backup, model)
-    tools.run("qemu-img", "check", "-q", disk)
+    links = tools.run("qemu-img", "info", "--backing-chain", "--output=json", tmp_path / "11.qcow2")
+    assert len(json.loads(links)) == 11
+    leaks = subprocess.run(["qemu-img", "check", "-q", disk], capture_output=True, timeout=20)
+    assert leaks.returncode in (0, 3)  # a crash may leave clusters that nothing refers to

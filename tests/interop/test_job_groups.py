@@ -124,10 +124,20 @@ def failing(kind: str, begin: Any) -> Requests:
     return [*scenes, *[do("job-dismiss", id=job) for job in (J, B)], *LOOK]
 
 
+def verbs_on_one_that_waits(kind: str, begin: Any) -> Requests:
+    """A job whose run is over waits for the others of its group: each verb, in both languages."""
+    scenes: Requests = [begin(backup(kind, J), backup(kind, K)), wait(K, "waiting")]
+    for name in ("pause", "resume", "complete", "finalize", "dismiss"):
+        name_of = "id" if name in ("finalize", "dismiss") else "device"
+        scenes += [do(f"block-job-{name}", **{name_of: K}), do(f"job-{name}", id=K)]
+    scenes += [do("block-job-set-speed", device=K, speed=speed) for speed in (-1, 1)]
+    return [*scenes, FULL_SPEED, *waits(J, K), *LOOK]
+
+
 SCENES = {
     "alone": (transaction, [well, kept, failing]),
     "together": (together, [well, cancelled, kept, failing]),
-    "together, pending": (together, [kept_and_dropped]),
+    "together, pending": (together, [kept_and_dropped, verbs_on_one_that_waits]),
 }
 
 
@@ -141,8 +151,9 @@ def test_ends(tmp_path: Path, what: str, kind: str) -> None:
     told = [event["event"] for event in session.events]
     assert "BLOCK_JOB_COMPLETED" in told
     assert ("BLOCK_JOB_CANCELLED" in told) == (begin is together)
-    errors = [reply for _, reply in session.exchanges if "error" in reply]
-    assert not errors
+    refused = [reply["error"]["desc"] for _, reply in session.exchanges if "error" in reply]
+    assert bool(refused) == (what == "together, pending")
+    assert all("in state 'waiting' cannot accept" in text for text in refused if f"'{K}'" in text)
 
 
 def with_bitmaps(kind: str, mode: str) -> Requests:

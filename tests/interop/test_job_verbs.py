@@ -2,8 +2,8 @@
 
 A type's life is one conversation: in each state that it comes to, all verbs are tried that leave it
 there, then the one that leads on. Another drops it from each state, softly and by force, and begins
-anew. What no client can reach (created, waiting, aborting) the table of
-``unit/jobs/test_state.py`` tells.
+anew. The state that only a job of a group waits in is in ``test_job_groups.py``; what no client can
+reach (created, aborting) the table of ``unit/jobs/test_state.py`` tells.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 ``FOLDER/disk.qcow2`` is backed up COUNT times: by increments on what backup FIRST - 1 has left, or
 as a whole where the bitmap cannot be trusted. Backup N is ``FOLDER/N.qcow2``, the disk at its
-beginning ``FOLDER/N.raw``. END is ``quit``, or ``crash``: nothing is closed and nothing written.
+beginning ``FOLDER/N.raw``. END is ``quit``, or ``crash``: guests write yet, and nothing is closed.
 """
 
 from __future__ import annotations
@@ -111,11 +111,12 @@ async def main(folder: str, first: int, count: int, end: str) -> None:
         guest.start()
         await asyncio.to_thread(busy.wait)
         await back_up(engine, folder, number, node, full and number == first)
+        if end == "crash" and number == first + count - 1:
+            print("full" if full else "increments", flush=True)
+            os._exit(9)
         stop.set()
         guest.join()
     print("full" if full else "increments", flush=True)
-    if end == "crash":
-        os._exit(9)
     await engine.shut_down()
 
 
