@@ -42,6 +42,13 @@ def start(command: tuple[str, ...], folder: Path) -> float:
         return session.started
 
 
+@row("memory at rest", unit="MiB", goal="2.5", stretch="1.5")
+def memory_at_rest(command: tuple[str, ...], folder: Path) -> float:
+    with Session(command, folder) as session:
+        session.do("query-jobs")
+        return session.memory() / (1 << 20)
+
+
 @row("1,000 trivial commands, one by one", goal="0.5", stretch="0.2")
 def trivial(command: tuple[str, ...], folder: Path) -> float:
     with Session(command, folder) as session:

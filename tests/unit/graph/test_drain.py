@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from monitor.engine import permissions
 from monitor.engine.graph import client as client_module
 from monitor.engine.graph.client import Client, Lane, LockedLane
 from monitor.engine.graph.graph import Graph
@@ -202,5 +203,49 @@ def test_requests_that_wait_at_the_gate_leave_the_section_its_workers() -> None:
             await graph.in_worker(node.truncate, 1 << 21)
         await asyncio.gather(*waiting)
         assert node.length() == 1 << 21
+
+    run(main())
+
+
+def test_who_has_only_read_goes_while_others_are_in_flight() -> None:
+    """A look at a guest's disk does not wait for the guest, nor the guest for the look; whoever
+    could write does wait."""
+
+    async def main() -> None:
+        graph = Graph(Events())
+        node = add(graph, "n0")
+        guest = reader(graph, node)
+        lane = guest.lane()
+        with lane:
+            passing = Client()
+            graph.add_client(passing, node, permissions.CONSISTENT_READ, permissions.ALL)
+            passing.drop_lane(passing.lane())
+            await asyncio.wait_for(graph.remove_client(passing), 10)
+            assert [edge.parent for edge in node.parents] == [guest]
+            writer = Client()
+            graph.add_client(writer, node, permissions.WRITE, permissions.ALL)
+            going = asyncio.ensure_future(graph.remove_client(writer))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not going.done()
+        await going
+        guest.drop_lane(lane)
+        await graph.remove_client(guest)
+
+    run(main())
+
+
+def test_who_has_a_lane_is_waited_for_though_it_only_reads() -> None:
+    async def main() -> None:
+        graph = Graph(Events())
+        node = add(graph, "n0")
+        guest = reader(graph, node)
+        lane = guest.lane()
+        with lane:
+            going = asyncio.ensure_future(graph.remove_client(guest))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not going.done()
+        await going
 
     run(main())

@@ -180,8 +180,12 @@ class Tables:
         for (index, low, high), table in zip(parts, touched, strict=True):
             self.cache[index] = table  # loading another one may have dropped it
             at = clusters[low:high] & ((1 << self.geometry.l2_bits) - 1)
-            table.entries[at] = values[low:high]
-            table.touch(int(at[0]), int(at[-1]) + 1)
+            first, end = int(at[0]), int(at[-1]) + 1
+            if end - first == high - low:  # a whole run is moved eight times as fast
+                table.entries[first:end] = values[low:high]
+            else:
+                table.entries[at] = values[low:high]
+            table.touch(first, end)
 
     def pick(self, clusters: NDArray[np.intp]) -> Entries:
         """A copy of the entries of the guest clusters ``clusters`` (ascending), checked for

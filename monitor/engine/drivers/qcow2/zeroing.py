@@ -59,8 +59,8 @@ def _change(image: Image, first: int, count: int, rule: Rule) -> None:
     for clusters in tables.prepare(first, count):
         image.drop_clusters(clusters)
     tables.scatter(changed + first, new[changed])
-    lost = (new & q.OFFSET_MASK) == 0
-    image.drop(old[lost])
+    if rule is not Rule.ZERO or (old & q.COMPRESSED).any():
+        image.drop(old[(new & q.OFFSET_MASK) == 0])
 
 
 def _new_entries(image: Image, old: Entries, rule: Rule) -> Entries:
