@@ -9,13 +9,18 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from monitor.engine.api import Engine
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.base import UNSET, given
 from monitor.engine.schema.extra import IoRequest, IoResult
 from monitor.engine.schema.query import BlockDeviceInfo, ImageInfo, QueryNamedBlockNodes
+from monitor.shell.disks import add_disks
+from monitor.shell.losses import new_files
+
+if TYPE_CHECKING:
+    from monitor.language.parser import Invocation
 
 _MOST_RUNS: Final = 64
 _MOST_DATA: Final = 64 << 20
@@ -31,24 +36,85 @@ class _NoPattern(Exception):
 
 async def image_lines(engine: Engine) -> list[str]:
     """Lines of a transcript's head that make the images which are open now, those below first."""
+    lines: list[str] = []
+    for node in _below_first(await open_images(engine)):
+        lines += await _lines_of(engine, node)
+    return lines
+
+
+class Fixtures:
+    """The images that a recorded session opens and did not make: what a replay finds there."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    async def know(self, engine: Engine) -> None:
+        """What is open now is in the head already, or cannot be."""
+        self._known |= {os.path.abspath(name) for name in await open_images(engine)}
+
+    def made(self, invocation: Invocation) -> None:
+        """A command of the session has run; the images that it made, a replay makes anew."""
+        self._known |= {os.path.abspath(path) for path in new_files(invocation)}
+
+    async def of(self, engine: Engine) -> list[str]:
+        """Lines for the images that have been opened since, and for those below them.
+
+        They are read through an engine of its own: the session's would count the requests, and a
+        ``blkdebug`` in it hear of them.
+        """
+        lines: list[str] = []
+        for name, node in (await open_images(engine)).items():
+            if os.path.abspath(name) not in self._known:
+                lines += await self._of_chain(name, node.drv)
+        return lines
+
+    async def _of_chain(self, name: str, driver: str) -> list[str]:
+        from monitor.shell.engines import embedded_engine
+
+        reader = embedded_engine()
+        options = f"driver={driver},node-name=top,read-only=on"
+        where = "filename" if driver == "file" else "file.filename"
+        escaped = name.replace(",", ",,")
+        options += f",{where}={escaped},{where.removesuffix('filename')}locking=off"
+        if driver != "file":
+            options += ",file.driver=file"
+        lines: list[str] = []
+        try:
+            await add_disks(reader, [("--blockdev", options)])
+            for node in _below_first(await open_images(reader)):
+                path = os.path.abspath(node.image.filename)
+                if path not in self._known:
+                    self._known.add(path)
+                    lines += await _lines_of(reader, node)
+        except MonitorError as error:
+            self._known.add(os.path.abspath(name))
+            lines.append(f"# {name} is not kept: {error.text}".replace("\n", " "))
+        finally:
+            await reader.shut_down()
+        return lines
+
+
+async def open_images(engine: Engine) -> dict[str, BlockDeviceInfo]:
+    """By file name, the topmost node of each image that is open."""
     nodes = await engine.execute(QueryNamedBlockNodes(flat=True))
     images: dict[str, BlockDeviceInfo] = {}
     for node in sorted(nodes, key=lambda node: node.drv == "file"):  # formats first
         name = node.image.filename
         if node.drv in ("file", "raw", "qcow2") and not name.startswith("json:"):
             images.setdefault(name, node)
-    lines: list[str] = []
-    for node in _below_first(images):
-        name = inside(node.image.filename)
-        if name is None:
-            lines.append(f"# {node.image.filename} lies elsewhere, and is not kept.")
-            continue
-        lines.append(_image_line(node, name))
-        try:
-            lines += [f"    {command}" for command in await _contents(engine, node)]
-        except (_NoPattern, MonitorError):
-            lines.append(f"# What {node.image.filename} holds is not kept: it is too much to tell.")
-    return lines
+    return images
+
+
+async def _lines_of(engine: Engine, node: BlockDeviceInfo) -> list[str]:
+    """How the image is made, and what is written into it then."""
+    name = inside(node.image.filename)
+    if name is None:
+        return [f"# {node.image.filename} lies elsewhere, and is not kept."]
+    made = _image_line(node, name)
+    try:
+        return [made, *(f"    {command}" for command in await _contents(engine, node))]
+    except (_NoPattern, MonitorError):
+        return [made, f"# What {node.image.filename} holds is not kept: it is too much to tell."]
 
 
 def inside(path: str) -> str | None:

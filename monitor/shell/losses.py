@@ -46,11 +46,38 @@ _NEW_FILES = {
 _USES_WHAT_IS_THERE = {"reuse": True, "mode": "existing"}
 
 
+def new_files(invocation: Invocation) -> list[str]:
+    """The files that a command makes, or makes anew."""
+    actions = getattr(invocation.request, "actions", None)
+    made = [
+        _new_file(action.__struct_config__.tag, getattr(action, "data", action))
+        for action in actions or ()
+    ]
+    options = getattr(invocation.request, "options", None)
+    if invocation.name == "blockdev-create":
+        made.append(getattr(options, "filename", None))
+    given = invocation.request if invocation.request is not None else invocation.arguments
+    made.append(_new_file(invocation.name, given))
+    return [path for path in made if isinstance(path, str)]
+
+
+def _new_file(name: object, given: Any) -> Any:
+    """What command or action ``name`` makes of its arguments; None for nothing."""
+
+    def value(argument: str) -> Any:
+        return given.get(argument) if isinstance(given, dict) else getattr(given, argument, None)
+
+    if any(value(argument) == used for argument, used in _USES_WHAT_IS_THERE.items()):
+        return None
+    return value(_NEW_FILES[name]) if isinstance(name, str) and name in _NEW_FILES else None
+
+
 async def loss_of(invocation: Invocation, engine: Engine) -> str | None:
     """What would be lost, as a sentence without its end; None for nothing."""
     name = invocation.name
     if name in _NEW_FILES and not _is_a_question(invocation):
-        return await _overwritten(invocation, _NEW_FILES[name])
+        files = new_files(invocation)
+        return await _overwritten(files[0]) if files else None
     if name == "block_resize":
         return await _cut_off(invocation, engine)
     if name in ("loadvm", "x-blkmon-loadvm"):
@@ -81,12 +108,7 @@ def _given(invocation: Invocation, argument: str) -> Any:
     return invocation.arguments.get(argument)
 
 
-async def _overwritten(invocation: Invocation, argument: str) -> str | None:
-    path = _given(invocation, argument)
-    if not isinstance(path, str) or any(
-        _given(invocation, name) == value for name, value in _USES_WHAT_IS_THERE.items()
-    ):
-        return None
+async def _overwritten(path: str) -> str | None:
     size = await asyncio.to_thread(_size_of_file, path)
     return f"'{path}' holds {size_text(size)} and would be overwritten" if size else None
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from monitor.engine.api import Engine, Event
 from monitor.shell.announce import Announcer
+from monitor.shell.imagelines import Fixtures
 from monitor.shell.jobs import tells_of
 from monitor.shell.masks import FAILED, Bindings, escape
 from monitor.shell.session import CONTINUATION, PROMPT
@@ -62,13 +63,21 @@ class Recorder:
         entry = Entry(text)
         token = self._current.set(entry)
         try:
+            await self.begin()
             yield entry
             await self._engine.rest()
         finally:
             self._current.reset(token)
         if entry.wanted:
+            await self.keep(entry.ran)
             entry.lines += self._news.after(entry.ran)
             self._sink(entry)
+
+    async def begin(self) -> None:
+        """Nothing by default: a command is about to run."""
+
+    async def keep(self, ran: list[Invocation]) -> None:
+        """Nothing by default: what these commands have opened need not be there again."""
 
     def output(self, text: str) -> None:
         entry = self._current.get()
@@ -158,11 +167,36 @@ class FileRecorder(Recorder):
     """
 
     def __init__(self, path: str, engine: Engine, setup: Sequence[str] = ()) -> None:
-        self._file = open(path, "x", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        self._file = open(path, "x+", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
         self._masker = Masker(os.getcwd())
         super().__init__(engine, self._write)
+        self._fixtures: Fixtures | None = None
+        """None until the first command, when it is seen what is open."""
         for line in setup:
             self._put(self._masker.typed(line))
+        self._head = self._file.tell()
+
+    async def begin(self) -> None:
+        if self._fixtures is None:
+            self._fixtures = Fixtures()
+            await self._fixtures.know(self._engine)
+
+    async def keep(self, ran: list[Invocation]) -> None:
+        """The images that were opened, and were there before, come into the head."""
+        assert self._fixtures is not None
+        for invocation in ran:
+            self._fixtures.made(invocation)
+        lines = await self._fixtures.of(self._engine) if ran else []
+        if not lines:
+            return
+        self._file.seek(self._head)
+        entries = self._file.read()
+        self._file.seek(self._head)
+        self._file.truncate()
+        for line in lines:
+            self._put(self._masker.typed(line))
+        self._head = self._file.tell()
+        self._file.write(entries)
 
     def close(self) -> None:
         super().close()

@@ -30,6 +30,39 @@ def test_a_recording_keeps_the_disks_of_the_command_line(run: Run, tmp_path: Pat
     assert run("--replay", "r").returncode == 0
 
 
+OPENS = """\
+drive_add 0 if=none,id=d0,file=top.qcow2
+qemu-io d0 "write -q -P 0x33 0 64k"
+info blockstats
+create -f qcow2 new.qcow2 4M
+drive_add 0 if=none,id=d1,file=new.qcow2
+snapshot_blkdev d0 over.qcow2
+drive_backup -f d0 copy.qcow2
+wait
+blockdev-add driver=qcow2 node-name=c file.driver=file file.filename=copy.qcow2
+qemu-io c "read -P 0x33 0 64k"
+qemu-io c "read -P 0x22 1M 64k"
+blockdev-add driver=raw node-name=r file.driver=file file.filename=r,1.img
+"""
+
+
+def test_a_recording_keeps_the_images_that_its_commands_open(run: Run, tmp_path: Path) -> None:
+    made = "create -f qcow2 base.qcow2 8M\ncreate -f qcow2 -b base.qcow2 -F qcow2 top.qcow2\n"
+    fill = 'drive_add 0 if=none,id=d,file=top.qcow2\nqemu-io d "write -q -P 0x22 1M 64k"\n'
+    assert run(typed=f'{made}{fill}create "r,1.img" 1M\n').returncode == 0
+    assert run("--record", "story.blkmon", typed=OPENS).returncode == 0
+    head, _, entries = (tmp_path / "story.blkmon").read_text().partition("blkmon> ")
+    assert head.splitlines() == [
+        "image base.qcow2 qcow2 8388608",
+        "image top.qcow2 qcow2 8388608 backing=base.qcow2 backing-format=qcow2",
+        "    write -P 0x22 1048576 65536",
+        "image r,1.img raw 1048576",
+    ]
+    assert entries.startswith("drive_add 0 if=none,id=d0,file=top.qcow2\nOK\n")
+    ended = run("--replay", "story.blkmon")
+    assert (ended.returncode, ended.stdout) == (0, "")
+
+
 def test_a_changed_character_shows_in_a_diff(run: Run, tmp_path: Path) -> None:
     run("--record", "story.blkmon", typed=STORY)
     path = tmp_path / "story.blkmon"

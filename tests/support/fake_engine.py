@@ -18,6 +18,7 @@ from monitor.engine.errors import JobNotActive, RequestError
 from monitor.engine.schema.base import Request
 from monitor.engine.schema.graph import BlockdevAdd
 from monitor.engine.schema.job import BlockJobCancel, JobCancel
+from monitor.engine.schema.query import QueryNamedBlockNodes
 from monitor.engine.schema.stream import BlockStream
 
 MIB = 1 << 20
@@ -65,6 +66,8 @@ class FakeEngine(Engine):
                 if job_id not in self._jobs:
                     raise JobNotActive(job_id)
                 self.end(job_id, cancelled=True)
+            case QueryNamedBlockNodes():
+                return []
             case _:
                 raise RequestError()
         return None
