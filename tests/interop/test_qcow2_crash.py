@@ -8,102 +8,20 @@ and each byte is what the last completed flush made durable or what was written 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.support.children import HostChild, MemoryChild, RecordingChild, Write, killed, power_cut
-from tests.support.qcow2 import Disk, new_image, open_qcow2, qemu_check, read
+from tests.support.qcow2 import new_image, open_qcow2, qemu_check
+from tests.support.stories import Story, verify
 from tests.support.tools import need, run
 
 
 @pytest.fixture(autouse=True)
 def tools() -> None:
     need("qemu-img", "qemu-io")
-
-
-class Story(Disk):
-    """A disk that remembers, for every event recorded so far, what the guest may read."""
-
-    def __init__(self, child: RecordingChild, backing: MemoryChild | None = None) -> None:
-        self.states: list[tuple[int, bytes]] = []  # (events when it was reached, content)
-        self.flushed: list[tuple[int, int]] = []  # (events at the end of a flush, state it covers)
-        self.child = child
-        super().__init__(child, backing)
-        self._note()
-        self.flushed.append((0, 0))
-
-    def _note(self) -> None:
-        self.states.append((len(self.child.events), bytes(self.model)))
-
-    def write(self, offset: int, data: bytes) -> None:
-        begun = len(self.child.events)
-        super().write(offset, data)
-        self.states.append((begun, bytes(self.model)))
-
-    def write_ranges(self, data: bytes, ranges: Sequence[tuple[int, int]]) -> None:
-        begun = len(self.child.events)
-        super().write_ranges(data, ranges)
-        self.states.append((begun, bytes(self.model)))
-
-    def write_compressed(self, offset: int, data: bytes) -> None:
-        begun = len(self.child.events)
-        super().write_compressed(offset, data)
-        self.states.append((begun, bytes(self.model)))
-
-    def copy_into(self, offset: int, data: bytes, *, commit: bool = True) -> None:
-        begun = len(self.child.events)
-        super().copy_into(offset, data, commit=commit)
-        self.states.append((begun, bytes(self.model)))
-
-    def write_zeroes(self, offset: int, length: int, may_unmap: bool = False) -> None:
-        begun = len(self.child.events)
-        super().write_zeroes(offset, length, may_unmap)
-        self.states.append((begun, bytes(self.model)))
-
-    def discard(self, offset: int, length: int) -> None:
-        begun = len(self.child.events)
-        super().discard(offset, length)
-        self.states.append((begun, bytes(self.model)))
-
-    def truncate(self, size: int) -> None:
-        begun = len(self.child.events)
-        super().truncate(size)
-        self.states.append((begun, bytes(self.model)))
-        self.flushed.append((len(self.child.events), len(self.states) - 1))
-
-    def grow(self, size: int, mode: str) -> None:
-        begun = len(self.child.events)
-        super().grow(size, mode)
-        self.states.append((begun, bytes(self.model)))
-        self.flushed.append((len(self.child.events), len(self.states) - 1))
-
-    def flush(self) -> None:
-        self.driver.flush()
-        self.flushed.append((len(self.child.events), len(self.states) - 1))
-
-    def allowed(self, done: int) -> list[bytes]:
-        """What may be read after a crash when ``done`` events had been recorded."""
-        covered = max(state for end, state in self.flushed if end <= done)
-        return [content for begun, content in self.states[covered:] if begun <= done]
-
-
-def verify(story: Story, done: int, content: bytes, path: Path, *, ask_qemu: bool) -> None:
-    if ask_qemu:
-        path.write_bytes(content)
-        assert qemu_check(path)["corruptions"] == 0, f"after {done} events"
-    driver = open_qcow2(MemoryChild(content), story.backing, read_only=True)
-    found = np.frombuffer(read(driver), np.uint8)
-    states = [state for state in story.allowed(done) if len(state) == len(found)]
-    assert states, f"size {len(found)} after {done} events"
-    right = np.zeros(len(found), bool)
-    for state in story.allowed(done):
-        padded = np.frombuffer(state[: len(found)].ljust(len(found), b"\0"), np.uint8)
-        right |= padded == found
-    wrong = np.flatnonzero(~right)
-    assert not len(wrong), f"byte {wrong[0]} after {done} events"
 
 
 def crash(story: Story, path: Path, seed: int) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from monitor.engine.drivers.base import NewSnapshot
-from tests.interop.test_qcow2_crash import Story, verify
 from tests.support.children import MemoryChild, RecordingChild, killed, power_cut
 from tests.support.qcow2 import new_image, open_qcow2, read
+from tests.support.stories import Story, verify
 from tests.support.tools import need
 
 
@@ -31,15 +31,14 @@ class SnapshotStory(Story):
         name = f"s{len(self.kept)}"
         self.kept[name] = bytes(self.model)
         self.driver.create_snapshot(NewSnapshot(name, 1, 0))
-        self.flushed.append((len(self.child.events), len(self.states) - 1))
+        self.durable()
 
     def apply(self, number: int) -> None:
-        begun = len(self.child.events)
         name = self.driver.snapshots()[number]["name"]
-        self.driver.apply_snapshot(number)
-        self.model = bytearray(self.kept[name])
-        self.states.append((begun, bytes(self.model)))
-        self.flushed.append((len(self.child.events), len(self.states) - 1))
+        with self.changing():
+            self.driver.apply_snapshot(number)
+            self.model = bytearray(self.kept[name])
+        self.durable()
 
     def delete(self, number: int) -> None:
         self.driver.delete_snapshot(number)

@@ -198,11 +198,14 @@ def _parse(file: Child, read_only: bool) -> Header:
     header.extensions = list(_extensions(cluster, length, end))
     _check_extensions(header)
     if backing_offset:
-        if backing_size > min(q.MAX_BACKING_NAME, cluster_size - backing_offset):
-            raise errors.BadHeader("Backing file name too long")
-        name_bytes = cluster[backing_offset : backing_offset + backing_size]
-        header.backing_file = name_bytes.split(b"\0", 1)[0] or None
+        header.backing_file = _backing_file(cluster, backing_offset, backing_size)
     return header
+
+
+def _backing_file(cluster: bytes, offset: int, size: int) -> bytes | None:
+    if size > min(q.MAX_BACKING_NAME, len(cluster) - offset):
+        raise errors.BadHeader("Backing file name too long")
+    return cluster[offset : offset + size].split(b"\0", 1)[0] or None
 
 
 def _read_version_3_fields(file: Child, header: Header, raw: bytes) -> int:
