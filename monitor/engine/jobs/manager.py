@@ -107,10 +107,10 @@ class Jobs:
         self.forget(job)
 
     async def cancel_all(self) -> None:
-        """Cancels every job by force and waits until all are gone."""
+        """Cancels every job by force, the newest first as in QEMU, and waits until all are gone."""
         self.stepping.hold(False)
         while self._jobs:
-            job = self._jobs[0]
+            job = self._jobs[-1]
             if job.status is Status.CONCLUDED:
                 await self.dismiss(job)
                 continue

@@ -273,6 +273,14 @@ CASES: dict[str, Requests] = {
     ],
     "quit: a pending commit": [*NAMED, commit(top_node="middle", **KEPT), wait("j", "pending")],
     "quit: a concluded backup": [*NAMED, backup(auto_dismiss=False), wait("j", "concluded")],
+    "quit: several jobs": [
+        *NAMED,
+        do("blockdev-add", driver="null-co", node_name="sink", size=8 << 20),
+        backup(**KEPT),
+        wait("j", "pending"),
+        backup(job_id="k", device="low", target="sink", **KEPT),
+        wait("k", "pending"),
+    ],
     "quit: a group that waits": [
         *NAMED,
         do("blockdev-add", driver="null-co", node_name="sink", size=8 << 20),
