@@ -124,19 +124,21 @@ class Exports:
             self._servers[kind] = self._makers[kind]()
         return self._servers[kind]
 
+    def check_id(self, export_id: str) -> None:
+        """Raises when no new export may have this id."""
+        if not well_formed(export_id):
+            raise InvalidExportId(export_id)
+        if export_id in self.by_id:
+            raise ExportIdTaken(export_id)
+
     async def add(self, options: AnyExportOptions, node: Node) -> Export:
         """Offers a node. The caller has the turn. Raises RequestError and changes nothing then."""
-        if not well_formed(options.id):
-            raise InvalidExportId(options.id)
-        if options.id in self.by_id:
-            raise ExportIdTaken(options.id)
+        self.check_id(options.id)
         export = Export(self._graph, options)
         server = self.server(export.type)
         if export.writable and node.read_only:
             raise CannotWriteReadOnly(node.name)
         iothread = self._iothread(options)
-        server.check(options)
-        bitmaps = _bitmaps_of(self._graph, node, options)
         taken = permissions.CONSISTENT_READ | (permissions.WRITE if export.writable else 0)
         shared = permissions.ALL & ~permissions.RESIZE  # NBD's clients are told the size once
         if isinstance(options, BlockExportOptionsFuse):  # and a file that is written may change it
@@ -145,9 +147,14 @@ class Exports:
             shared = permissions.ALL
         await self._graph.make_ready(node, taken)
         self._graph.add_client(export, node, taken, shared)
-        export.bitmaps = bitmaps
+        try:
+            server.check(options)
+            export.bitmaps = _bitmaps_of(self._graph, node, options)
+        except BaseException:
+            await self._graph.remove_client(export)
+            raise
         export.use(iothread)
-        for bitmap in bitmaps.values():
+        for bitmap in export.bitmaps.values():
             bitmap.busy = True
         self.by_id[export.id] = export
         try:

@@ -85,6 +85,7 @@ async def nbd_server_stop(engine: EmbeddedEngine, request: NbdServerStop) -> Non
 @handles(BlockExportAdd)
 async def block_export_add(engine: EmbeddedEngine, request: BlockExportAdd) -> None:
     async with engine.graph.turn:
+        engine.exports.check_id(request.options.id)
         node = engine.graph.find_either(None, request.options.node_name)
         await engine.exports.add(request.options, node)
 

@@ -39,6 +39,11 @@ def mirror(**options: Any) -> dict[str, Any]:
     return do("blockdev-mirror", **{**common, **options})
 
 
+def export(**options: Any) -> dict[str, Any]:
+    common = {"type": "nbd", "id": "e", "node_name": "n0"}
+    return do("block-export-add", **{**common, **options})
+
+
 def link(device: str, image: str, to: str) -> dict[str, Any]:
     return do("change-backing-file", device=device, image_node_name=image, backing_file=to)
 
@@ -186,6 +191,24 @@ CASES: dict[str, Requests] = {
         commit(top="mid.qcow2", filter_node_name="9"),
         commit(top="mid.qcow2", job_id="0"),
         commit(top="mid.qcow2", speed=-1),
+    ],
+    "two mistakes: an export beside a backup": [
+        *NAMED,
+        backup(sync="none"),
+        export(id="0", node_name="no"),
+        export(writable=True),
+        export(writable=True, name="x" * 300),
+        do("nbd-server-start", addr={"type": "unix", "data": {"path": "sock"}}),
+        export(writable=True),
+        export(),
+        export(id="e2", writable=True),
+        export(id="e2", writable=True, bitmaps=["no"]),
+        export(id="e2", bitmaps=["no"]),
+        export(id="e2", name="other", bitmaps=["no"]),
+        export(id="e2", name="z" * 300, description="d" * 5000),
+        do("nbd-server-stop"),
+        do("job-cancel", id="j"),
+        wait("j", "null"),
     ],
     # -- what the graph refuses -----------------------------------------------------------------
     "a backup into what its disk shows": [
