@@ -13,6 +13,7 @@ import pytest
 from monitor.engine.drivers.base import Driver, OpenContext, OpenFlags
 from monitor.engine.drivers.blkdebug import BlkdebugDriver
 from monitor.engine.drivers.copy_before_write import CopyBeforeWriteDriver
+from monitor.engine.drivers.copy_on_read import CopyOnReadDriver
 from monitor.engine.drivers.file.create import create_file
 from monitor.engine.drivers.file.driver import FileDriver
 from monitor.engine.drivers.file.host import DirectIoUnsupported
@@ -25,6 +26,7 @@ from monitor.engine.schema.blkdebug import BlkdebugSetStateOptions
 from monitor.engine.schema.blockdev import (
     BlockdevOptionsBlkdebug,
     BlockdevOptionsCopyBeforeWrite,
+    BlockdevOptionsCopyOnRead,
     BlockdevOptionsFile,
     BlockdevOptionsNbd,
     BlockdevOptionsNullCo,
@@ -266,6 +268,24 @@ def copy_before_write(below: BottomBuilder) -> Callable[[Path, bytes], Opener]:
     return build
 
 
+def copy_on_read(below: BottomBuilder) -> Callable[[Path, bytes], Opener]:
+    """The filter's driver over ``below``; what is copied is the graph's part."""
+
+    def build(directory: Path, contents: bytes) -> Opener:
+        open_below = below(directory, contents)
+        options = BlockdevOptionsCopyOnRead(file="child")
+
+        def opener() -> Layers:
+            layers = open_below()
+            driver = CopyOnReadDriver()
+            layers.append(opened_driver(driver, options, OpenFlags(), file=layers[-1]))
+            return layers
+
+        return opener
+
+    return build
+
+
 SUBJECTS: list[Subject] = [
     Subject("memory", memory, endless=True),
     Subject("file", file(), endless=True),
@@ -307,6 +327,8 @@ SUBJECTS: list[Subject] = [
     ),
     Subject("copy-before-write on memory", copy_before_write(memory)),
     Subject("copy-before-write on file", copy_before_write(file(unmap=True))),
+    Subject("copy-on-read on memory", copy_on_read(memory)),
+    Subject("copy-on-read on an overlay", copy_on_read(qcow2(memory, backed=True)), unit=512),
     Subject("qcow2 on memory", qcow2(memory), unit=512),
     Subject("qcow2 on memory, 512 B", qcow2(memory, cluster=512), unit=512),
     Subject("qcow2 on memory, 4 KiB, version 2", qcow2(memory, cluster=4096, version=2), unit=512),

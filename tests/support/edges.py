@@ -28,6 +28,10 @@ class DriverEdge:
         self.node_name = node_name
 
     @property
+    def compresses(self) -> bool:
+        return self.driver.compresses
+
+    @property
     def alignment(self) -> int:
         return self.driver.alignment
 

@@ -51,6 +51,17 @@ def write_on_and_on(drive: Drive, seed: int, stop: threading.Event) -> None:
         stop.wait(0.01)
 
 
+def read_on_and_on(drive: Drive, seed: int, stop: threading.Event) -> None:
+    """What is read through the stream's filter is filled too."""
+    chance = random.Random(seed)
+    lane, root = drive.lane(), drive.roots[0]
+    buffer = memoryview(bytearray(300_000))
+    while not stop.is_set():
+        with lane:
+            root.read(buffer, chance.randrange(root.length() - len(buffer)))
+        stop.wait(0.01)
+
+
 async def main(folder: str, seed: int, speed: int) -> None:
     engine = EmbeddedEngine()
     file = BlockdevOptionsFile(filename=os.path.join(folder, "top"))
@@ -67,8 +78,12 @@ async def main(folder: str, seed: int, speed: int) -> None:
 
     engine.subscribe(listen)
     stop = threading.Event()
-    guest = threading.Thread(target=write_on_and_on, args=(drive, seed, stop))
-    guest.start()
+    guests = [
+        threading.Thread(target=target, args=(drive, seed, stop))
+        for target in (write_on_and_on, read_on_and_on)
+    ]
+    for guest in guests:
+        guest.start()
     await engine.execute(BlockStream(job_id="s0", device="top", speed=speed))
     with contextlib.suppress(JobNotActive):
         while not ended.is_set():
@@ -77,7 +92,8 @@ async def main(folder: str, seed: int, speed: int) -> None:
     # The guest goes on writing until the parent kills us, or has gone itself.
     await asyncio.to_thread(sys.stdin.read)
     stop.set()
-    guest.join()
+    for guest in guests:
+        guest.join()
     await engine.shut_down()
 
 

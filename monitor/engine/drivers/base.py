@@ -180,7 +180,7 @@ class Driver(ABC):
     on_suspend: Callable[[str], None] | None = None
     """Told the tag of each request that begins to stand at a breakpoint, from its thread."""
     alignment: int = 1
-    compresses: ClassVar[bool] = False
+    compresses: bool = False
     """``write_compressed`` works."""
     reopens: ClassVar[bool] = True
     """``blockdev-reopen`` may change its flags and options."""

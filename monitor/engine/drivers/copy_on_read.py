@@ -20,7 +20,6 @@ class CopyOnReadDriver(PassingDriver):
     name = "copy-on-read"
     reopens = False
     copies_on_read = True
-    compresses = True
 
     def child_permissions(
         self, role: str, taken: int, shared: int, writable: bool
@@ -33,3 +32,10 @@ class CopyOnReadDriver(PassingDriver):
 
     def write_compressed(self, buffer: memoryview, offset: int) -> None:
         self.below.write_compressed(buffer, offset)
+
+    def cluster_size(self) -> int | None:
+        return self.below.cluster_size()
+
+    @property
+    def compresses(self) -> bool:  # type: ignore[override]  # as the child does
+        return self.below.compresses

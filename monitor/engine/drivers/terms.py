@@ -180,6 +180,11 @@ class Child(Protocol):
     def alignment(self) -> int: ...
 
     @property
+    def compresses(self) -> bool:
+        """``write_compressed`` works."""
+        ...
+
+    @property
     def node_name(self) -> str:
         """The child's name, for messages."""
         ...

@@ -73,6 +73,10 @@ class Edge(Operations):
         return self.child.cluster_size()
 
     @property
+    def compresses(self) -> bool:
+        return self.child.driver.compresses
+
+    @property
     def alignment(self) -> int:
         return self.child.driver.alignment
 

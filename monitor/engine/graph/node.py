@@ -150,12 +150,6 @@ class Node(Operations):
         child = self.data_child
         return child.cluster_size() if own is None and child else own
 
-    @property
-    def compresses(self) -> bool:
-        """Whether compressed writes work: those of filters reach what lies below them."""
-        below = self.data_child if self.is_filter else None
-        return self.driver.compresses and (below is None or below.compresses)
-
     def image_facts(self) -> dict[str, Any]:
         """What the format knows of its image; raw says what its file does."""
         own, child = self.driver.image_facts(), self.data_child

@@ -221,7 +221,7 @@ def _check_nodes(
 ) -> None:
     if source is target:
         raise SameNode()
-    if request.compress is True and not target.compresses:
+    if request.compress is True and not target.driver.compresses:
         raise NotCompressible(target.device_name())
     engine.graph.refuse_if_busy(source, Operation.BACKUP_SOURCE)
     engine.graph.refuse_if_busy(target, Operation.BACKUP_TARGET)

@@ -61,6 +61,10 @@ class LanedChild(Operations):
         return self._root.cluster_size()
 
     @property
+    def compresses(self) -> bool:
+        return self._root.compresses
+
+    @property
     def alignment(self) -> int:
         return self._root.alignment
 

@@ -144,7 +144,7 @@ class BlockdevOptionsCopyOnRead(BlockdevOptions, tag="copy-on-read", kw_only=Tru
     """A filter: what is read, and the image lacks, it takes over from the images below it."""
 
     file: BlockdevRef
-    bottom: Annotated[str, "the last layer that is copied from"] | UnsetType = UNSET
+    bottom: Annotated[NodeName, "the last layer that is copied from"] | UnsetType = UNSET
 
 
 class BlockdevOptionsFile(BlockdevOptions, tag="file", kw_only=True):

@@ -9,11 +9,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.node import Node
+from monitor.engine.schema.job import BlockJobPause
 from tests.support.graphs import run
 from tests.support.in_memory import MIB, until
-from tests.support.layers import overlay, put
+from tests.support.layers import CLUSTER, overlay, put
 from tests.support.streams import Bench
 
 ranges = st.tuples(st.integers(0, 255), st.integers(1, 40)).map(
@@ -73,6 +75,31 @@ def test_the_guest_wins(
         for name in names[:-1]:
             overlay(bench.graph.nodes[name]).before = None
         assert overlay(top).contents() == bytes(model)
+
+    run(main())
+
+
+def test_what_the_guest_reads_is_taken_over() -> None:
+    """Through the job's filter, and no further down than the job goes."""
+
+    async def main() -> None:
+        bench = Bench()
+        _base, mid, top = bench.chain()
+        guest = bench.guest(top)
+        await bench.stream(speed=1, base_node="base")
+        await bench.engine.execute(BlockJobPause(device="s0"))
+        assert (await bench.engine.job_ended("s0")).status == "paused"
+        edge = guest.roots[0]
+        assert edge.child is not top
+        at = 3 * MIB // 4 - CLUSTER  # which mid holds
+        assert top.map(at, CLUSTER)[0].kind is ExtentKind.UNALLOCATED
+        for offset in (at, MIB - CLUSTER):
+            edge.read(memoryview(bytearray(100)), offset)
+        kinds = [top.map(offset, CLUSTER)[0].kind for offset in (at, MIB - CLUSTER)]
+        assert kinds == [ExtentKind.DATA, ExtentKind.UNALLOCATED]
+        await bench.engine.job_table.cancel_all()
+        assert edge.child is top
+        assert top.backing is mid
 
     run(main())
 

@@ -68,7 +68,7 @@ class Qcow2Driver(Driver):
     child_roles: ClassVar[tuple[str, ...]] = ("file",)
     supports_backing: ClassVar[bool] = True
     stores_bitmaps: ClassVar[bool] = True
-    compresses: ClassVar[bool] = True
+    compresses = True
     can_snapshot: ClassVar[bool] = True
     changeable: ClassVar[frozenset[str]] = CHANGEABLE
 
