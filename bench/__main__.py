@@ -11,6 +11,7 @@ from pathlib import Path
 
 import bench.bitmaps
 import bench.budgets
+import bench.latency
 import bench.mirrors
 import bench.nbd
 import bench.tables  # noqa: F401

@@ -65,6 +65,8 @@ def test_zero_length_and_odd_lengths(tmp_path: Path, size: int, verb: str) -> No
             await target(bench, tmp_path / "copy", -(-size // 512) * 512)
             await mirror(bench)
             assert (await bench.engine.job_ended("j")).status == "ready"
+            (ready,) = bench.named("BLOCK_JOB_READY")
+            assert ready["len"] == ready["offset"]  # not what its last unit covers beyond the end
             await bench.do(f"block-job-{verb}", device="j")
             await bench.ended()
 
