@@ -27,6 +27,7 @@ __all__ = ["Command", "QmpSession", "Reply", "Version"]
 
 LINE_END = "\r\n"
 NEGOTIATE = "qmp_capabilities"
+_PLAIN_MEMBERS = frozenset({"execute", "arguments", "id"})
 CAPABILITIES = ("oob",)
 
 
@@ -132,7 +133,11 @@ class QmpSession:
 
     def _check(self, request: dict[str, Any]) -> str:
         """The command's name, if the members of ``request`` are what a request has."""
-        name: str | None = None
+        name: str | None = request.get("execute")
+        plain = request.keys() <= _PLAIN_MEMBERS and isinstance(request.get("arguments", {}), dict)
+        if plain and isinstance(name, str):
+            return name
+        name = None  # something is wrong or unusual: members are looked at in QEMU's order
         for member in member_order(request) if len(request) > 1 else request:
             value = request[member]
             if member == "execute" or (member == "exec-oob" and self._oob):

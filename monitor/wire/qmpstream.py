@@ -95,7 +95,7 @@ _WHOLE_KINDS: tuple[Kind, ...] = ("string", "integer", "keyword")
 
 # What the standard decoder would read otherwise than QEMU: escaped code points, integers that may
 # not fit 64 bits, an exponent after a lone zero.
-_SUBTLE = re.compile(r"\\u|[0-9]{19}|0[eE]")
+_SUBTLE = re.compile(r"[\\0-9](?:(?<=\\)u|(?<=0)[eE]|(?<=[0-9])[0-9]{18})")
 _PLAIN_BLANKS = re.compile(r"[ \t\r\n]*")
 
 
