@@ -29,7 +29,7 @@ from monitor.engine.schema.stream import BlockStream
     example="block_stream d0 10M",
     arguments_help={
         "device": "what is filled",
-        "speed": "bytes a second at most (MiB without a unit); 0 for no limit",
+        "speed": "at most so many bytes a second; 0 for no limit",
         "base": "the backing file to keep; all are copied without one",
     },
 )
@@ -99,7 +99,9 @@ async def drive_backup(
     "\n\t\t\t if you want to abort the operation immediately"
     "\n\t\t\t instead of keep running until data is in sync)",
     params="[-f] device",
-    details="What has been copied so far stays valid.",
+    details="A stream or commit leaves what it has copied, which stays valid; a backup or mirror\n"
+    "leaves a target that is not whole. A mirror or commit that is ready ends well without\n"
+    "-f: what was copied is whole then, and the device stays on what it has.",
     example="block_job_cancel d0",
     arguments_help={"force": "cancel a paused job too, and one that is ready without its end"},
 )
@@ -111,7 +113,8 @@ async def block_job_cancel(session: Session, force: bool, device: str) -> None:
     "block_job_complete",
     "device:J/block-complete",
     help="stop an active background block operation",
-    details="Finishes a job that is ready.",
+    details="Finishes a job that is ready: a mirror puts its copy in the device's place, the\n"
+    "commit of an active layer its base. `wait` returns when a job is ready.",
     example="block_job_complete d0",
 )
 async def block_job_complete(session: Session, device: str) -> None:
@@ -143,7 +146,7 @@ async def block_job_resume(session: Session, device: str) -> None:
     "device:J/block-set-speed,speed:o",
     help="set maximum speed for a background block operation",
     example="block_job_set_speed d0 10M",
-    arguments_help={"speed": "bytes a second (MiB without a unit); 0 for no limit"},
+    arguments_help={"speed": "at most so many bytes a second; 0 for no limit"},
 )
 async def block_job_set_speed(session: Session, device: str, speed: int) -> None:
     await session.engine.execute(BlockJobSetSpeed(device=device, speed=speed))

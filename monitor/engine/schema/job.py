@@ -100,7 +100,7 @@ class BlockJobSetSpeed(Request, kw_only=True, tag="block-job-set-speed"):
 
 
 class BlockJobCancel(Request, kw_only=True, tag="block-job-cancel"):
-    """Stop a job; what it has copied so far stays valid."""
+    """Stop a job; one that is ready ends well, and is not put to use, unless it is forced."""
 
     device: CancellableBlockJob
     force: Annotated[bool, "even while it is paused"] | UnsetType = UNSET
