@@ -62,15 +62,34 @@ _WORDS = {"completed": "completed", "cancelled": "was cancelled"}
 async def wait(session: Session, jobs: list[str], timeout: float | None) -> Answer:
     outcomes = outcomes_of(session.engine)
     names = _all(session.engine, outcomes) if not jobs or ALL in jobs else list(dict.fromkeys(jobs))
-    ends = await _ends(session, outcomes, names, timeout)
+    told = _told_by_others(session, jobs)
+    ends = await _ends(session, outcomes, names, timeout, told)
     bad = [end for end in ends if end.result in ("failed", "paused")]
+    lines = [end.line for end in ends if end.job not in told]
     if bad:
-        _tell_others(session, [end.line for end in ends], bad[0].line)
+        _tell_others(session, lines, bad[0].line)
         raise _error(bad[0])
     return Answer(
         [{"job": end.job, "result": end.result} for end in ends],
-        lambda: "\n".join(end.line for end in ends),
+        lambda: "\n".join(lines),
     )
+
+
+def announced(session: Session, jobs: list[str]) -> bool:
+    """Whether a ``wait`` for ``jobs`` leaves it to the front end to tell of each end. A prompt does
+    when it comes, and of several jobs the first may end long before the last."""
+    at_once = session.interactive and session.settings.tells("JOB_STATUS_CHANGE")
+    return at_once and not session.engine.by_steps and (len(jobs) != 1 or ALL in jobs)
+
+
+_STANDS = frozenset({"ready", "standby", "paused", "pending", "concluded"})
+
+
+def _told_by_others(session: Session, jobs: list[str]) -> frozenset[str]:
+    """The jobs of which ``wait`` need not tell: they move yet."""
+    if not announced(session, jobs):
+        return frozenset()
+    return frozenset(job.id for job in session.engine.jobs() if job.status not in _STANDS)
 
 
 def _all(engine: Engine, outcomes: Outcomes) -> list[str]:
@@ -87,9 +106,13 @@ def _error(end: End) -> JobFailed | JobStandsStill:
 
 
 async def _ends(
-    session: Session, outcomes: Outcomes, names: list[str], timeout: float | None
+    session: Session,
+    outcomes: Outcomes,
+    names: list[str],
+    timeout: float | None,
+    told: frozenset[str],
 ) -> list[End]:
-    """The end of each job. Raises JobNotActive and, when it has told of those that did end,
+    """The end of each job. Raises JobNotActive and, when those that did end have been told of,
     WaitTimedOut or JobDoesNotEnd."""
     import asyncio
 
@@ -112,7 +135,8 @@ async def _ends(
         ends = [task.result() for task in waiting.values() if task.done()]
         if late:
             for end in ends:
-                session.print(end.line)
+                if end.job not in told:
+                    session.print(end.line)
             raise JobDoesNotEnd(late[0]) if timeout is None else WaitTimedOut(late[0], timeout)
         return ends
     finally:

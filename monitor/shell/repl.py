@@ -19,6 +19,7 @@ from prompt_toolkit.utils import get_cwidth
 
 from monitor.commands.registry import Answer
 from monitor.commands.session import may_quit
+from monitor.commands.waiting import announced
 from monitor.engine.api import Engine, Event
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.job import JobCancel
@@ -340,7 +341,10 @@ class PromptSession(TerminalDialogue):
     def _on_event(self, event: Event) -> None:
         self._poke()
         line = self._announcer.line(event)
-        if any(tells_of(wait, event) for wait in self._waits):
+        if any(
+            tells_of(wait, event) and not announced(self, wait.arguments["jobs"])
+            for wait in self._waits
+        ):
             return  # ``wait`` is about to say so
         if line is not None and self.settings.tells(event.name):
             self._undisturbed = False

@@ -186,6 +186,28 @@ def test_ctrl_c_asks_about_the_job_that_is_waited_for(start: Start, answer: str,
     t.until(lambda t: any(line.startswith(" s0 ") for line in t.lines) is (answer != "c"))
 
 
+def test_of_several_jobs_each_is_told_when_it_ends(start: Start) -> None:
+    t = start()
+    t.send("fake start s0 s1 m0\rfake ready m0\rwait\r")
+    t.until("running: wait")
+    t.control("c")
+    t.until("keep [w]aiting?")
+    t.send("d")
+    t.until(at_prompt())
+    t.send("fake end s1\r")
+    t.until("Job 's1' (stream) completed")
+    t.until(at_prompt())
+    t.send("fake end s0\r")
+    t.until("Ended: wait")
+    news = [line for line in t.text.split("\n") if line.startswith("Job ")]
+    assert news == [
+        "Job 'm0' (stream) is ready: block_job_complete m0 finishes it",
+        "Job 's1' (stream) completed",
+        "Job 's0' (stream) completed",
+        "Job 'm0' is ready: block_job_complete m0 finishes it",  # so the waiting has ended
+    ]
+
+
 def test_a_command_in_the_background(start: Start) -> None:
     t = start()
     t.send("fake start s0\rwait s0 &\r")

@@ -88,7 +88,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     | commands("forms", "macros", "registry", "settings", "topics")
     | commands("io.flags", "io.usage", "io.words"),
     "monitor.shell": DOOR
-    | commands("advice", "errors", "outcomes", "registry", "render", "session", "settings")
+    | commands(
+        "advice", "errors", "outcomes", "registry", "render", "session", "settings", "waiting"
+    )
     | {"monitor.language", "monitor.options", "monitor.wire.qmp"}
     | {"monitor.wire.qmpjson", "monitor.wire.qmpstream"}
     | {f"monitor.servers.{name}" for name in ("channel", "door", "doors", "qmp")},
