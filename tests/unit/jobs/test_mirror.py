@@ -104,6 +104,7 @@ def test_a_flush_that_fails_at_the_end(tmp_path: Path, way: str) -> None:
             await target(bench, tmp_path / "copy", MIB, **rules)
             await mirror(bench, on_target_error="stop")
             assert (await bench.engine.job_ended("j")).status == "ready"
+            await asyncio.to_thread(guest_writes, bench, 0)  # so that there is something to flush
             await bench.do("job-complete", id="j")
             assert (await bench.engine.job_ended("j")).status == "standby"
             assert bench.named("BLOCK_JOB_ERROR") == [
@@ -118,7 +119,7 @@ def test_a_flush_that_fails_at_the_end(tmp_path: Path, way: str) -> None:
             await bench.ended()
             assert bench.drive.node is not None
             assert bench.drive.node.name == ("target" if way == "resume" else "disk")
-            assert contents(bench.drive.node) == b"x" * MIB
+            assert contents(bench.drive.node) == b"guest" * 100 + b"x" * (MIB - 500)
 
     run(main())
 
