@@ -38,10 +38,12 @@ def together(*bodies: Callable[[], None]) -> None:
         raise errors[0]
 
 
-def test_writers_in_the_same_clusters(tmp_path: Path) -> None:
-    """Each thread owns every fourth 512-byte piece of each cluster, so that allocations collide."""
+@pytest.mark.parametrize("below", [True, False])
+def test_writers_in_the_same_clusters(tmp_path: Path, below: bool) -> None:
+    """Each thread owns every fourth 512-byte piece of each cluster, so that allocations collide,
+    and clusters of zeroes with them."""
     size = 2 << 20
-    backing = MemoryChild(random.Random(0).randbytes(size))
+    backing = MemoryChild(random.Random(0).randbytes(size)) if below else None
     path = tmp_path / "a.qcow2"
     path.write_bytes(new_image(size, cluster_size=CLUSTER).content)
     file = DriverEdge(open_file(path))
@@ -53,8 +55,11 @@ def test_writers_in_the_same_clusters(tmp_path: Path) -> None:
             pieces = list(range(index, size // 512, 4))
             chance.shuffle(pieces)
             for piece in pieces[:600]:
-                data = chance.randbytes(512)
-                write(disk.driver, piece * 512, data)
+                data = chance.choice([bytes(512), chance.randbytes(512)])
+                if any(data):
+                    write(disk.driver, piece * 512, data)
+                else:
+                    disk.driver.write_zeroes(piece * 512, 512)
                 disk.model[piece * 512 : piece * 512 + 512] = data
                 if piece % 97 == 0:
                     disk.driver.flush()
