@@ -138,6 +138,9 @@ def check_runs(driver: Driver, offset: int, length: int, model: bytes | bytearra
     position = offset
     for run in runs:
         _check_run(run, model[position : position + run.length])
+        if run.kind is ExtentKind.UNALLOCATED:
+            assert not driver.holds(position, run.length)
+            assert not driver.holds(position, min(512, run.length))
         position += run.length
     return covered
 

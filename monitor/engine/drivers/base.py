@@ -324,6 +324,11 @@ class Driver(ABC):
     @abstractmethod
     def map(self, offset: int, length: int) -> list[Extent]: ...
 
+    def holds(self, offset: int, length: int) -> bool:
+        """Whether it can be said at once, without I/O, that all of the range lies in this layer.
+        Where it says no, ``map`` knows. Default: no."""
+        return False
+
     def hold(self) -> AbstractContextManager[None]:
         """Default: nothing is ever stored in another range's place, so nothing needs holding."""
         return nullcontext()

@@ -73,9 +73,11 @@ class Filler:
     def fill(self, offset: int, length: int, buffer: memoryview | None = None) -> None:
         """Looks, and gives the target what it lacks. A ``buffer`` holds the range and the clusters
         that it begins and ends in."""
+        if self.target.driver.holds(offset, length):
+            return
         first = self.target.map(offset, length)[:1]
         if first and first[0].kind is not ExtentKind.UNALLOCATED and first[0].length >= length:
-            return  # as most reads of a filled image find it
+            return
         for run in self.look(offset, length):
             if run.kind is ExtentKind.UNALLOCATED:
                 continue

@@ -81,6 +81,7 @@ class Qcow2Driver(Driver):
         self._read: Callable[[Image, memoryview, int], None]
         self._write: Callable[[Image, memoryview, int], None]
         self._map: Callable[[Image, int, int], list[Extent]]
+        self._holds: Callable[[Image, int, int], bool]
 
     # -- life --------------------------------------------------------------------------------
 
@@ -108,6 +109,7 @@ class Qcow2Driver(Driver):
             self._load_bitmaps(self.bitmaps)
         # Looked up once: an import statement costs a microsecond even when there is nothing to do.
         self._read, self._write, self._map = reading.read, writing.write, reading.map_range
+        self._holds = reading.holds
         self._options = context.options
 
     def _report(self, offset: int | None, size: int | None, fatal: bool, message: str) -> None:
@@ -232,6 +234,9 @@ class Qcow2Driver(Driver):
 
     def map(self, offset: int, length: int) -> list[Extent]:
         return self._map(self._image, offset, length)
+
+    def holds(self, offset: int, length: int) -> bool:
+        return self._holds(self._image, offset, length)
 
     def hold(self) -> AbstractContextManager[None]:
         from monitor.engine.drivers.qcow2 import reserving

@@ -95,6 +95,17 @@ def _read_data(image: Image, buffer: memoryview, host: int) -> None:
     image.file.read(buffer, host)
 
 
+def holds(image: Image, offset: int, length: int) -> bool:
+    """See ``Driver.holds``: a range within one cluster whose table is in memory."""
+    cluster = offset >> image.bits
+    if offset + length - 1 >> image.bits != cluster:
+        return False
+    with image.lock:
+        table = image.tables.cache.get(cluster >> image.l2_bits)
+        entry = table.view[cluster & image.in_table] if table is not None else 0
+    return bool(entry & (q.OFFSET_MASK | q.ZERO | q.COMPRESSED))
+
+
 def map_range(image: Image, offset: int, length: int) -> list[Extent]:
     """The runs at ``offset``: see ``Driver.map``. Raises OSError."""
     bits = image.bits

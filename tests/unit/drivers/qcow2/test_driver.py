@@ -41,6 +41,20 @@ def test_a_large_write_is_one_run_written_once() -> None:
     assert disk.map(MIB, 64 * MIB)[0].length == 64 * MIB
 
 
+def test_what_it_holds_it_says_at_once() -> None:
+    disk = Disk(new_image(4 * MIB))
+    disk.write(100, b"data")
+    disk.driver.write_zeroes(CLUSTER, CLUSTER)
+    disk.driver.write_compressed(memoryview(bytes(range(256)) * 256), 2 * CLUSTER)
+    said = [disk.driver.holds(at * CLUSTER, CLUSTER) for at in range(4)]
+    assert said == [True, True, True, False]
+    assert not disk.driver.holds(100, CLUSTER)  # two clusters: ``map`` knows
+    disk.reopen()
+    assert not disk.driver.holds(0, 512)  # the table would have to be read
+    assert disk.driver.map(0, 512)[0].kind is ExtentKind.DATA
+    assert disk.driver.holds(0, 512)
+
+
 def test_scattered_clusters_are_one_run_written_once() -> None:
     file = RecordingChild(bytes(new_image(2048 * MIB).content))
     disk = Disk(file)
