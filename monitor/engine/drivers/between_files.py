@@ -6,6 +6,7 @@ import errno
 import os
 from typing import Final, Protocol
 
+from monitor.engine.drivers import syscalls
 from monitor.engine.drivers.base import Child, Extent, ExtentKind, Reservation
 
 _LEAST: Final = 256 << 10
@@ -69,8 +70,8 @@ class BetweenFiles:
 def _copy_range(host: int, offset: int, place: Extent) -> None:
     done = 0
     while done < place.length:
-        count = os.copy_file_range(
-            host, place.host, place.length - done, offset + done, place.host_offset + done
+        count = syscalls.copy_range(
+            host, offset + done, place.host, place.host_offset + done, place.length - done
         )
         if not count:  # the source's file ends before its disk does
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))

@@ -1,4 +1,4 @@
-"""System calls that Python's ``os`` module has no wrapper for.
+"""System calls that Python's ``os`` module has no wrapper for, and that tests listen to.
 
 Every function releases the interpreter's lock while the call runs and raises ``OSError`` with the
 call's errno. ctypes is imported on first use: most runs never punch a hole.
@@ -40,6 +40,11 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
         code = get_errno()
         if code != errno.EINTR:
             raise OSError(code, os.strerror(code))
+
+
+def copy_range(source: int, source_at: int, target: int, target_at: int, length: int) -> int:
+    """``copy_file_range(2)`` between two descriptors; the bytes that were copied."""
+    return os.copy_file_range(source, target, length, source_at, target_at)
 
 
 def punch_hole(fd: int, offset: int, length: int) -> None:

@@ -32,6 +32,7 @@ from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.beginning import beginning
 from monitor.engine.jobs.block import BlockJob, JobSettings
 from monitor.engine.jobs.carrying import (
+    CHUNK,
     LIMITED_CHUNK,
     ZERO_CHUNK,
     Carrier,
@@ -142,10 +143,13 @@ class CommitJob(BlockJob):
             self.drop_lane(lane)
         layers = layers_above(plan.top, plan.base)
         carried = _Carrying(self, layers, self._top, self._base, length)
+        most = max(CHUNK, plan.base.cluster_size() or 0)
         with Carrier(
             self,
             carried,
             writers=writers_into(plan.base),
+            buffer=most,
+            chunk=most,
             limited_chunk=LIMITED_CHUNK,
         ) as carrier:
             carry_wholly(self, carrier, carried)

@@ -59,8 +59,10 @@ class MirrorPlan:
 
     @property
     def piece(self) -> int:
-        """Bytes that are copied at once: the buffer in whole units, 1 MiB at most."""
-        return min(CHUNK, -(-self.buffer // self.unit) * self.unit or CHUNK)
+        """Bytes that are copied at once: the buffer in whole units, 1 MiB at most or one of the
+        target's clusters, which the host can fill only whole."""
+        most = max(CHUNK, self.target.cluster_size() or 0)
+        return min(most, -(-self.buffer // self.unit) * self.unit or most)
 
     @property
     def copies_all(self) -> bool:

@@ -1,0 +1,174 @@
+"""The copy engine by itself: how much is under way, on how many threads, and what fails."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from typing import Any
+
+import pytest
+
+from monitor.engine.clock import ManualClock
+from monitor.engine.graph.client import Client
+from monitor.engine.jobs.carrying import CHUNK, MEMORY, MOST_WRITERS, Carrier
+from monitor.engine.jobs.copying import BUFFERED_WRITERS, DEPTH, Piece
+from monitor.engine.jobs.ratelimit import RateLimit
+
+PIECES = 100
+
+
+class StandIn(Client):
+    """What a carrier asks of its job."""
+
+    paused = False
+
+    def __init__(self, speed: int = 0, action: str = "report") -> None:
+        super().__init__("j")
+        self.clock = ManualClock()
+        self.limit = RateLimit(self.clock, speed)
+        self.action = action
+        self.judged: list[tuple[int, str]] = []
+
+    @property
+    def speed(self) -> int:
+        return self.limit.speed
+
+    def sleep(self, delay: Any) -> None:
+        while seconds := delay():
+            self.clock.advance(seconds)
+
+    def pause_point(self) -> None:
+        """Nobody pauses it."""
+
+    def error_action(self, error: OSError, side: str) -> str:
+        self.judged.append((error.errno or 0, side))
+        return self.action
+
+
+class Recorded:
+    """A plan of ``PIECES`` pieces that watches what is under way.
+
+    ``together``: so many pieces must be in their ``work`` at the same time, or it fails.
+    """
+
+    grain = 64 << 10
+
+    def __init__(self, together: int = 1, bad: range | None = None) -> None:
+        self.planned = 0
+        self.finished: list[tuple[int, int]] = []
+        self.passed_over: list[int] = []
+        self.asked: set[int] = set()
+        self.threads: set[str] = set()
+        self.buffers: set[int] = set()
+        self.most_planned = self.most_working = 0
+        self._working = 0
+        self._lock = threading.Lock()
+        self._meeting = threading.Barrier(together)
+        self._bad = bad
+
+    def next(self, most: int) -> Piece | None:
+        self.asked.add(most)
+        if self.planned == PIECES:
+            return None
+        piece = Piece(self.planned * most, most, copy=True)
+        self.planned += 1
+        self.most_planned = max(self.most_planned, self.planned - len(self.finished))
+        return piece
+
+    def work(self, piece: Piece, buffer: memoryview) -> None:
+        with self._lock:
+            self._working += 1
+            self.most_working = max(self.most_working, self._working)
+            self.threads.add(threading.current_thread().name + str(threading.get_ident()))
+            self.buffers.add(len(buffer))
+        try:
+            self._meeting.wait(20)
+            if self._is_bad(piece):
+                piece.side = "write"
+                raise OSError(errno.EIO, "injected")
+        finally:
+            with self._lock:
+                self._working -= 1
+
+    def _is_bad(self, piece: Piece) -> bool:
+        end = piece.offset + piece.length
+        return bool(self._bad and piece.offset < self._bad.stop and end > self._bad.start)
+
+    def done(self, piece: Piece) -> None:
+        self.finished.append((piece.offset, piece.length))
+
+    def ignored(self, piece: Piece, error: OSError) -> None:
+        self.passed_over.append(piece.offset)
+
+
+def carry(job: StandIn, plan: Recorded, **options: Any) -> None:
+    stand_in: Any = job
+    with Carrier(stand_in, plan, **{"writers": BUFFERED_WRITERS, **options}) as carrier:
+        carrier.run()
+
+
+@pytest.mark.parametrize("writers", [1, BUFFERED_WRITERS, MOST_WRITERS])
+def test_pieces_are_carried_out_side_by_side(writers: int) -> None:
+    """Each waits at a barrier for as many others as there are threads."""
+    plan = Recorded(together=writers)
+    carry(StandIn(), plan, writers=writers)
+    assert plan.most_working == len(plan.threads) == writers
+    assert plan.finished == [(number * CHUNK, CHUNK) for number in range(PIECES)]
+
+
+def test_the_planner_looks_so_far_ahead_and_no_further() -> None:
+    plan = Recorded()
+    carry(StandIn(), plan)
+    assert plan.most_planned == DEPTH
+    assert plan.asked == {CHUNK}
+
+
+def test_under_a_speed_limit_one_piece_is_under_way_and_is_a_small_one() -> None:
+    plan, job = Recorded(), StandIn(speed=1 << 20)
+    began = job.clock.monotonic()
+    carry(job, plan, limited_chunk=64 << 10)
+    assert plan.most_planned == plan.most_working == 1
+    assert plan.asked == {64 << 10}
+    assert job.clock.monotonic() - began == pytest.approx(PIECES / 16)
+
+
+@pytest.mark.parametrize(
+    ("buffer", "threads"), [(CHUNK, 4), (MEMORY // 4, 4), (MEMORY // 2, 2), (MEMORY * 2, 1)]
+)
+def test_large_buffers_mean_fewer_threads(buffer: int, threads: int) -> None:
+    plan = Recorded(together=threads)
+    carry(StandIn(), plan, writers=MOST_WRITERS, buffer=buffer)
+    assert len(plan.threads) == threads
+    assert plan.buffers == {buffer}
+
+
+def test_one_bad_place_costs_a_grain() -> None:
+    """The piece that failed is done again in parts, in its place in the order; what is judged, by
+    the side that it failed at, is the part that fails."""
+    bad = 5 * CHUNK + 3 * Recorded.grain
+    plan, job = Recorded(bad=range(bad, bad + 512)), StandIn(action="ignore")
+    carry(job, plan)
+    assert job.judged == [(errno.EIO, "write")]
+    assert plan.passed_over == [bad]
+    assert sum(length for _, length in plan.finished) == PIECES * CHUNK - Recorded.grain
+    assert plan.finished == sorted(plan.finished)
+
+
+def test_a_reported_error_ends_it_and_nothing_is_begun_after_it() -> None:
+    bad = 5 * CHUNK
+    plan, job = Recorded(bad=range(bad, bad + 1)), StandIn()
+    with pytest.raises(OSError, match="injected"):
+        carry(job, plan)
+    assert plan.planned <= 5 + DEPTH
+    assert job.lanes == []  # every thread has given its lane back
+
+
+def test_a_bug_in_a_plan_is_no_error_of_a_disk() -> None:
+    class Broken(Recorded):
+        def work(self, piece: Piece, buffer: memoryview) -> None:
+            raise ZeroDivisionError
+
+    job = StandIn(action="ignore")
+    with pytest.raises(ZeroDivisionError):
+        carry(job, Broken())
+    assert job.judged == []
