@@ -219,7 +219,7 @@ def _stand(session: Session, snapshot: JobSnapshot) -> str | JobFailed:
     """How far a job is, or how it ended."""
     if snapshot.status not in ("concluded", "null"):
         at = snapshot
-        return job_line(at.id, at.type, at.status, at.current, at.total, at.error)
+        return job_line(at.id, at.type, at.status, at.current, at.total, at.error or at.stopped)
     end = _judge(outcomes_of(session.engine), snapshot.id, snapshot)
     return JobFailed(end.job, end.error or "") if end.result == "failed" else end.line
 

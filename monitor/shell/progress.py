@@ -6,7 +6,8 @@ second while a job moves, whichever comes first::
     d0: stream, running, 35% (23068672 of 67108864)
 
 With ``--json`` each is an object: job, type, status, percent, current, total, and error when it has
-one. Nothing is written to any other descriptor for it, and never a carriage return or an escape.
+one, or stopped when it stands still at one. Nothing is written to any other descriptor for it, and
+never a carriage return or an escape.
 """
 
 from __future__ import annotations
@@ -65,13 +66,15 @@ def percent(job: JobSnapshot) -> int:
 
 
 def text_line(job: JobSnapshot) -> str:
-    return job_line(job.id, job.type, job.status, job.current, job.total, job.error)
+    why = job.error or job.stopped
+    return job_line(job.id, job.type, job.status, job.current, job.total, why)
 
 
 def json_line(job: JobSnapshot) -> str:
     figures = {"job": job.id, "type": job.type, "status": job.status, "percent": percent(job)}
-    failed = {"error": job.error} if job.error else {}
-    return json.dumps({**figures, "current": job.current, "total": job.total, **failed})
+    reasons = {"error": job.error, "stopped": job.stopped}
+    why = {name: text for name, text in reasons.items() if text}
+    return json.dumps({**figures, "current": job.current, "total": job.total, **why})
 
 
 class ProgressLines:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from monitor.options import parse_arguments
-from monitor.shell.progress import Meter, ProgressLines
+from monitor.shell.progress import Meter, ProgressLines, json_line, text_line
 from tests.support.fake_engine import MIB, FakeEngine, job
 
 ROOT = Path(__file__).parents[3]
@@ -150,3 +150,10 @@ def test_of_a_script(tmp_path: Path) -> None:
     assert lines[0].startswith("a: stream, running, ")
     assert lines[-1] == "a: stream, concluded, 100% (8388608 of 8388608)"
     assert len(lines) <= 23
+
+
+def test_a_job_that_stands_still_at_an_error_says_at_which() -> None:
+    error = "write error: No space left on device"
+    stands = job("b0", type="backup", status="paused", stopped=error)
+    assert text_line(stands) == f"b0: backup, paused, 0% (0 of 67108864): {error}"
+    assert json.loads(json_line(stands))["stopped"] == error
