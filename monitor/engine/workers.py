@@ -1,6 +1,6 @@
 """Threads for blocking calls of the control loop.
 
-A call there and back costs a third of what ``run_in_executor`` takes: no lock, no future of
+A call there and back costs less than half of what ``run_in_executor`` takes: no lock, no future of
 another kind, and one wake-up of the loop.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -110,9 +110,10 @@ def _allocated(nodes: list[Node]) -> AllocatedBytes:
     stands on it."""
     sizes: AllocatedBytes = {}
     for node in nodes:
-        sizes[node] = None
-        with contextlib.suppress(OSError):
+        try:
             sizes[node] = allocated_by(node, sizes)
+        except OSError:
+            sizes[node] = None
     return sizes
 
 
@@ -179,9 +180,7 @@ def _image_info(
 def _one_image(node: Node, sizes: AllocatedBytes) -> ImageInfo:
     driver = node.driver
     size = sizes.get(node)
-    facts: dict[str, Any] = {
-        name.replace("-", "_"): value for name, value in node.image_facts().items()
-    }
+    facts: dict[str, Any] = {_attribute(name): value for name, value in node.image_facts().items()}
     if "snapshots" in facts:
         facts["snapshots"] = msgspec.convert(facts["snapshots"], list[SnapshotInfo])
     info = ImageInfo(
@@ -198,12 +197,17 @@ def _one_image(node: Node, sizes: AllocatedBytes) -> ImageInfo:
     if name:
         info.backing_filename = name
         info.full_backing_filename = _full_backing_name(node, name)
-        if driver.backing_format:
-            info.backing_filename_format = driver.backing_format
+        if fmt := driver.backing_format:
+            info.backing_filename_format = fmt
     specific = driver.specific_info()
     if specific is not None:
         info.format_specific = msgspec.convert(specific, ImageInfoSpecificQcow2)
     return info
+
+
+@functools.cache
+def _attribute(member: str) -> str:
+    return member.replace("-", "_")
 
 
 def _full_backing_name(node: Node, name: str) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -249,7 +250,8 @@ class FileDriver(Driver):
         """After whatever may have changed it. The last of several to look sees the last change."""
         with self._length_lock:
             status = os.fstat(self._fd)
-            self._length = self._size_of(self._fd)
+            regular = stat.S_ISREG(status.st_mode)
+            self._length = status.st_size if regular else self._size_of(self._fd)
         return status
 
     def read(self, buffer: memoryview, offset: int) -> None:
