@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Final, Literal
 
 from monitor.engine.drivers.base import Ranges
-from monitor.engine.graph.client import Client
+from monitor.engine.graph.client import Client, Lane
 
 BUFFERED_WRITERS: Final = 2
 """Threads that write into one file through the page cache; more slow each other down."""
@@ -20,6 +20,9 @@ DIRECT_WRITERS: Final = 4
 DEPTH: Final = 8
 """Pieces that may be under way: further ones would starve the other threads of the process."""
 
+
+_FEW: Final = 4
+"""Parts of a piece that two threads may be at side by side."""
 
 Side = Literal["read", "write"]
 
@@ -42,6 +45,12 @@ class Piece:
     """Bytes that were copied, where not all of the range had to be."""
     error: Exception | None = field(default=None, init=False)
     finished: bool = field(default=False, init=False)
+
+    @property
+    def scattered(self) -> bool:
+        """It is many small parts: many short calls, between each of which the interpreter's lock
+        changes hands where two threads make them."""
+        return len(self.parts) > _FEW
 
     def split(self, length: int) -> list[Piece]:
         """The piece in parts of ``length`` bytes."""
@@ -74,6 +83,10 @@ class Copiers:
         self._done: SimpleQueue[Piece] = SimpleQueue()
         self._pieces: deque[Piece] = deque()
         self._dropped = False
+        self._in_line = threads <= BUFFERED_WRITERS  # more are for disks that are waited for
+        self._lock = threading.Lock()
+        self._line: deque[Piece] = deque()
+        self._at_line = False
         self._threads = [
             threading.Thread(target=self._main, name=f"{client.name} copies", daemon=True)
             for _ in range(threads)
@@ -143,11 +156,33 @@ class Copiers:
         lane = self._client.lane()
         buffer = memoryview(mmap.mmap(-1, self._buffer_size))  # an error's traceback may keep it
         while (piece := self._todo.get()) is not None:
-            if not self._dropped:
-                try:
-                    with lane:
-                        self._work(piece, buffer)
-                except Exception as error:  # the job's thread raises it or judges it
-                    piece.error = error
-            self._done.put(piece)
+            if piece.scattered and self._in_line:
+                self._carry_line(piece, lane, buffer)
+            else:
+                self._carry(piece, lane, buffer)
         self._client.drop_lane(lane)
+
+    def _carry_line(self, piece: Piece, lane: Lane, buffer: memoryview) -> None:
+        """Has the piece done by the thread that is at one like it already, or does it, and all that
+        come meanwhile."""
+        with self._lock:
+            self._line.append(piece)
+            if self._at_line:
+                return
+            self._at_line = True
+        while (first := self._next_in_line()) is not None:
+            self._carry(first, lane, buffer)
+
+    def _next_in_line(self) -> Piece | None:
+        with self._lock:
+            self._at_line = bool(self._line)
+            return self._line.popleft() if self._line else None
+
+    def _carry(self, piece: Piece, lane: Lane, buffer: memoryview) -> None:
+        if not self._dropped:
+            try:
+                with lane:
+                    self._work(piece, buffer)
+            except Exception as error:  # the job's thread raises it or judges it
+                piece.error = error
+        self._done.put(piece)
