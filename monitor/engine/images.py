@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from msgspec import UNSET, UnsetType
@@ -104,6 +104,8 @@ class NewImage:
     options: dict[str, Any] = field(default_factory=dict)
     follow_backing: bool = False
     """The backing file, which is found from where the image is, must be there."""
+    unfinished: str | None = None
+    """The job that is to fill it: an image of a format that can say so is marked from the first."""
 
     @property
     def path(self) -> str:
@@ -185,7 +187,9 @@ async def create(graph: Graph, image: NewImage) -> None:
     if image.backing_file is not None and image.follow_backing:
         await _refuse_itself(graph, image.filename, image.backing_file)
         await _look_below(graph, image.filename, image.backing_file, image.backing_format)
-    wanted = None if image.is_plain else qcow2_options(_from_strings(image))
+    wanted = None
+    if not image.is_plain:
+        wanted = replace(qcow2_options(_from_strings(image)), unfinished=image.unfinished)
     try:
         await graph.in_worker(_make, image, _file_options(image, image.path), wanted)
     except HostFailure as error:

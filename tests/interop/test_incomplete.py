@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor.engine.jobs.block import BlockJob
 from tests.support import tools
 from tests.support.bench import Bench
 from tests.support.graphs import run
@@ -54,6 +55,28 @@ def test_until_its_end_the_target_is_marked(tmp_path: Path, job: str) -> None:
 
     run(main())
     tools.run("qemu-img", "compare", "-q", "-F", "raw", target, disk)
+
+
+@pytest.mark.parametrize("job", ["drive-backup", "drive-mirror"])
+def test_what_a_job_makes_is_marked_from_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    """Killed before the job's own first step, it tells as well; nobody is told who made it."""
+    disk, target = make_disk(tmp_path, "raw"), tmp_path / "target"
+    monkeypatch.setattr(BlockJob, "mark_target", lambda *_: None)
+
+    async def main() -> None:
+        bench = Bench()
+        await bench.open(disk, "raw")
+        options = {"job_id": "j", "device": "d0", "sync": "full", "target": str(target)}
+        await bench.do(job, format="qcow2", speed=1, **options)
+        assert notes(bench) == []
+        (tmp_path / "killed").write_bytes(target.read_bytes())
+        await bench.engine.shut_down()
+
+    run(main())
+    (told,) = asyncio.run(told_of(tmp_path / "killed"))
+    assert f"is incomplete: {job[6:]} 'j' of '{disk}'" in told
 
 
 def test_one_that_was_cancelled_stays_marked_until_a_job_fills_it(tmp_path: Path) -> None:

@@ -53,10 +53,17 @@ Identities = set[tuple[int, int] | None]
 
 
 class Opening:
-    """One request's opened nodes: ``async with Opening(graph) as opening: …``."""
+    """One request's opened nodes: ``async with Opening(graph) as opening: …``.
 
-    def __init__(self, graph: Graph, policy: OpenPolicy | None = None) -> None:
+    ``own_mark`` is what a target that the request has made says of being incomplete: it is not told
+    to whoever made it so.
+    """
+
+    def __init__(
+        self, graph: Graph, policy: OpenPolicy | None = None, *, own_mark: str | None = None
+    ) -> None:
         self._graph = graph
+        self._own_mark = own_mark
         self._policy = policy or graph.policy
         self._opened: list[Node] = []
 
@@ -157,7 +164,8 @@ class Opening:
     async def _settle(self, node: Node) -> None:
         """What can be said and done once the driver is open."""
         graph = self._graph
-        if (left := node.driver.unfinished()) is not None:
+        left = node.driver.unfinished()
+        if left is not None and left != self._own_mark:
             text = f"'{own_file(node)}' is incomplete: {left} has not ended"
             graph.emit("X_BLKMON_NOTE", {"text": text})
         node.auto_backing = self._auto_backing(node)

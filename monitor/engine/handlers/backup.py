@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 from msgspec import UNSET
 
@@ -15,7 +17,7 @@ from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.graph.opening import Opening
 from monitor.engine.jobs.backup import BackupJob, BackupPlan
-from monitor.engine.jobs.block import JobSettings
+from monitor.engine.jobs.block import JobSettings, unfinished
 from monitor.engine.jobs.carrying import MOST_WRITERS
 from monitor.engine.jobs.errors import FilterNotCreated, SizesDiffer
 from monitor.engine.schema.backup import BackupCommon, BackupPerf, BlockdevBackup, DriveBackup
@@ -110,11 +112,14 @@ async def drive_backup(engine: EmbeddedEngine, request: DriveBackup, actions: Ac
     loose = {"discard": "unmap", "detect-zeroes": "unmap"}
     if request.format is not UNSET or not existing:
         loose["driver"] = given(request.format, source.driver.name)
-    filename = request.target
+    filename, mark = request.target, None
     if not existing:
         filename = actions.new_file(filename)
-        await images.create(graph, _image(filename, loose["driver"], source, below))
-    opening = Opening(graph)
+        if request.sync != "none":  # a copy of what changes is never whole
+            mark = unfinished("backup", given(request.job_id, source.device_name()), source)
+        image = _image(filename, loose["driver"], source, below)
+        await images.create(graph, replace(image, unfinished=mark))
+    opening = Opening(graph, own_mark=mark)
     actions.add(clean=opening.close)
     flags = msgspec.structs.replace(source.flags, read_only=False)
     target = await opening.open_loose(

@@ -17,7 +17,7 @@ from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
-from monitor.engine.jobs.block import JobSettings
+from monitor.engine.jobs.block import JobSettings, unfinished
 from monitor.engine.jobs.mirror import MirrorJob
 from monitor.engine.jobs.mirror_plan import MirrorPlan
 from monitor.engine.schema.base import given
@@ -77,14 +77,15 @@ async def drive_mirror(engine: EmbeddedEngine, request: DriveMirror) -> None:
         if request.replaces is not UNSET and request.node_name is UNSET:
             raise NodeNameNeeded()
         existing = request.mode == "existing"
-        fmt = given(request.format)
+        fmt, mark = given(request.format), None
         if not existing:
             if fmt is None:
                 image = skip_filters(source)
                 assert image is not None
                 fmt = image.driver.name
-            await _create(graph, request, source, fmt, below if sync != "full" else None)
-        async with Opening(graph) as opening:
+            mark = unfinished("mirror", given(request.job_id, source.device_name()), source)
+            await _create(graph, request, source, fmt, below if sync != "full" else None, mark)
+        async with Opening(graph, own_mark=mark) as opening:
             loose: dict[str, Any] = {} if fmt is None else {"driver": fmt}
             if request.node_name is not UNSET:
                 loose["node-name"] = request.node_name
@@ -103,14 +104,16 @@ async def drive_mirror(engine: EmbeddedEngine, request: DriveMirror) -> None:
 
 
 async def _create(
-    graph: Graph, request: DriveMirror, source: Node, fmt: str, below: Node | None
+    graph: Graph, request: DriveMirror, source: Node, fmt: str, below: Node | None, mark: str
 ) -> None:
     name = driver = None
     if below is not None:
         image = skip_filters(below)
         assert image is not None
         name, driver = image.filename, image.driver.name
-    await images.create(graph, images.NewImage(request.target, fmt, source.length(), name, driver))
+    size = source.length()
+    made = images.NewImage(request.target, fmt, size, name, driver, unfinished=mark)
+    await images.create(graph, made)
 
 
 async def _begin(

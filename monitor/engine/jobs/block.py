@@ -62,6 +62,11 @@ class JobSettings:
         )
 
 
+def unfinished(job_type: str, job_id: str, source: Node) -> str:
+    """The job that fills an image, as the image's mark names it."""
+    return f"{job_type} '{job_id}' of '{source.filename or source.name}'"
+
+
 class BlockJob(Job):
     """A job whose progress is bytes of a disk."""
 
@@ -126,7 +131,7 @@ class BlockJob(Job):
         """Says in the target's image that it is incomplete, from the job's thread. A target that
         cannot be written is found out by what is copied to it."""
         image = skip_filters(target)
-        text = f"{self.type} '{self.name}' of '{source.filename or source.name}'"
+        text = unfinished(self.type, self.name, source)
         lane = self.lane()
         try:
             with lane, contextlib.suppress(OSError):

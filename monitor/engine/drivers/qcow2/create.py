@@ -38,6 +38,8 @@ class CreateOptions:
     lazy_refcounts: bool = False
     refcount_bits: int = 16
     preallocation: str = "off"
+    unfinished: str | None = None
+    """A mark that the image is born with (``unfinished``)."""
 
 
 class _Layout(NamedTuple):
@@ -92,6 +94,10 @@ def _header(options: CreateOptions) -> Header:
             header.extensions = [Extension(q.EXT_FEATURE_NAMES, feature_name_table())]
     else:
         header.tail = b""
+    if options.unfinished is not None:
+        from monitor.engine.drivers.qcow2 import unfinished
+
+        header.extensions.append(unfinished.extension(options.unfinished))
     name = os.fsencode(options.backing_file) if options.backing_file else None
     fmt = os.fsencode(options.backing_fmt) if options.backing_fmt else None
     if name is None:

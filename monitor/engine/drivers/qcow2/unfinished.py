@@ -27,11 +27,16 @@ def mark_of(header: Header) -> str | None:
     return None if data is None else data[:MOST].decode("utf-8", "replace")
 
 
+def extension(text: str) -> Extension:
+    """The mark, for a header."""
+    return Extension(MAGIC, text.encode("utf-8", "surrogateescape")[:MOST])
+
+
 def mark(image: Image, text: str | None) -> None:
     """Puts a mark in, or takes it out: all that was written before is on the disk then, and so is
     the header. Where the header has no room there will be no mark. Raises OSError."""
-    wanted = None if text is None else text.encode("utf-8", "surrogateescape")[:MOST]
-    if image.header.extension(MAGIC) == wanted:
+    wanted = None if text is None else extension(text)
+    if image.header.extension(MAGIC) == (None if wanted is None else wanted.data):
         return
     if not image.changing:
         image.begin_changes()
@@ -42,7 +47,7 @@ def mark(image: Image, text: str | None) -> None:
             header = image.header.copy()
             header.extensions = [e for e in header.extensions if e.magic != MAGIC]
             if wanted is not None:
-                header.extensions.append(Extension(MAGIC, wanted))
+                header.extensions.append(wanted)
             try:
                 packed = header.pack()
             except OSError as error:
