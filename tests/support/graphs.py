@@ -50,7 +50,7 @@ class LayerDriver(MemoryDriver):
 def add(graph: Graph, name: str, driver: Driver | None = None, *, read_only: bool = False) -> Node:
     """An open node on a driver of memory (1 MiB unless given)."""
     driver = driver or LayerDriver(1 << 20)
-    flags = OpenFlags(read_only=read_only)
+    flags = OpenFlags(read_only=read_only, unmap=True)
     driver.open(OpenContext(OPTIONS, flags, name, {}))
     node = Node(name, driver, OPTIONS, flags)
     node.is_open = True

@@ -19,7 +19,14 @@ from monitor.engine.graph.recorders import (
     noted_write,
     noted_zeroes,
 )
-from monitor.engine.graph.stages import Highest, detect_zeroes, no_reservation, overlapping, ranged
+from monitor.engine.graph.stages import (
+    Highest,
+    advice_ignored,
+    detect_zeroes,
+    no_reservation,
+    overlapping,
+    ranged,
+)
 from monitor.engine.units import human_size
 
 if TYPE_CHECKING:
@@ -234,6 +241,8 @@ class Node(Operations):
             self.map_for_write = no_reservation
         if sees_writes or self.bitmaps:
             self.write_ranges = partial(one_by_one, self.write)
+        if not (self.flags.unmap or self.is_filter):  # a filter leaves it to what is below
+            self.discard = advice_ignored
 
     def _note_in_bitmaps(self) -> None:
         note = self.bitmaps.note()

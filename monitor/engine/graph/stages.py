@@ -114,3 +114,7 @@ def ranged(ranges: RangeLocks, write: Write) -> Write:
 def no_reservation(offset: int, length: int) -> Reservation | None:
     """``map_for_write`` of a node whose stages must see every byte that is written."""
     return None
+
+
+def advice_ignored(offset: int, length: int) -> None:
+    """``discard`` of a node that is open with ``discard=ignore``: nothing changes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+from msgspec import structs
 
 from monitor.engine.bitmap import DirtyBitmap
 from monitor.engine.drivers.base import Extent, ExtentKind, Reservation
@@ -47,6 +48,20 @@ def test_writes_zeroes_and_discards_are_noted() -> None:
         node.write(memoryview(b"x"), 65536)
         assert named.next_dirty(65536, 1 << 17) is None
         assert own.next_dirty(65536) == 65536
+
+    run(work())
+
+
+def test_a_discard_that_is_ignored_is_not_noted() -> None:
+    async def work() -> None:
+        graph = Graph(Events())
+        node = add(graph, "n0")
+        bitmap = DirtyBitmap(1 << 20, 512, "b0")
+        attach(graph, node, bitmap)
+        node.flags = structs.replace(node.flags, unmap=False)
+        node.wire()
+        node.discard(0, 1 << 20)
+        assert not bitmap.count
 
     run(work())
 
