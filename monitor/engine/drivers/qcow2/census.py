@@ -21,6 +21,9 @@ from monitor.engine.drivers.qcow2.refcount import load_table
 
 MAX_CLUSTERS: Final = 1 << 28
 """Host clusters that are counted: 1 GiB of counters, or 16 TiB of file at 64 KiB."""
+_BATCH: Final = 128 << 10
+"""Bytes of L2 tables handled together. Vectors of that size come from memory that has been used
+before; larger ones are mapped anew each time, and each page of them is a fault."""
 _MAX_PROBLEMS: Final = 1000
 _MAX_TABLE_BYTES: Final = 512 << 20
 
@@ -144,7 +147,7 @@ def batches(image: Image, offsets: Entries) -> Iterator[Entries]:
     """The L2 tables at ``offsets``, some at a time, one a row, in that order; those that lie behind
     one another are read in one go."""
     size = image.geometry.cluster_size
-    most = max(1, q.PIECE * 8 // size)
+    most = max(1, _BATCH // size)
     for low in range(0, len(offsets), most):
         part = offsets[low : low + most]
         tables = np.empty((len(part), image.in_table + 1), np.uint64)

@@ -42,7 +42,7 @@ def _compare(image: Image, fix: Fix) -> tuple[CheckReport, Census, NDArray[np.ui
             f"{kind} cluster {cluster} refcount={stored[cluster]} reference={counts[cluster]}"
         )
     report = CheckReport(
-        image_end_offset=_end(stored | counts) << image.bits,
+        image_end_offset=max(_end(stored), _end(counts)) << image.bits,
         total_clusters=image.geometry.clusters(image.size),
         allocated_clusters=census.allocated,
         fragmented_clusters=census.fragmented,
