@@ -486,7 +486,7 @@ REFUSALS: dict[str, dict[str, str | Never]] = {
     "block-commit": {
         "Device '%' not found": "commit refusals",
         "Cannot find device=% nor node-name=%": "commit refusals",
-        "Device '%' has no medium": NOT_WITHOUT_DRIVES,
+        "Device '%' has no medium": Never("an empty drive is 'not found': unit/handlers"),
         "Need a root block node": "commit refusals",
         "Node '%' is busy: %": NO_ROOT,
         "'top-node' and 'top' are mutually exclusive": "commit refusals",

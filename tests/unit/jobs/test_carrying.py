@@ -154,6 +154,31 @@ def test_one_bad_place_costs_a_grain() -> None:
     assert plan.finished == sorted(plan.finished)
 
 
+@pytest.mark.parametrize("action", ["ignore", "report"])
+def test_an_error_that_passes_is_judged_all_the_same(action: str) -> None:
+    """No part of the piece fails any more: it is told of the first, and nothing is counted of the
+    piece before."""
+
+    class Once(Recorded):
+        def _is_bad(self, piece: Piece) -> bool:
+            found = super()._is_bad(piece)
+            if found:
+                self._bad = None
+            return found
+
+    bad = 5 * CHUNK + 3 * Recorded.grain
+    plan, job = Once(bad=range(bad, bad + 512)), StandIn(action=action)
+    if action == "ignore":
+        carry(job, plan)
+        assert plan.passed_over == [5 * CHUNK]
+        assert sum(length for _, length in plan.finished) == PIECES * CHUNK - Recorded.grain
+    else:
+        with pytest.raises(OSError, match="injected"):
+            carry(job, plan)
+        assert plan.finished == [(number * CHUNK, CHUNK) for number in range(5)]
+    assert job.judged == [(errno.EIO, "write")]
+
+
 def test_a_reported_error_ends_it_and_nothing_is_begun_after_it() -> None:
     bad = 5 * CHUNK
     plan, job = Recorded(bad=range(bad, bad + 1)), StandIn()
