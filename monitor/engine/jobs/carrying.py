@@ -77,6 +77,10 @@ class TryingAgain(Plan, Protocol):
         ...
 
 
+_PARTS: Final = 16
+"""Pieces that one which failed is done again in."""
+
+
 class Carrier:
     """Carries out ``plan`` for ``job``. A context manager; ``run`` may be called again and again in
     it, from the job's thread. ``writers``: see ``writers_into``. ``buffer``: bytes that ``work`` is
@@ -152,9 +156,11 @@ class Carrier:
             self._copiers.retry(piece)
 
     def _split(self, piece: Piece, error: OSError) -> None:
-        """In QEMU's pieces, to find the one that fails. Where none does any more, the error is
-        the first one's: what has happened is told."""
-        parts = piece.split(self._plan.grain)
+        """In smaller pieces, at last QEMU's, to find the one that fails. Where none does any more,
+        the error is the first one's: what has happened is told. A few at a time, as nothing else
+        is heard until they are done."""
+        grains = -(-piece.length // self._plan.grain)
+        parts = piece.split(-(-grains // _PARTS) * self._plan.grain)
         self._copiers.retry(*parts)
         self._copiers.wait()
         if all(part.error is None for part in parts):

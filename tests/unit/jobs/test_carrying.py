@@ -154,6 +154,21 @@ def test_one_bad_place_costs_a_grain() -> None:
     assert plan.finished == sorted(plan.finished)
 
 
+def test_a_large_piece_is_narrowed_down_a_few_parts_at_a_time() -> None:
+    """So that whoever cancels the job waits for a few of them only."""
+
+    class Fine(Recorded):
+        grain = 4096
+
+    bad = 5 * CHUNK + 3 * Fine.grain
+    plan, job = Fine(bad=range(bad, bad + 512)), StandIn(action="ignore")
+    carry(job, plan)
+    assert job.judged == [(errno.EIO, "write")]
+    assert plan.passed_over == [bad]
+    assert len(plan.finished) == PIECES - 1 + 15 + 15
+    assert sum(length for _, length in plan.finished) == PIECES * CHUNK - Fine.grain
+
+
 @pytest.mark.parametrize("action", ["ignore", "report"])
 def test_an_error_that_passes_is_judged_all_the_same(action: str) -> None:
     """No part of the piece fails any more: it is told of the first, and nothing is counted of the
