@@ -70,6 +70,7 @@ def test_killed(chain: Path, tmp_path: Path, job: str, moment: str) -> None:
     for number in range(kills(2 if moment == "completed" else 1)):
         for name in ("low", "mid", "top", "disk"):
             (tmp_path / name).write_bytes((chain / name).read_bytes())
+        (tmp_path / "copy").unlink(missing_ok=True)  # of the run before
         killed = kill_at(tmp_path, job, moment, number)
         assert killed.completed or moment != "completed"
         _look_at(killed, tmp_path, job)
