@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -30,8 +31,8 @@ def strange(tmp_path: Path) -> Iterator[dict[str, Path]]:
     (tmp_path / "directory").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with socket.socket(socket.AF_UNIX) as bound:
-        os.chdir(tmp_path)  # socket names are short
-        bound.bind("socket")
+        with contextlib.chdir(tmp_path):  # socket names are short
+            bound.bind("socket")
         names = {kind: tmp_path / kind for kind in KINDS} | {"character": Path("/dev/zero")}
         yield names
 
