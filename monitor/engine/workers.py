@@ -68,14 +68,12 @@ class Workers:
 
     async def run(self, call: Callable[[], T]) -> T:
         """Calls it in a thread. Cancelling the wait does not stop the call, so the wait is finished
-        first: nobody may close what the call still uses."""
+        first: nobody may close what the call still uses. Cancelled once more, it is given up.
+        Raises RuntimeError where the host has no thread to give."""
         made = _Call(call)
+        if self._threads <= self._busy and self._threads < self._limit:
+            self._begin_thread()
         self._busy += 1
-        if self._busy > self._threads < self._limit:
-            self._threads += 1
-            name = f"{self._name}_{self._threads}"
-            work = functools.partial(self._work, self._calls)
-            threading.Thread(target=work, name=name, daemon=True).start()
         self._calls.put(made)  # type: ignore[arg-type]
         try:
             await made.waiter
@@ -85,6 +83,17 @@ class Workers:
                 await made.waiter
             raise
         return made.outcome()
+
+    def _begin_thread(self) -> None:
+        name = f"{self._name}_{self._threads + 1}"
+        work = functools.partial(self._work, self._calls)
+        try:
+            threading.Thread(target=work, name=name, daemon=True).start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+            return  # the call waits for one of those that there are
+        self._threads += 1
 
     def close(self) -> None:
         """The threads end with the calls that wait now."""

@@ -61,6 +61,7 @@ class FdChannel:
         self._received: Callable[[bytes], None] | None = None  # until the end was told
         self._turn: asyncio.Handle | None = None
         self._watching = False
+        self._held = False
         self._readable = _asking(input, select.POLLIN)
         self._writable = _asking(output, select.POLLOUT)
         self._never_waits = _is_pipe(output)  # when it is told not to
@@ -72,6 +73,7 @@ class FdChannel:
         self.go_on()
 
     def hold(self) -> None:
+        self._held = True
         if self._watching:
             self._watching = False
             asyncio.get_running_loop().remove_reader(self._input)
@@ -80,6 +82,7 @@ class FdChannel:
             self._turn = None
 
     def go_on(self) -> None:
+        self._held = False
         if self._received is None or self._watching or self._turn is not None:
             return
         loop = asyncio.get_running_loop()
@@ -95,7 +98,8 @@ class FdChannel:
     def _next_turn(self) -> None:
         self._turn = None
         self._arrived()
-        self.go_on()
+        if not self._held:
+            self.go_on()
 
     def _arrived(self) -> None:
         data = self._take()
@@ -123,6 +127,8 @@ class FdChannel:
             return b""
 
     def write(self, data: bytes) -> None:
+        if self._broken:
+            return
         self._unsent += data
         if self._room is None:
             self._send()
@@ -139,18 +145,19 @@ class FdChannel:
     def _send(self) -> None:
         """Writes what can be written now; the loop calls again when there is more room."""
         unsent = memoryview(self._unsent)
-        sent = 0
+        sent, gone = 0, False
         try:
             while sent < len(unsent):
                 sent += self._send_at_once(unsent[sent:])
         except BlockingIOError:  # full; or the mode was changed by someone who shares it
             pass
         except OSError:  # nobody reads any more
-            self.give_up()
-            sent = len(unsent)
+            sent, gone = len(unsent), True
         unsent.release()
         del self._unsent[:sent]
         self._wait_for_room() if self._unsent else self._room_found()
+        if gone:
+            self.give_up()
 
     def _send_at_once(self, unsent: memoryview) -> int:
         """What could be written without a wait, in bytes. Raises BlockingIOError where nothing
@@ -200,8 +207,6 @@ class SocketChannel(FdChannel):
         self._moved = asyncio.get_running_loop().time()
 
     def write(self, data: bytes) -> None:
-        if self._broken:
-            return
         now = asyncio.get_running_loop().time()
         if not self._unsent:
             self._moved = now

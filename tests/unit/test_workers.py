@@ -137,6 +137,33 @@ class _Signal:
         self.event.set()
 
 
+def test_a_host_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls wait for the threads that there are; the first one fails, and those after it do not
+    wait for a thread that never began."""
+
+    def no_more(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scenario() -> None:
+        workers = Workers(2, "scarce")
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_more)
+            for _ in range(3):
+                with pytest.raises(RuntimeError, match="new thread"):
+                    await asyncio.wait_for(workers.run(int), 10)
+        call, began, go_on = blocked()
+        wait = asyncio.ensure_future(workers.run(call))
+        await until(began)
+        monkeypatch.setattr(threading.Thread, "start", no_more)
+        second = asyncio.ensure_future(workers.run(lambda: 3))
+        await asyncio.sleep(0)
+        go_on.set()
+        assert await asyncio.wait_for(asyncio.gather(wait, second), 10) == (7, 3)
+        workers.close()
+
+    run(scenario())
+
+
 @on_a_loop
 async def test_threads_end_and_others_begin() -> None:
     workers = Workers(2, "ended")

@@ -19,7 +19,7 @@ from monitor.engine.errors import InternalError, MonitorError
 from monitor.engine.schema.base import Request
 from monitor.engine.schema.job import QueryJobs
 from monitor.engine.schema.monitor import CommandInfo, QueryCommands
-from monitor.servers.channel import FdChannel
+from monitor.servers.channel import READ_SIZE, FdChannel
 from monitor.servers.qmp import QmpClient, QmpServer, to_json
 from monitor.wire.qmp import QmpSession, Version
 from tests.support.fake_engine import FakeEngine
@@ -456,6 +456,55 @@ def test_a_channel_that_is_held_reads_nothing(tmp_path: Path) -> None:
             assert received == [b"first", b""]  # the end is told once
             os.close(descriptor)
         os.close(write)
+
+    run(scenario())
+
+
+def test_a_file_is_held_while_what_it_brought_is_looked_at(tmp_path: Path) -> None:
+    """Whoever holds as bytes arrive gets no more of them, however long the file is."""
+    (tmp_path / "file").write_bytes(bytes(3 * READ_SIZE))
+
+    async def scenario() -> None:
+        descriptor = os.open(tmp_path / "file", os.O_RDONLY)
+        channel = FdChannel(descriptor, 1)
+        sizes: list[int] = []
+
+        def received(data: bytes) -> None:
+            channel.hold()
+            sizes.append(len(data))
+
+        channel.listen(received)
+        for expected in (1, 2, 3):
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert sizes == [READ_SIZE] * expected
+            channel.go_on()
+        while sizes[-1]:
+            await asyncio.sleep(0)
+        channel.close()
+        os.close(descriptor)
+
+    run(scenario())
+
+
+def test_the_reader_is_gone_while_out_of_band_answers_are_due() -> None:
+    """The end is learnt in the middle of a write; what is still to be said then is swallowed."""
+
+    async def scenario() -> None:
+        input, write = os.pipe()
+        read, output = os.pipe()
+        client = QmpClient(FdChannel(input, output), FakeEngine(), VERSION)
+        task = asyncio.create_task(client.run())
+        oob = {"execute": "qmp_capabilities", "arguments": {"enable": ["oob"]}}
+        os.write(write, json.dumps(oob).encode())
+        said = b""
+        while b"return" not in said:
+            said += await asyncio.to_thread(os.read, read, 1 << 16)
+        os.close(read)
+        os.write(write, b'{"exec-oob": "a"}{"exec-oob": "b"}{"exec-oob": "c"}')
+        await task
+        for descriptor in (input, write, output):
+            os.close(descriptor)
 
     run(scenario())
 
