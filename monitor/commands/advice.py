@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from monitor.commands.outcomes import outcomes_of
+from monitor.commands.outcomes import awaited, outcomes_of
 from monitor.engine.api import Engine, JobSnapshot
 from monitor.engine.errors import MonitorError
 
@@ -30,6 +30,9 @@ def _refused_verb(match: re.Match[str], engine: Engine, _: str | None) -> str | 
     job, status, verb = match.groups()
     if status == "concluded":
         return f"it has ended: job-dismiss id={job} forgets it"
+    snapshot = next((each for each in engine.jobs() if each.id == job), None)
+    if snapshot is not None and awaited(snapshot) == "resume":
+        return f"block_job_resume {job} lets it go on"  # neither wait nor a mere cancel would do
     if status == "pending" and verb != "dismiss":
         return f"job-finalize id={job} lets it finish"
     if verb == "dismiss":
@@ -37,7 +40,7 @@ def _refused_verb(match: re.Match[str], engine: Engine, _: str | None) -> str | 
     if status == "waiting":
         return "it waits for the other jobs of its group: see info jobs"
     if verb == "complete":
-        return _too_early(next((each for each in engine.jobs() if each.id == job), None))
+        return _too_early(snapshot)
     return f"it is not pending: wait {job} waits for that" if verb == "finalize" else None
 
 

@@ -17,6 +17,7 @@ from monitor.engine.clock import ManualClock
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.extra import CreateImage
+from monitor.engine.schema.imageopts import asks_for_help
 from tests.support.qcow2 import qemu_check
 from tests.support.tools import need, run
 
@@ -160,6 +161,13 @@ def test_the_list_of_options_is_qemu_imgs(fmt: str, named: bool) -> None:
     later = re.compile(r"  (encrypt|data_file|extended_l2)")
     expected = [line for line in whole if not later.match(line)]
     assert option_list(fmt, with_file=named).splitlines() == expected
+
+
+def test_a_comma_in_a_name_asks_for_nothing() -> None:
+    for asking in ("help", "?", "size=1M,help", "backing_file=a,,,help"):
+        assert asks_for_help(asking), asking
+    for name in ("backing_file=a,,help", "backing_file=,,?", "size=1M", "", None):
+        assert not asks_for_help(name), name
 
 
 def test_the_list_makes_and_loses_nothing(tmp_path: Path) -> None:

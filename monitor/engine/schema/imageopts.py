@@ -38,8 +38,9 @@ SWITCHES = ("lazy_refcounts", "nocow")
 
 
 def asks_for_help(options: str | None) -> bool:
-    """Whether an option string asks what could stand in it, as QEMU's tools have it."""
-    return not {"help", "?"}.isdisjoint((options or "").split(","))
+    """Whether an option string asks what could stand in it, as QEMU's tools have it. A comma in a
+    value is written twice, and ends no option."""
+    return not {"help", "?"}.isdisjoint((options or "").replace(",,", "").split(","))
 
 
 def member_name(option: str) -> str:

@@ -41,6 +41,18 @@ def test_too_early() -> None:
     assert hint(error, kind="backup") == "a backup job ends by itself: wait j0 waits for that"
 
 
+@pytest.mark.parametrize("verb", ["complete", "finalize", "dismiss"])
+def test_a_job_that_stands_still(verb: str) -> None:
+    """``wait`` fails at once there, and block_job_cancel is refused."""
+
+    async def work() -> str | None:
+        engine = FakeEngine()
+        engine.start(job("j0", type="mirror", status="paused", verbs=frozenset({"resume"})))
+        return advice(refused("paused", verb), engine)
+
+    assert asyncio.run(work()) == "block_job_resume j0 lets it go on"
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
