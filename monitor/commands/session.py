@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from monitor.commands.registry import Session, command
+
+if TYPE_CHECKING:
+    from monitor.engine.api import JobSnapshot
 
 ENDED = frozenset({"concluded", "null", "aborting"})
 """Statuses of jobs that nothing can be lost of any more."""
@@ -53,7 +58,7 @@ async def record(session: Session, file: str) -> None:
     help="quit the emulator",
     aliases=("q",),
     details="Cancels jobs, writes everything back and ends. On a terminal it asks first when jobs\n"
-    "run.",
+    "run, and says which copies are ready to be used.",
     example="quit",
 )
 async def quit_(session: Session) -> None:
@@ -63,8 +68,18 @@ async def quit_(session: Session) -> None:
 
 async def may_quit(session: Session) -> bool:
     """Whether the session may end now: the person is asked when jobs would be cancelled."""
-    running = [job.id for job in session.engine.jobs() if job.status not in ENDED]
+    running = [job for job in session.engine.jobs() if job.status not in ENDED]
     if not (running and session.interactive):
         return True
-    what = f"job '{running[0]}'" if len(running) == 1 else f"{len(running)} jobs"
-    return await session.ask(f"Cancel {what} and quit?")
+    what = f"job '{running[0].id}'" if len(running) == 1 else f"{len(running)} jobs"
+    return await session.ask(f"{_ready(running)}Cancel {what} and quit?")
+
+
+def _ready(running: list[JobSnapshot]) -> str:
+    """What a person may have forgotten: copies that are whole, and that nothing uses yet."""
+    ready = [job.id for job in running if job.status == "ready"]
+    if not ready:
+        return ""
+    if len(ready) == 1:
+        return f"Job '{ready[0]}' is ready: block_job_complete {ready[0]} would use its copy. "
+    return f"{len(ready)} jobs are ready: block_job_complete would use their copies. "

@@ -62,6 +62,41 @@ def test_quit_counts_the_jobs() -> None:
     assert session_after("quit", "a", "b", interactive=True).asked == ["Cancel 2 jobs and quit?"]
 
 
+@pytest.mark.parametrize(
+    ("ready", "others", "question"),
+    [
+        (
+            ["m0"],
+            [],
+            "Job 'm0' is ready: block_job_complete m0 would use its copy. "
+            "Cancel job 'm0' and quit?",
+        ),
+        (
+            ["m0"],
+            ["s0"],
+            "Job 'm0' is ready: block_job_complete m0 would use its copy. Cancel 2 jobs and quit?",
+        ),
+        (
+            ["m0", "m1"],
+            [],
+            "2 jobs are ready: block_job_complete would use their copies. Cancel 2 jobs and quit?",
+        ),
+    ],
+)
+def test_quit_says_which_copy_is_ready(ready: list[str], others: list[str], question: str) -> None:
+    async def work() -> FakeSession:
+        engine = AnsweringEngine()
+        for name in ready:
+            engine.start(job(name, status="ready", type="mirror"))
+        for name in others:
+            engine.start(job(name))
+        session = FakeSession(engine, interactive=True)
+        await session.type("quit")
+        return session
+
+    assert run(work()).asked == [question]
+
+
 def test_jobs_that_have_ended_are_no_reason_to_ask() -> None:
     async def work() -> FakeSession:
         engine = AnsweringEngine()
