@@ -48,15 +48,15 @@ async def drive_add(session: Session, node: bool, pci_addr: str, opts: str) -> s
 
 def _node_request(opts: str) -> Request:
     from monitor.engine.schema.blockdev import AnyBlockdevOptions
-    from monitor.engine.schema.decode import decode
     from monitor.engine.schema.graph import BlockdevAdd
     from monitor.engine.schema.keyval import parse_keyval
+    from monitor.engine.schema.optionstrings import decode_node_options
 
     try:
         options = parse_keyval(opts)
         if "node-name" not in options:
             raise Verbatim("'node-name' needs to be specified")
-        return BlockdevAdd(options=decode(AnyBlockdevOptions, options, keyval=True))
+        return BlockdevAdd(options=decode_node_options(AnyBlockdevOptions, options))
     except RequestError as error:
         raise Verbatim(error.text).with_hint(error.hint) from error
 

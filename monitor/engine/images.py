@@ -31,6 +31,7 @@ from monitor.engine.schema.decode import UnexpectedParameter, decode
 from monitor.engine.schema.extra import CreateImage
 from monitor.engine.schema.keyval import parse_opts
 from monitor.engine.schema.mistakes import (
+    SUFFIXES,
     InvalidOption,
     InvalidOptionValue,
     SwitchExpected,
@@ -40,10 +41,6 @@ from monitor.engine.schema.scalars import parse_bool, parse_size, parse_uint64
 from monitor.engine.units import whole_sectors
 
 _JUST_LOOKING: Final = OpenFlags(read_only=True, force_share=True)
-_SUFFIXES: Final = (
-    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
-    "and exabytes, respectively."
-)
 _PREALLOCATIONS: Final = get_args(Preallocation)
 
 if TYPE_CHECKING:
@@ -145,7 +142,7 @@ async def requested(graph: Graph, request: CreateImage) -> NewImage:
             raise SizeGivenTwice
         size = parse_size(in_options)
         if size is None:
-            raise UnsignedExpected("size").with_hint(_SUFFIXES)
+            raise UnsignedExpected("size").with_hint(SUFFIXES)
     backing, fmt = options.pop("backing_file", None), options.pop("backing_fmt", None)
     backing = given(request.backing_file, backing)
     fmt = given(request.backing_format, fmt)
@@ -169,7 +166,7 @@ def _check_options(image: NewImage) -> None:
     """Refuses unknown options and values before anything is touched."""
     for option, value in image.options.items():
         if option in imageopts.SIZES and parse_size(value) is None:
-            raise UnsignedExpected(option).with_hint(_SUFFIXES)
+            raise UnsignedExpected(option).with_hint(SUFFIXES)
         if option == "refcount_bits" and parse_uint64(value) is None:
             raise UnsignedExpected(option)
         if option in imageopts.SWITCHES and parse_bool(value) is None:

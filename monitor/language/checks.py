@@ -25,9 +25,9 @@ def _drive_add(node: bool, opts: str, **_: Any) -> None:
 
     if node:
         from monitor.engine.schema.blockdev import AnyBlockdevOptions
-        from monitor.engine.schema.decode import decode
+        from monitor.engine.schema.optionstrings import decode_node_options
 
-        decode(AnyBlockdevOptions, parse_keyval(opts), keyval=True)
+        decode_node_options(AnyBlockdevOptions, parse_keyval(opts))
         return
     from monitor.engine.schema.base import fields_of
     from monitor.engine.schema.drive import LATER, PLACE, DriveOptions

@@ -147,6 +147,18 @@ SCRIPTS: dict[str, list[str]] = {
         f"{RAW},detect-zeroes=unmap",
         "info block",
     ],
+    "sizes, lists and backing images in options": [
+        f"{RAW},size=5x",
+        f"{RAW},size=-1",
+        f"{RAW},backing.driver=null-co",
+        "drive_add -n 0 driver=raw,node-name=n,file.driver=null-co,backing.driver=null-co",
+        "drive_add -n 0 driver=raw,node-name=n,size=5x,file.driver=null-co",
+        "drive_add -n 0 driver=raw,node-name=n,file.driver=null-co,file.size=1M",
+        "drive_del n",
+        "drive_add 0 if=none,id=b,driver=blkdebug,image.driver=null-co,image.size=1M,align=4k,"
+        "inject-error.0.event=read_aio,inject-error.1.event=write_aio,inject-error.1.errno=28",
+        "drive_del b",
+    ],
     "nodes in use": [
         "drive_add 0 if=none,id=d0,file=base.qcow2,node-name=n0",
         "drive_del n0",

@@ -20,7 +20,7 @@ from monitor.engine.graph.node import Node
 from monitor.engine.schema import blockdev
 from monitor.engine.schema.decode import UnexpectedParameter, check_nesting, decode
 from monitor.engine.schema.mistakes import UnsupportedOption, UnsupportedProtocolOption
-from monitor.engine.schema.scalars import parse_size
+from monitor.engine.schema.optionstrings import decode_node_options
 
 if TYPE_CHECKING:
     from monitor.engine.graph.opening import Opening
@@ -177,43 +177,14 @@ def _settle_general(tree: dict[str, Any]) -> blockdev.BlockdevOptions:
     return settled
 
 
-_SIZES = frozenset(
-    {
-        "size",
-        "offset",
-        "align",
-        "max-transfer",
-        "opt-write-zero",
-        "max-write-zero",
-        "opt-discard",
-        "max-discard",
-        "cache-size",
-        "l2-cache-size",
-        "l2-cache-entry-size",
-        "refcount-cache-size",
-    }
-)
-"""Plain integers in QMP that an option string may give with a unit."""
-
-
 def _settle(driver: str, tree: dict[str, Any]) -> Any:
     """The driver's own struct; unknown options are refused as QEMU's block layer does."""
     kind = registry.driver_class(driver).kind
     try:
-        return decode(_STRUCTS[driver], {"driver": driver, **_without_units(tree)}, keyval=True)
+        return decode_node_options(_STRUCTS[driver], {"driver": driver, **tree})
     except UnexpectedParameter as error:
         refusal = UnsupportedProtocolOption if kind is DriverKind.PROTOCOL else UnsupportedOption
         raise refusal(driver, _first_option(tree, error.path)) from error
-
-
-def _without_units(tree: dict[str, Any]) -> dict[str, Any]:
-    """``tree`` with its sizes in bytes; what is no size stays, for ``decode`` to refuse."""
-    sizes = {
-        key: parse_size(value)
-        for key, value in tree.items()
-        if key in _SIZES and isinstance(value, str)
-    }
-    return tree | {key: str(size) for key, size in sizes.items() if size is not None}
 
 
 def _first_option(tree: dict[str, Any], path: str) -> str:

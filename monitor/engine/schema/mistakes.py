@@ -103,6 +103,13 @@ class UnsignedExpected(RequestError):
     option: str
 
 
+SUFFIXES = (
+    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+    "and exabytes, respectively."
+)
+"""What a size may end with: the hint below ``UnsignedExpected``."""
+
+
 class SwitchExpected(RequestError):
     template = "Parameter '{option}' expects 'on' or 'off'"
     option: str
@@ -118,3 +125,9 @@ class UnsupportedOption(RequestError):
 
 class UnsupportedProtocolOption(UnsupportedOption):
     template = "Block protocol '{driver}' doesn't support the option '{option}'"
+
+
+class NoBackingFiles(RequestError):
+    """A backing image was named for a driver whose images have none."""
+
+    template = "Driver doesn't support backing files"

@@ -8,9 +8,16 @@ from monitor.engine.drive_options import parse_drive
 from monitor.engine.errors import RequestError
 from monitor.engine.images import NewImage, _from_strings, qcow2_options
 from monitor.engine.schema.base import fields_of
+from monitor.engine.schema.blockdev import AnyBlockdevOptions
 from monitor.engine.schema.drive import CACHE_MODES, LATER, DriveOptions, choices
 from monitor.engine.schema.imageopts import USUAL, image_options
-from monitor.engine.schema.mistakes import InvalidOption
+from monitor.engine.schema.mistakes import (
+    SUFFIXES,
+    InvalidOption,
+    NestedTooDeeply,
+    UnsignedExpected,
+)
+from monitor.engine.schema.optionstrings import decode_node_options
 from monitor.language.completion import Candidate, suggest
 from tests.support.fake_engine import FakeEngine
 
@@ -44,6 +51,37 @@ def test_every_key_of_a_drive_is_offered_once() -> None:
 
 def test_every_cache_mode_has_its_meaning() -> None:
     assert set(choices("cache")) == set(CACHE_MODES)
+
+
+def test_members_by_index_are_a_list() -> None:
+    text = "driver=x,a.0.b=1,a.1.b=2,c.1=gap,d.0=y,d.e=z,f.0.0=deep"
+    loose = parse_drive(text, ()).loose
+    assert loose["a"] == [{"b": "1"}, {"b": "2"}]
+    assert loose["c"] == {"1": "gap"}
+    assert loose["d"] == {"0": "y", "e": "z"}
+    assert loose["f"] == [["deep"]]
+
+
+def test_more_levels_than_are_walked_are_refused() -> None:
+    with pytest.raises(NestedTooDeeply):
+        parse_drive("a" + 5000 * ".0" + "=1", ())
+
+
+def test_sizes_of_nodes_have_units_wherever_they_stand() -> None:
+    below = {"driver": "null-co", "size": "1M"}
+    tree = {"driver": "raw", "offset": "0x200", "size": "1.5k", "file": below}
+    options = decode_node_options(AnyBlockdevOptions, tree)
+    assert (options.offset, options.size, options.file.size) == (512, 1536, 1 << 20)
+    assert below["size"] == "1M"
+
+
+@pytest.mark.parametrize("value", ["5x", "", "1 M", "-1"])
+def test_what_is_no_size_is_told_in_the_words_of_drives(value: str) -> None:
+    tree = {"driver": "raw", "file": {"driver": "null-co", "size": value}}
+    with pytest.raises(UnsignedExpected) as told:
+        decode_node_options(AnyBlockdevOptions, tree)
+    assert told.value.text == "Parameter 'size' expects a non-negative number below 2^64"
+    assert told.value.hint == SUFFIXES
 
 
 VALUES = {

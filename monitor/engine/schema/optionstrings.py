@@ -1,0 +1,80 @@
+"""Options of nodes as ``-drive`` and ``drive_add`` take them: sizes with a unit, lists by index.
+
+In QMP, and so in ``--blockdev``, these sizes are plain integers. The sentences are those of QEMU's
+older parser (util/qemu-option.c) and of its block layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monitor.engine.schema.decode import check_nesting, decode
+from monitor.engine.schema.mistakes import (
+    SUFFIXES,
+    NoBackingFiles,
+    UnexpectedParameter,
+    UnsignedExpected,
+    WrongParameterValue,
+)
+from monitor.engine.schema.scalars import parse_size
+
+_SIZES = frozenset(
+    {
+        "size",
+        "offset",
+        "align",
+        "max-transfer",
+        "opt-write-zero",
+        "max-write-zero",
+        "opt-discard",
+        "max-discard",
+        "cache-size",
+        "l2-cache-size",
+        "l2-cache-entry-size",
+        "refcount-cache-size",
+    }
+)
+
+
+def decode_node_options(struct: Any, tree: dict[str, Any]) -> Any:
+    """``tree``, whose values are text, as a ``struct`` of options (or one of a union of them).
+
+    Raises ParameterError, NestedTooDeeply, UnsignedExpected for what is no size, and NoBackingFiles
+    for a backing image of a driver that has none.
+    """
+    check_nesting(tree)
+    try:
+        return decode(struct, _without_units(tree), keyval=True)
+    except WrongParameterValue as error:
+        name = error.path.rpartition(".")[2]
+        if name not in _SIZES:
+            raise
+        raise UnsignedExpected(name).with_hint(SUFFIXES) from error
+    except UnexpectedParameter as error:
+        if error.path.rpartition(".")[2] == "backing":
+            raise NoBackingFiles from error
+        raise
+
+
+def _without_units(value: Any, name: str = "") -> Any:
+    """``value`` with each size in it in bytes; what is no size is left empty, to be refused."""
+    if isinstance(value, dict):
+        return {key: _without_units(member, key) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_without_units(element) for element in value]
+    if name not in _SIZES or not isinstance(value, str):
+        return value
+    size = parse_size(value)
+    return "" if size is None else str(size)
+
+
+def listed(value: Any) -> Any:
+    """``value`` with each dictionary of all the indices from 0 on made a list; others stay, and
+    are refused where a list is wanted."""
+    if not isinstance(value, dict):
+        return value
+    members = {key: listed(member) for key, member in value.items()}
+    indices = [str(index) for index in range(len(members))]
+    if members and members.keys() == set(indices):
+        return [members[index] for index in indices]
+    return members
