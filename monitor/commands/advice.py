@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from monitor.commands.outcomes import awaited, outcomes_of
+from monitor.commands.outcomes import outcomes_of
 from monitor.engine.api import Engine, JobSnapshot
 from monitor.engine.errors import MonitorError
 
@@ -31,8 +31,9 @@ def _refused_verb(match: re.Match[str], engine: Engine, _: str | None) -> str | 
     if status == "concluded":
         return f"it has ended: job-dismiss id={job} forgets it"
     snapshot = next((each for each in engine.jobs() if each.id == job), None)
-    if snapshot is not None and awaited(snapshot) == "resume":
-        return f"block_job_resume {job} lets it go on"  # neither wait nor a mere cancel would do
+    if snapshot is not None and snapshot.takes("resume"):  # neither wait nor a mere cancel would do
+        resume = f"block_job_resume {job}" if snapshot.block else f"job-resume id={job}"
+        return f"{resume} lets it go on"
     if status == "pending" and verb != "dismiss":
         return f"job-finalize id={job} lets it finish"
     if verb == "dismiss":

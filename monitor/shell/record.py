@@ -167,7 +167,9 @@ class FileRecorder(Recorder):
     """
 
     def __init__(self, path: str, engine: Engine, setup: Sequence[str] = ()) -> None:
-        self._file = open(path, "x+", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        self._file = open(  # noqa: SIM115
+            path, "x+", encoding="utf-8", errors="surrogateescape", newline="\n"
+        )
         self._masker = Masker(os.getcwd())
         super().__init__(engine, self._write)
         self._fixtures: Fixtures | None = None

@@ -63,6 +63,18 @@ def test_a_recording_keeps_the_images_that_its_commands_open(run: Run, tmp_path:
     assert (ended.returncode, ended.stdout) == (0, "")
 
 
+def test_an_image_in_the_head_leaves_what_was_typed_before_alone(run: Run, tmp_path: Path) -> None:
+    """The lines are moved then, a carriage return in one of them too."""
+    assert run(typed=CREATE).returncode == 0
+    (tmp_path / "s").write_bytes(b'echo "a\rb"\n' + OPEN.encode())
+    assert run("--record", "r", "s").returncode == 0
+    recorded = (tmp_path / "r").read_bytes()
+    assert recorded.startswith(b"image ")
+    assert b'blkmon> echo "a\rb"\n' in recorded
+    ended = run("--replay", "r")
+    assert (ended.returncode, ended.stdout) == (0, "")
+
+
 def test_a_changed_character_shows_in_a_diff(run: Run, tmp_path: Path) -> None:
     run("--record", "story.blkmon", typed=STORY)
     path = tmp_path / "story.blkmon"

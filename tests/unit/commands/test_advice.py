@@ -43,14 +43,17 @@ def test_too_early() -> None:
 
 @pytest.mark.parametrize("verb", ["complete", "finalize", "dismiss"])
 def test_a_job_that_stands_still(verb: str) -> None:
-    """``wait`` fails at once there, and block_job_cancel is refused."""
+    """``wait`` fails at once there, and block_job_cancel is refused; also on its way to a pause."""
 
-    async def work() -> str | None:
+    async def work(status: str, block: bool) -> str | None:
         engine = FakeEngine()
-        engine.start(job("j0", type="mirror", status="paused", verbs=frozenset({"resume"})))
-        return advice(refused("paused", verb), engine)
+        verbs = frozenset({"resume"})
+        engine.start(job("j0", type="mirror", status=status, verbs=verbs, block=block))
+        return advice(refused(status, verb), engine)
 
-    assert asyncio.run(work()) == "block_job_resume j0 lets it go on"
+    for status in ("paused", "running"):
+        assert asyncio.run(work(status, True)) == "block_job_resume j0 lets it go on"
+        assert asyncio.run(work(status, False)) == "job-resume id=j0 lets it go on"
 
 
 @pytest.mark.parametrize(
