@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from monitor.engine.api import Engine, Event
@@ -12,6 +13,10 @@ from monitor.shell.failures import told
 
 if TYPE_CHECKING:
     from monitor.language.parser import Invocation
+
+
+_speaking: ContextVar[HumanLines | None] = ContextVar("_speaking", default=None)
+"""Whose line it is that runs: other clients' lines run at the same time."""
 
 
 class HumanLines(Dialogue):
@@ -35,16 +40,21 @@ class HumanLines(Dialogue):
     async def __call__(self, line: str) -> str:
         self._said.clear()
         unsubscribe = self.engine.subscribe(self._note)
+        token = _speaking.set(self)
         try:
             await self.enter(line)
         finally:
+            _speaking.reset(token)
             unsubscribe()
         return "".join(text.replace("\n", "\r\n") + "\r\n" for text in self._said)
 
     def _note(self, event: Event) -> None:
         """QEMU's monitor prints warnings of what its commands do among their answers."""
-        if event.name == "X_BLKMON_NOTE" and str(event.data["text"]).startswith("warning: "):
-            self._said.append(str(event.data["text"]))
+        if event.name != "X_BLKMON_NOTE" or _speaking.get() is not self:
+            return
+        text = str(event.data["text"])
+        if text.startswith("warning: "):
+            self._said.append(text)
 
     def history(self) -> list[str]:
         """None, as QEMU's monitor without a terminal has none."""
