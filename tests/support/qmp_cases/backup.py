@@ -31,6 +31,8 @@ FAILING = do(
     },
 )
 """A disk whose first read of data fails."""
+GOES_ON = wait("j", "running")
+"""After what may have paused the job for a moment."""
 CASES: dict[str, Requests] = {
     "backup: names": [
         SOURCE,
@@ -117,14 +119,20 @@ CASES: dict[str, Requests] = {
         add("t1", "mid.qcow2", read_only=True),
         backup(sync="none", filter_node_name="f0"),
         backup(job_id="k", sync="none", target="t0", device="t1"),
+        GOES_ON,
         backup(job_id="k", sync="none", device="f0", target="t1"),
+        GOES_ON,
         do("block-stream", job_id="k", device="t0"),
+        GOES_ON,
         do("block-stream", job_id="k", device="f0"),
+        GOES_ON,
         do("blockdev-del", node_name="t0"),
         do("blockdev-del", node_name="f0"),
         do("blockdev-del", node_name="n0"),
         do("block_resize", node_name="t0", size=1 << 20),
+        GOES_ON,
         do("blockdev-snapshot-sync", node_name="t0", snapshot_file="o", snapshot_node_name="o"),
+        GOES_ON,
         do("job-pause", id="j"),
         do("job-resume", id="j"),
         do("job-complete", id="j"),
