@@ -12,6 +12,7 @@ from monitor.commands.registry import Answer
 from monitor.engine.api import Engine
 from monitor.shell.dialogue import Dialogue
 from monitor.shell.directing import collected, form_of, text_of
+from monitor.shell.failures import ReadingStopped
 from monitor.shell.folding import folded
 from monitor.shell.pager import height, page, run_in_shell
 from monitor.shell.pipes import ShellCommandFailed
@@ -32,6 +33,9 @@ class TerminalDialogue(Dialogue):
         self._screen = screen
         self._paged = ""
         self._stop_watching: asyncio.Event | None = None
+        """Set by Ctrl-C, which ends the command in front and asks nothing."""
+        self._readings: set[asyncio.Event] = set()
+        """One for each script that is being read; set, it ends that."""
 
     @property
     @abstractmethod
@@ -84,6 +88,27 @@ class TerminalDialogue(Dialogue):
         await self._screen.lend(lambda: ended.append(run_in_shell(shell, text, self.variables)))
         if any(ended):
             raise ShellCommandFailed(shell, ended[0])
+
+    async def read_file(self, path: str) -> str:
+        """Ctrl-C ends it: nothing has begun that it could leave half done.
+        Raises ReadingStopped then."""
+        stopped, before = asyncio.Event(), self._stop_watching
+        if self.in_front:
+            self._stop_watching = stopped
+        self._readings.add(stopped)
+        reading = asyncio.ensure_future(super().read_file(path))
+        stopping = asyncio.ensure_future(stopped.wait())
+        try:
+            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                return reading.result()
+            raise ReadingStopped(path)
+        finally:
+            if self._stop_watching is stopped:
+                self._stop_watching = before
+            self._readings.remove(stopped)
+            reading.cancel()
+            stopping.cancel()
 
     async def watch(self, text: str, every: float, ended: Callable[[str, int], bool]) -> None:
         stopped = self._stop_watching = asyncio.Event()

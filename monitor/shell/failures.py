@@ -57,6 +57,11 @@ class ScriptStopped(RequestError):
         self.hint = "\n".join(part for part in (self.hint, f"sourced at {place}") if part)
 
 
+class ReadingStopped(RequestError):
+    template = "'{path}' was not read to its end: nothing of it was run"
+    path: str
+
+
 class CannotRecord(RequestError):
     template = "Cannot record into '{path}': {reason}"
     path: str

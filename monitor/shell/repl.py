@@ -233,6 +233,8 @@ class PromptSession(TerminalDialogue):
     async def _close(self) -> None:
         """Cancels jobs, writes back, waits for what was detached."""
         self._screen.on_interrupt = lambda: self.show("Closing: waiting for disks")
+        for reading in self._readings:  # by detached commands
+            reading.set()
         await self.engine.shut_down()
         if self._foreground.detached:
             await asyncio.wait(self._foreground.detached)
@@ -257,7 +259,8 @@ class PromptSession(TerminalDialogue):
             self.show(f"Ended: {typed}")
 
     def interrupted(self) -> None:
-        """Ctrl-C while a command runs: ``watch`` simply ends, about others there is a question."""
+        """Ctrl-C while a command runs: ``watch``, and the reading of a script, simply end; about
+        others there is a question."""
         if self._stop_watching is not None:
             self._stop_watching.set()
         else:

@@ -19,7 +19,7 @@ from monitor.shell.script import (
     read_lines,
 )
 from monitor.shell.status import Status
-from monitor.shell.texts import read_script
+from monitor.shell.texts import look_ahead, read_script
 
 if TYPE_CHECKING:
     from monitor.engine.api import Engine
@@ -42,7 +42,11 @@ def run_scripts(options: Options) -> int:
     except MonitorError as error:
         print(f"blkmon: {error}", file=sys.stderr)
         return Status.FAILED
-    scope = Scope(dict(options.variables), read=read_script, strict=options.check)
+    scope = Scope(
+        dict(options.variables),
+        read=read_script if options.check else look_ahead,
+        strict=options.check,
+    )
     whole = parse_sources(sources, scope, out=sys.stdout if options.json else None)
     if whole is None:
         return Status.SYNTAX

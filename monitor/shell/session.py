@@ -31,7 +31,7 @@ from monitor.shell.failures import (
     ScriptStopped,
     told,
 )
-from monitor.shell.texts import read_script
+from monitor.shell.texts import look_ahead
 
 if TYPE_CHECKING:
     from monitor.commands.macros import Macro
@@ -140,7 +140,7 @@ class Session(ABC):
         """What names mean to the next line; None for QEMU's own language."""
         from monitor.language.variables import Scope
 
-        return Scope(self.variables, self.macros, read_script)
+        return Scope(self.variables, self.macros, look_ahead)
 
     def parse(self, text: str, source: str, line: int = 1) -> list[Invocation]:
         """The commands of a text, with what variables mean now. Raises ScriptErrors."""
@@ -249,7 +249,13 @@ class Session(ABC):
         Raises ScriptErrors, HostFailure when the file cannot be read, and what ``file_failed``
         raises.
         """
-        await self._run_text(read_script(path), path)
+        await self._run_text(await self.read_file(path), path)
+
+    async def read_file(self, path: str) -> str:
+        """The text of a script. Raises HostFailure."""
+        from monitor.shell.reading import read_apart
+
+        return await read_apart(path)
 
     async def run_macro(self, macro: Macro, values: Mapping[str, str]) -> None:
         """Runs a named command. Its arguments hide variables of the same names meanwhile."""

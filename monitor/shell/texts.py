@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+
 # What a terminal or a reader of lines would act on: C0 controls but newline and tab, DEL, and C1.
 _CONTROLS = {
     code: f"\\x{code:02x}"
@@ -27,6 +30,16 @@ def read_script(path: str) -> str:
             return decode_script(file.read())
     except OSError as error:
         raise host_failure(f"Could not open '{path}'", error) from error
+
+
+def look_ahead(path: str) -> str:
+    """The text that ``read_script`` will give, where it can be read twice and at once: a pipe's is
+    for the command that reads it. Raises HostFailure."""
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        regular = True  # and reading it says what is wrong
+    return read_script(path) if regular else ""
 
 
 def decode_script(data: bytes) -> str:

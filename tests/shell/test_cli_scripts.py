@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,16 @@ def test_mistakes_of_a_sourced_file_are_told_as_those_of_a_script(run: Run, tmp_
     ended = run("-c", "source inner")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == "inner:2: Error: unknown command: 'bogus'\nbogus\n^^^^^\n"
+
+
+def test_a_sourced_pipe_is_read_by_the_command_alone(run: Run) -> None:
+    """What a pipe holds can be read once: not when the line that runs it is parsed."""
+    reads, writes = os.pipe()
+    os.write(writes, b"echo out of a pipe\n")
+    os.close(writes)
+    ended = run("-c", f"source /dev/fd/{reads}", pass_fds=(reads,))
+    os.close(reads)
+    assert (ended.returncode, ended.stdout) == (0, "out of a pipe\n")
 
 
 def test_a_file_that_sources_itself(run: Run, tmp_path: Path) -> None:

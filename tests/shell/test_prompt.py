@@ -251,6 +251,32 @@ def test_command_without_a_job_can_be_detached_only(start: Start) -> None:
     t.until(at_prompt())
 
 
+def test_ctrl_c_ends_the_reading_of_a_pipe(start: Start, tmp_path: Path) -> None:
+    """Nobody writes it: the prompt lives, and the next who reads it gets what is written then."""
+    t = start()
+    os.mkfifo(tmp_path / "pipe")
+    t.send("source pipe\r")
+    t.until("running: source pipe")
+    t.control("c")
+    t.until("Error: 'pipe' was not read to its end: nothing of it was run")
+    t.until(at_prompt())
+    t.send("source pipe\r")
+    t.until(lambda t: t.text.count("running: source pipe") == 1)
+    (tmp_path / "pipe").write_text("echo out of\necho the pipe\n")
+    t.until("\nout of\nthe pipe")
+    t.until(at_prompt())
+
+
+def test_leaving_waits_for_no_pipe_that_nobody_writes(start: Start, tmp_path: Path) -> None:
+    t = start()
+    os.mkfifo(tmp_path / "pipe")
+    t.send("source pipe &\r")
+    t.until("Detached")
+    t.send("quit\r")
+    assert t.ended() == 0
+    assert t.text.endswith("shut down")
+
+
 @pytest.mark.parametrize("leave", ["\x04", "quit\r"])
 def test_leaving_asks_while_jobs_run(start: Start, leave: str) -> None:
     t = start()
