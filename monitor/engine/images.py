@@ -57,6 +57,11 @@ class NoCreation(RequestError):
     format: str
 
 
+class NoCreationThere(RequestError):
+    template = "Protocol driver '{protocol}' does not support image creation"
+    protocol: str
+
+
 class BackingNotSupported(RequestError):
     template = "Backing file not supported for file format '{format}'"
     format: str
@@ -116,14 +121,18 @@ class NewImage:
         return driver_class(self.format).name != "qcow2"
 
 
-def check_creatable(format: str, backing_file: str | None) -> None:
-    """Whether images of this format can be made, and with a backing file if there is one."""
+def _check_creatable(filename: str, format: str, backing_file: str | None) -> None:
+    """Whether images of this format can be made, where the name leads, and with a backing file if
+    there is one: in QEMU's order."""
     try:
         driver = driver_class(format)
     except RequestError as error:
         raise UnknownFormat(format) from error
     if driver.name not in ("qcow2", "raw", "file"):
         raise NoCreation(format)
+    protocol = protocol_options(filename)["driver"]
+    if protocol not in ("file", "host_device"):
+        raise NoCreationThere(protocol)
     if backing_file is not None and not driver.supports_backing:
         raise BackingNotSupported(format)
 
@@ -132,7 +141,7 @@ async def requested(graph: Graph, request: CreateImage) -> NewImage:
     """What ``create`` asks for, as qemu-img reads its command line and in its order. The backing
     image must open; its size is the image's unless one is given. Raises RequestError."""
     options = {} if request.options is UNSET else dict(parse_opts(str(request.options)))
-    check_creatable(request.format, None)
+    _check_creatable(request.filename, request.format, None)
     image = NewImage(request.filename, request.format, 0, options=options)
     in_options = options.pop("size", None)
     _check_options(image)
@@ -146,7 +155,7 @@ async def requested(graph: Graph, request: CreateImage) -> NewImage:
     backing, fmt = options.pop("backing_file", None), options.pop("backing_fmt", None)
     backing = given(request.backing_file, backing)
     fmt = given(request.backing_format, fmt)
-    check_creatable(request.format, backing)
+    _check_creatable(request.filename, request.format, backing)
     if backing is not None:
         if not backing:
             raise EmptyBackingName
@@ -180,7 +189,7 @@ async def create(graph: Graph, image: NewImage) -> None:
     """Makes the file and formats it. A file that exists is truncated, unless somebody holds its
     locks. Raises RequestError; then a plain file is empty, and one of a format is gone, as
     qemu-img leaves them."""
-    check_creatable(image.format, image.backing_file)
+    _check_creatable(image.filename, image.format, image.backing_file)
     if image.backing_file is not None and image.follow_backing:
         await _refuse_itself(graph, image.filename, image.backing_file)
         await _look_below(graph, image.filename, image.backing_file, image.backing_format)
@@ -348,7 +357,6 @@ __all__ = [
     "BackingNotSupported",
     "NewImage",
     "SizeMissing",
-    "check_creatable",
     "create",
     "make_file",
     "requested",

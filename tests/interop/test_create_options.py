@@ -104,6 +104,21 @@ def test_refused_in_the_same_words(
     assert left == Path("new").exists()
 
 
+@pytest.mark.parametrize("name", ["blkdebug::new", "null-co://", "foo:new"])
+@pytest.mark.parametrize("options", ["", "cluster_size=3", "backing_file=none,backing_fmt=raw"])
+def test_no_files_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: str
+) -> None:
+    """The name is looked at before the options, and nothing is made of it."""
+    monkeypatch.chdir(tmp_path)
+    said = ours(name, "qcow2", options, "1048576")
+    assert said == theirs(name, "qcow2", options, "1048576")
+    assert said
+    assert not [*tmp_path.iterdir()]
+    nbd = "Protocol driver 'nbd' does not support image creation"
+    assert ours("nbd://localhost:1/new", "qcow2", options, "1048576") == nbd
+
+
 MADE = [
     ("raw", "", "1048576"),
     ("raw", "size=3M,nocow=on,extent_size_hint=0", None),

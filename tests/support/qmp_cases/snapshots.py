@@ -44,6 +44,15 @@ CASES: dict[str, Requests] = {
             snapshot_file="s1.qcow2",
         ),
     ],
+    "new images where there are no files": [
+        add("n0", "empty.qcow2"),
+        sync("n0", "s0", "blkdebug::s.qcow2"),
+        sync("n0", "s0", "null-co://"),
+        sync("n0", "s0", "blkdebug::s", format="raw"),
+        sync("n0", "s0", "blkdebug::s", format="nope"),
+        do("drive-backup", device="n0", target="blkdebug::b", sync="full", job_id="b"),
+        do("drive-mirror", device="n0", target="blkdebug::m", sync="full", job_id="m"),
+    ],
     "snapshot-sync refusals": [
         add("n0", "empty.qcow2"),
         do("blockdev-snapshot-sync", snapshot_file="s.qcow2"),
