@@ -213,8 +213,10 @@ _COLUMNS = (
 async def info_graph(session: Session, dot: bool, svg: bool) -> Answer:
     from monitor.commands import graphtext
 
-    graph = await session.engine.execute(QueryBlockGraph())
+    # Only the nodes' answer waits (for the host's sizes), and it is made when that wait is over. The
+    # other two, asked after it, are answered in the same step of the loop, and so agree with it.
     nodes = await session.engine.execute(QueryNamedBlockNodes(flat=True))
+    graph = await session.engine.execute(QueryBlockGraph())
     jobs = await session.engine.execute(QueryJobs())
     if svg:
         from monitor.commands import graphsvg

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
+from monitor.engine.schema.base import Request
 from monitor.engine.schema.job import JobInfo, QueryJobs
 from monitor.engine.schema.query import (
     QueryBlockGraph,
     QueryNamedBlockNodes,
 )
 from tests.support.answers import DRIVE, JOB, NODE, block_graph, device
-from tests.support.commands import typed
+from tests.support.commands import AnsweringEngine, FakeSession, run, typed
 
 
 def test_roots_children_and_what_is_shared() -> None:
@@ -53,3 +57,28 @@ def test_a_chain_longer_than_pythons_stack() -> None:
     lines = typed("info graph", answers)[0].splitlines()
     assert len(lines) == count
     assert lines[-1] == "   " * (count - 2) + f"└─ backing: n{count - 1}"
+
+
+class JobEnds(AnsweringEngine):
+    """A job ends while the sizes of the nodes are asked for, which is the one wait there is."""
+
+    ended = False
+
+    async def execute(self, request: Request) -> Any:
+        if isinstance(request, QueryNamedBlockNodes):
+            await asyncio.sleep(0)
+            self.ended = True
+            return []
+        if isinstance(request, QueryJobs):
+            return []
+        assert isinstance(request, QueryBlockGraph)
+        return block_graph([(NODE, "top")] if self.ended else [(NODE, "top"), (JOB, "s0")], [])
+
+
+def test_all_of_it_is_of_one_moment() -> None:
+    async def work() -> str:
+        session = FakeSession(JobEnds())
+        await session.type("info graph")
+        return session.text
+
+    assert run(work()) == "top"

@@ -10,7 +10,8 @@ from monitor.engine.drivers.file.driver import FileDriver
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.schema.blockdev import BlockdevOptionsFile, BlockdevOptionsRaw
 from monitor.engine.schema.graph import BlockdevAdd
-from monitor.engine.schema.query import QueryNamedBlockNodes
+from monitor.engine.schema.job import QueryJobs
+from monitor.engine.schema.query import QueryBlockGraph, QueryNamedBlockNodes
 from tests.support.graphs import run
 
 
@@ -40,6 +41,21 @@ def test_a_file_is_asked_once_whatever_stands_on_it(
             sizes = {node.node_name: node.image.actual_size for node in answer}
             assert sizes == dict.fromkeys(("file", "one", "two"), size)
         assert len(asked) == 2
+        await engine.shut_down()
+
+    run(main())
+
+
+@pytest.mark.parametrize("request_type", [QueryBlockGraph, QueryJobs])
+def test_what_is_answered_in_one_step_of_the_loop(
+    request_type: type[QueryBlockGraph | QueryJobs],
+) -> None:
+    """``info graph`` asks both after the nodes, and shows one moment."""
+
+    async def main() -> None:
+        engine = EmbeddedEngine()
+        with pytest.raises(StopIteration):
+            engine.execute(request_type()).send(None)
         await engine.shut_down()
 
     run(main())
