@@ -213,8 +213,8 @@ _COLUMNS = (
 async def info_graph(session: Session, dot: bool, svg: bool) -> Answer:
     from monitor.commands import graphtext
 
-    # Only the nodes' answer waits (for the host's sizes), and it is made when that wait is over. The
-    # other two, asked after it, are answered in the same step of the loop, and so agree with it.
+    # Only the nodes' answer waits (for the host's sizes), and it is made when that wait is over.
+    # The other two, asked after it, are answered in the same step of the loop, and agree with it.
     nodes = await session.engine.execute(QueryNamedBlockNodes(flat=True))
     graph = await session.engine.execute(QueryBlockGraph())
     jobs = await session.engine.execute(QueryJobs())
