@@ -37,7 +37,9 @@ def _refused_verb(match: re.Match[str], engine: Engine, _: str | None) -> str | 
     if status == "pending" and verb != "dismiss":
         return f"job-finalize id={job} lets it finish"
     if verb == "dismiss":
-        return f"it has not ended: wait {job} waits for that, block_job_cancel {job} stops it"
+        is_block = snapshot is None or snapshot.block
+        cancel = f"block_job_cancel {job}" if is_block else f"job-cancel id={job}"
+        return f"it has not ended: wait {job} waits for that, {cancel} stops it"
     if status == "waiting":
         return "it waits for the other jobs of its group: see info jobs"
     if verb == "complete":

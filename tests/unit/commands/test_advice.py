@@ -41,6 +41,16 @@ def test_too_early() -> None:
     assert hint(error, kind="backup") == "a backup job ends by itself: wait j0 waits for that"
 
 
+def test_what_stops_a_job_that_is_no_block_job() -> None:
+    async def work() -> str | None:
+        engine = FakeEngine()
+        engine.start(job("j0", type="create", block=False))
+        return advice(refused("running", "dismiss"), engine)
+
+    stops = "it has not ended: wait j0 waits for that, job-cancel id=j0 stops it"
+    assert asyncio.run(work()) == stops
+
+
 @pytest.mark.parametrize("verb", ["complete", "finalize", "dismiss"])
 def test_a_job_that_stands_still(verb: str) -> None:
     """``wait`` fails at once there, and block_job_cancel is refused; also on its way to a pause."""
