@@ -68,7 +68,7 @@ def added(options: str) -> tuple[BlockInfo, list[str]]:
         ),
         (
             "id=d0,file=raw,format=raw,backing.driver=raw",
-            "Block format 'raw' does not support the option 'backing.driver'",
+            "Driver doesn't support backing files",
         ),
         (
             "id=d0,file=top.qcow2,backing.file.filename=none.qcow2",
