@@ -241,7 +241,7 @@ class Node(Operations):
             self.map_for_write = no_reservation
         if sees_writes or self.bitmaps:
             self.write_ranges = partial(one_by_one, self.write)
-        if not (self.flags.unmap or self.is_filter):  # a filter leaves it to what is below
+        if not self.flags.unmap:
             self.discard = advice_ignored
 
     def _note_in_bitmaps(self) -> None:

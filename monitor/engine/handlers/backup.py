@@ -252,7 +252,10 @@ async def _put_filter(
     """The filter, above the source for everybody. Both are drained."""
     graph = engine.graph
     options = BlockdevOptionsCopyBeforeWrite(
-        node_name=request.filter_node_name, file=source.name, target=target.name
+        node_name=request.filter_node_name,
+        discard="unmap",  # whether one is heeded is for the source to say, as before
+        file=source.name,
+        target=target.name,
     )
     opening = Opening(graph)
     actions.add(clean=opening.close)

@@ -44,7 +44,8 @@ def make_filter(
 ) -> Node:
     """A filter on ``below`` that nobody uses yet. Without a name of the user's it is an implicit
     node. ``refresh`` it afterwards. Raises RequestError for a bad name."""
-    flags = OpenFlags(read_only=not writable)
+    # Whether a discard is heeded is for the node below to say, as it was before the job.
+    flags = OpenFlags(read_only=not writable, unmap=True)
     node = Node(graph.name_for(name), driver, BlockdevOptions(), flags)
     node.implicit = name is None
     node.is_open = True
