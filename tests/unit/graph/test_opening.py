@@ -150,3 +150,10 @@ def test_a_chain_does_not_grow_past_its_end_by_snapshots(
 
     run(main())
     assert new.exists() == (command == "blockdev-snapshot")  # nothing was created in vain
+
+
+def test_a_json_name_is_refused(tmp_path: Path) -> None:
+    path = image(tmp_path / "a.qcow2")
+    with pytest.raises(RequestError, match=r"^Unknown protocol 'json'$"):
+        name = f'json:{{"driver":"file","filename":"{path}"}}'
+        run(layers(name, read_only=True))  # type: ignore[arg-type]
