@@ -40,7 +40,7 @@ def test_a_full_disk_and_how_to_go_on(start: Start) -> None:
     t.send("info jobs\r")
     t.until(f"stopped at a {why}; waiting for resume")
     t.send("block_job_complete b0\r")
-    t.until("a backup job ends by itself: wait b0 waits for that")
+    t.until("block_job_resume b0 lets it go on")
     t.send("block_job_resume ")
     t.until(lambda t: any(line.split()[:2] == ["b0", "backup"] for line in t.lines))
     t.send("\t")

@@ -115,7 +115,7 @@ async def test_a_wait_given_up_just_as_the_call_ends() -> None:
     wait = asyncio.ensure_future(workers.run(call))
     await until(began)
     go_on.set()
-    await until(_rest_of(workers))  # the end is on its way to the loop
+    assert _rest_of(workers).wait(60)  # the end is on its way to the loop, which stands here
     wait.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(wait, 60)
