@@ -221,13 +221,14 @@ class _Walk:
     # -- looking, in the job's thread --------------------------------------------------------
 
     def next(self, most: int) -> Piece | None:
-        if not self._ahead:
+        while not self._ahead:  # guests may have copied all of a window
+            if self._offset >= self._copying.size:
+                return None
             try:
                 self._look()
             except OSError:
-                return self._blindly()
-        if not self._ahead:
-            return None
+                if not self._ahead:
+                    return self._blindly()
         first = self._ahead.pop(0)
         if first.kind is ExtentKind.ZERO:
             return Piece(first.offset, first.length, zero=True)
@@ -262,6 +263,7 @@ class _Walk:
         if len(areas) < _FEW:
             for offset, length in areas:
                 self._ahead.extend(self._in_units(runs_through(layers, offset, length)))
+                self._offset = offset + length  # where the next one cannot be looked at
         else:  # one look at all of it costs less than many
             runs = runs_through(layers, start, end - start)
             for part in _within(areas, runs):
@@ -287,10 +289,12 @@ class _Walk:
         if begin < end:
             yield Run(ExtentKind.DATA, begin, end - begin)
 
-    def _blindly(self) -> Piece:
-        """A unit that could not be looked at; reading it will tell."""
+    def _blindly(self) -> Piece | None:
+        """A unit that could not be looked at; reading it will tell. None if a guest has copied the
+        last one meanwhile."""
         start = self._copying.todo.next_dirty(self._offset)
-        assert start is not None
+        if start is None:
+            return None
         length = min(self._copying.unit, self._copying.size - start)
         self._offset = start + length
         return Piece(start, length, copy=True, unseen=True)
