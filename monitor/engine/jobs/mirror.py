@@ -222,16 +222,25 @@ class MirrorJob(BlockJob):
     def prepare(self) -> None:
         """Drained, so that nothing is dirtied any more: copies the rest, and flushes."""
         source, target = self.plan.source, self.plan.target
-        length = source.length()
         buffer = memoryview(bytearray(carrying.CHUNK))
-        for offset, size in self._bitmap.areas(0, length):
-            for at in range(offset, offset + size, len(buffer)):
-                view = buffer[: min(len(buffer), offset + size - at)]
+        for offset, end in self._left_over(source.length()):
+            for at in range(offset, end, len(buffer)):
+                view = buffer[: min(len(buffer), end - at)]
                 source.read(view, at)
                 target.write(view, at)
         target.flush()
         if not self.plan.commits:
             self.unmark_target(target)
+
+    def _left_over(self, length: int) -> Iterable[tuple[int, int]]:
+        """Begin and end of what is dirty, in whole clusters of the target: of a backing image that
+        it has in the end its driver knows nothing yet, and would hide it behind zeroes."""
+        unit, done = self.plan.target.cluster_size() or 1, 0
+        for offset, size in self._bitmap.areas(0, length):
+            start = max(done, offset - offset % unit)
+            done = min(length, -(-(offset + size) // unit) * unit)
+            if start < done:
+                yield start, done
 
     def commit(self) -> None:
         self._gone = True

@@ -58,7 +58,6 @@ class Mirroring:
         self._plan = plan
         self._bitmap = bitmap
         self._source, self._target = source, target
-        self._layers = layers_above(plan.source, None)
         self._became_ready = False
         self._failure: OSError | None = None
         """Of a request that the filter has handed on."""
@@ -104,11 +103,11 @@ class Mirroring:
         if plan.copies_all or (plan.zero_target and not self._zeroed(length)):
             self._bitmap.set(0, length)
             return
-        layers = layers_above(plan.source, plan.target if plan.commits else plan.base)
-        offset = 0
+        offset, below = 0, plan.target if plan.commits else plan.base
         while offset < length:
             self._job.pause_point()
             with self._lane:
+                layers = layers_above(plan.source, below)
                 offset = self._mark(layers, offset, min(length, offset + (1 << 30)))
 
     def _mark(self, layers: list[Node], offset: int, end: int) -> int:
@@ -154,7 +153,7 @@ class Mirroring:
             self._bitmap,
             self._source,
             self._target,
-            lambda: self._layers,
+            self._layers,
             length=length,
             unit=unit,
             unmap=plan.unmap,
@@ -192,6 +191,11 @@ class Mirroring:
                 else:
                     passes = 0
                     self._wait_a_slice()
+
+    def _layers(self) -> list[Node]:
+        """What the source shows now, top first: a stream may take layers out below it. In a
+        lane."""
+        return layers_above(self._plan.source, None)
 
     def _left(self, length: int) -> int:
         """Bytes that are dirty; the last unit may reach beyond the end of the disk."""
@@ -269,7 +273,7 @@ class Mirroring:
         return self.active
 
     def _zero_runs(self, offset: int, length: int) -> Iterator[tuple[int, int, bool]]:
-        for run in runs_through(self._layers, offset, length):
+        for run in runs_through(self._layers(), offset, length):
             yield run.offset, run.length, run.kind is not ExtentKind.DATA
 
     def _failed(self, error: OSError) -> None:

@@ -1,0 +1,96 @@
+"""Mirrors whose source and target have images below them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import tools
+from tests.support.bench import Bench
+from tests.support.graphs import run
+from tests.support.guests import contents
+
+CREATE = ("qemu-img", "create", "-q", "-f", "qcow2")
+
+
+def guest_writes(bench: Bench) -> None:
+    with bench.drive.lane():
+        bench.drive.roots[0].write(memoryview(b"guest"), 70_000)
+
+
+@pytest.mark.parametrize("mode", ["background", "write-blocking"])
+@pytest.mark.parametrize("sync", ["top", "none"])
+def test_a_last_write_leaves_the_rest_of_its_cluster(tmp_path: Path, sync: str, mode: str) -> None:
+    """What comes between the last pass and the end is copied when the target knows nothing yet of
+    the image that it has below in the end."""
+    tools.need("qemu-img", "qemu-io")
+    tools.run(*CREATE, tmp_path / "base", "4M")
+    tools.run("qemu-io", "-f", "qcow2", "-c", "write -P 5 0 4M", tmp_path / "base")
+    tools.run(*CREATE, "-b", tmp_path / "base", "-F", "qcow2", tmp_path / "disk")
+    options = {"sync": sync, "copy_mode": mode, "granularity": 4096, "auto_finalize": False}
+
+    async def main() -> None:
+        bench = Bench()
+        await bench.open(tmp_path / "disk", "qcow2")
+        copy = str(tmp_path / "copy")
+        await bench.do("drive-mirror", job_id="j", device="d0", target=copy, **options)
+        assert (await bench.engine.job_ended("j")).status == "ready"
+        await bench.do("job-complete", id="j")
+        assert (await bench.engine.job_ended("j")).status == "pending"
+        await asyncio.to_thread(guest_writes, bench)
+        assert bench.drive.node is not None
+        before = contents(bench.drive.node)
+        await bench.do("job-finalize", id="j")
+        await bench.ended()
+        assert bench.drive.node.filename == copy
+        assert contents(bench.drive.node) == before
+        await bench.engine.shut_down()
+
+    run(main())
+
+
+def test_images_that_a_stream_took_out_are_not_asked(tmp_path: Path) -> None:
+    """They are closed, and what their descriptors lead to by now is not the disk."""
+    tools.need("qemu-img")
+    below: tuple[object, ...] = ()
+    for name in ("base", "gone", "middle", "disk"):
+        tools.run(*CREATE, *below, tmp_path / name, "4M")
+        below = ("-b", tmp_path / name, "-F", "qcow2")
+    tools.run(*CREATE, tmp_path / "copy", "4M")
+
+    async def main() -> None:
+        bench = Bench()
+        await bench.open(tmp_path / "disk", "qcow2")
+        file = {"driver": "file", "filename": str(tmp_path / "copy")}
+        await bench.do("blockdev-add", node_name="target", driver="qcow2", file=file)
+        _, middle, gone, base = bench.engine.graph.nodes["disk"].chain()
+        options = {"target": "target", "sync": "full", "copy_mode": "write-blocking"}
+        await bench.do("blockdev-mirror", job_id="j", device="d0", **options)
+        assert (await bench.engine.job_ended("j")).status == "ready"
+        await bench.do("block-stream", job_id="s", device=middle.name, base_node=base.name)
+        await bench.ended("s")
+        assert gone not in bench.nodes()
+        asked = []
+
+        def closed(*request: int) -> Any:
+            asked.append(request)
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+        gone.map = closed
+
+        def guest_discards() -> None:
+            with bench.drive.lane():
+                bench.drive.roots[0].discard(1 << 20, 1 << 20)
+
+        await asyncio.to_thread(guest_discards)
+        await bench.do("job-complete", id="j")
+        await bench.ended()
+        assert not asked
+        await bench.engine.shut_down()
+
+    run(main())
