@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from monitor.engine.bitmap import DirtyBitmap
@@ -92,20 +93,23 @@ class Converging:
         return Piece(run.offset, length, copy=not zero, zero=zero)
 
     def work(self, piece: Piece, buffer: memoryview) -> None:
-        if self._ranges is None:
+        with self._held(piece):
             self._carry(piece, buffer)
-        else:
-            with self._ranges.hold(piece.offset, piece.offset + piece.length, exclusive=True):
-                self._carry(piece, buffer)
 
     def done(self, piece: Piece) -> None:
         self._job.progress.advance(piece.length)
 
     def ignored(self, piece: Piece, error: OSError) -> None:
         self.errors += 1
-        self._bitmap.set(piece.offset, piece.length)
+        with self._held(piece):  # a request that found the range taken may be about to reset it
+            self._bitmap.set(piece.offset, piece.length)
 
     # -- inside ------------------------------------------------------------------------------
+
+    def _held(self, piece: Piece) -> AbstractContextManager[None]:
+        if self._ranges is None:
+            return nullcontext()
+        return self._ranges.hold(piece.offset, piece.offset + piece.length, exclusive=True)
 
     def _carry(self, piece: Piece, buffer: memoryview) -> None:
         if piece.zero and self._is_zero_still(piece):
