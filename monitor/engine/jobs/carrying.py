@@ -84,7 +84,7 @@ _PARTS: Final = 16
 class Carrier:
     """Carries out ``plan`` for ``job``. A context manager; ``run`` may be called again and again in
     it, from the job's thread. ``writers``: see ``writers_into``. ``buffer``: bytes that ``work`` is
-    given at least."""
+    given at least. Entering it raises OSError, as ``Copiers`` does."""
 
     def __init__(
         self,
@@ -104,8 +104,8 @@ class Carrier:
         self._copiers = Copiers(job, plan.work, buffer, threads)
 
     def __enter__(self) -> Carrier:
-        self._lane = self._job.lane()
         self._copiers.__enter__()
+        self._lane = self._job.lane()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -78,7 +80,6 @@ class Copiers:
     ) -> None:
         self._client = client
         self._work = work
-        self._buffer_size = buffer_size
         self._todo: SimpleQueue[Piece | None] = SimpleQueue()
         self._done: SimpleQueue[Piece] = SimpleQueue()
         self._pieces: deque[Piece] = deque()
@@ -87,18 +88,30 @@ class Copiers:
         self._lock = threading.Lock()
         self._line: deque[Piece] = deque()
         self._at_line = False
-        self._threads = [
-            threading.Thread(target=self._main, name=f"{client.name} copies", daemon=True)
-            for _ in range(threads)
-        ]
+        self._buffer_size = buffer_size
+        self._count = threads
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Copiers:
-        for thread in self._threads:
-            thread.start()
+        """Raises OSError where the host has no room for the buffers, or for the threads."""
+        # Nobody unmaps them: an error's traceback may keep one.
+        buffers = [memoryview(mmap.mmap(-1, self._buffer_size)) for _ in range(self._count)]
+        name = f"{self._client.name} copies"
+        for buffer in buffers:
+            thread = threading.Thread(target=self._main, args=(buffer,), name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self._end()
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+            self._threads.append(thread)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._dropped = kind is not None
+        self._end()
+
+    def _end(self) -> None:
         for _ in self._threads:
             self._todo.put(None)
         for thread in self._threads:
@@ -152,9 +165,8 @@ class Copiers:
 
     # -- the copying threads -----------------------------------------------------------------
 
-    def _main(self) -> None:
+    def _main(self, buffer: memoryview) -> None:
         lane = self._client.lane()
-        buffer = memoryview(mmap.mmap(-1, self._buffer_size))  # an error's traceback may keep it
         while (piece := self._todo.get()) is not None:
             if piece.scattered and self._in_line:
                 self._carry_line(piece, lane, buffer)

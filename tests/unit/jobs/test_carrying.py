@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from monitor.engine.clock import ManualClock
 from monitor.engine.graph.client import Client
+from monitor.engine.jobs import copying
 from monitor.engine.jobs.carrying import CHUNK, MEMORY, MOST_WRITERS, Carrier
 from monitor.engine.jobs.copying import BUFFERED_WRITERS, DEPTH, Piece
 from monitor.engine.jobs.ratelimit import RateLimit
@@ -255,3 +257,33 @@ def test_other_pieces_go_on_beside_scattered_ones() -> None:
     plan = Mixed()
     carry(StandIn(), plan)
     assert len(plan.finished) == PIECES
+
+
+def test_no_memory_for_a_buffer_is_the_jobs_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, length: int) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    job = StandIn()
+    monkeypatch.setattr(copying.mmap, "mmap", refuse)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        carry(job, Recorded())
+    assert not job.lanes
+
+
+def test_a_thread_that_cannot_begin_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if begun:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    job = StandIn()
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with pytest.raises(OSError, match="Resource temporarily unavailable"):
+        carry(job, Recorded())
+    begun[0].join(20)
+    assert not begun[0].is_alive()
+    assert not job.lanes
