@@ -131,12 +131,12 @@ class CopyBeforeWriteDriver(PassingDriver):
         goes on by itself, holding its range. It is counted before the guest's request ends, so
         that a drained section that finds no request finds the copy."""
         ended = threading.Event()
-        failures: list[OSError] = []
+        failures: list[Exception] = []
 
         def copy() -> None:
             try:
                 self.copying.before_write(offset, length)
-            except OSError as error:
+            except Exception as error:  # for the guest, unless it has gone on
                 failures.append(error)
             finally:
                 with self._lock:
@@ -147,7 +147,12 @@ class CopyBeforeWriteDriver(PassingDriver):
 
         with self._lock:
             self._late += 1
-        threading.Thread(target=copy, name="copy before write", daemon=True).start()
+        try:
+            threading.Thread(target=copy, name="copy before write", daemon=True).start()
+        except RuntimeError as error:  # the host has no room for it
+            with self._lock:
+                self._late -= 1
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
         if not self._wait(ended, self._timeout):
             raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         if failures:

@@ -151,3 +151,33 @@ def test_a_copy_that_takes_too_long() -> None:
     assert target.contents()[:UNIT] == b"o" * UNIT
     driver.write(memoryview(b"n"), 0)  # there is nothing to copy any more
     assert disk.contents()[:1] == b"n"
+
+
+def test_a_copy_that_cannot_begin_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by the guest nor by a drained section."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    disk = MemoryDriver(data=b"o" * SIZE)
+    driver = opened(disk, MemoryDriver(SIZE), cbw_timeout=5)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(OSError, match="Resource temporarily unavailable"):
+        driver.write(memoryview(b"n"), 0)
+    assert driver.at_rest()
+    assert disk.contents()[:1] == b"o"
+
+
+@pytest.mark.parametrize("timeout", [0, 5])
+def test_what_was_not_copied_does_not_count_as_copied(timeout: int) -> None:
+    """Whatever went wrong."""
+
+    def fail(operation: str, offset: int, length: int) -> None:
+        raise MemoryError
+
+    disk = MemoryDriver(data=b"o" * SIZE)
+    driver = opened(disk, MemoryDriver(SIZE, before=fail), cbw_timeout=timeout)
+    with pytest.raises(MemoryError):
+        driver.write(memoryview(b"n"), 0)
+    assert not driver.copied.count
+    assert disk.contents()[:1] == b"o"
