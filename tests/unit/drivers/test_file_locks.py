@@ -209,6 +209,30 @@ def test_what_is_left_over_is_closed_by_another_thread(
     driver.close()
 
 
+def test_a_failure_to_close_leaves_the_next_to_be_closed(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host tells there what it could not carry to the disk; the descriptor is gone."""
+    close, failed = os.close, threading.Event()
+
+    def fail(fd: int) -> None:
+        close(fd)
+        if not failed.is_set():
+            failed.set()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    driver = open_file(image)
+    with monkeypatch.context() as patch:
+        patch.setattr(closing.os, "close", fail)
+        for read_only in (True, False):
+            change = driver.prepare_reopen(OpenFlags(read_only=read_only))
+            assert change is not None
+            change.commit()
+        assert left(image, os.O_RDWR)
+        assert failed.is_set()
+    driver.close()
+
+
 def test_same_flags_need_no_change(image: Path) -> None:
     driver = open_file(image)
     assert driver.prepare_reopen(OpenFlags()) is None

@@ -7,6 +7,7 @@ thread beside the control loop, on which such changes are made.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterable
@@ -31,4 +32,5 @@ def close_soon(descriptors: Iterable[int]) -> None:
 def _close_all() -> None:
     while True:
         fd = _left.get()
-        os.close(fd)
+        with contextlib.suppress(OSError):  # it is gone all the same, and flushes have told
+            os.close(fd)
