@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from monitor.engine.errors import RequestError
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs.job import Job
 from monitor.engine.jobs.state import Status
@@ -117,8 +116,8 @@ class JobGroup:
         for job in self.jobs:
             try:
                 await job.before_end()
-            except (RequestError, OSError) as error:
-                job.failure = error
+            except Exception as error:
+                job.failure = job.judged(error)
                 self._mark_all_failed(job)
                 return False
         return True
@@ -127,8 +126,8 @@ class JobGroup:
         for job in self.jobs:
             try:
                 job.change_graph(transaction)
-            except (RequestError, OSError) as error:
-                job.failure = error
+            except Exception as error:
+                job.failure = job.judged(error)
             else:
                 await job.prepare_in_thread()
             if job.failure is not None:

@@ -415,9 +415,13 @@ class Job(Client, Work):
             call()
         except JobCancelled:
             return None
-        except (OSError, RequestError) as error:
-            return error
-        except Exception:
-            log.exception("%s failed unexpectedly", self.describe())
-            return InternalError(f"{self.describe()} failed unexpectedly")
+        except Exception as error:
+            return self.judged(error)
         return None
+
+    def judged(self, error: Exception) -> Exception:
+        """What the job fails with; called where the error is caught. A bug is one line."""
+        if isinstance(error, (OSError, RequestError)):
+            return error
+        log.exception("%s failed unexpectedly", self.describe())
+        return InternalError(f"{self.describe()} failed unexpectedly")

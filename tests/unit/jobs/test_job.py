@@ -119,10 +119,12 @@ def test_a_failed_end(step: str) -> None:
     run(main())
 
 
-def test_a_bug_fails_the_job_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("step", ["run", "change_graph", "prepare"])
+def test_a_bug_fails_the_job_with_one_line(step: str, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         bench = Bench()
-        job = bench.toy("j0", lambda: [][0], auto_dismiss=False)  # type: ignore[func-returns-value]
+        job = bench.toy("j0", auto_dismiss=False)
+        job.failing[step] = IndexError()
         job.start()
         error = (await bench.jobs.ended("j0")).error
         assert error is not None
