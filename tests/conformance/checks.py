@@ -344,6 +344,17 @@ def _copy_into(reserved: Reservation, data: bytes) -> None:
         position += run.length
 
 
+def check_scattered_reads(image: Image, initial: bytes) -> None:
+    """Ranges far apart, of whole clusters and of any bytes, over whatever lies there."""
+    end, unit = len(initial), image.driver.cluster_size() or 4096
+    whole = [(at, min(unit, end - at)) for at in range(0, end, 3 * unit)][:20]
+    odd = [(at + 5, min(700, end - at - 5)) for at in range(0, end - 5, 9000)][:20]
+    for ranges in (whole, odd, whole[:1], whole[-1:]):
+        buffer = memoryview(bytearray(b"?" * sum(length for _, length in ranges)))
+        image.driver.read_ranges(buffer, ranges)
+        assert bytes(buffer) == b"".join(initial[at : at + length] for at, length in ranges)
+
+
 def check_scattered_writes(image: Image, initial: bytes) -> None:
     """Ranges far apart, of whole clusters and of any bytes."""
     driver, model = image.driver, bytearray(initial)
@@ -402,6 +413,7 @@ SINGLE = (
     check_threads,
     check_hold,
     check_reservations,
+    check_scattered_reads,
     check_scattered_writes,
     check_compressed_writes,
     check_facts,

@@ -69,6 +69,9 @@ class MemoryChild:
     def map_for_write(self, offset: int, length: int) -> Reservation | None:
         return None
 
+    def read_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
+        one_by_one(self.read, buffer, ranges)
+
     def write_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
         one_by_one(self.write, buffer, ranges)
 

@@ -18,6 +18,7 @@ class DriverEdge:
         self.map = driver.map
         self.hold = driver.hold
         self.map_for_write = driver.map_for_write
+        self.read_ranges = driver.read_ranges
         self.write_ranges = driver.write_ranges
         self.write_compressed = driver.write_compressed
         self.length = driver.length

@@ -75,6 +75,11 @@ class Disk:
             self.model[offset : offset + length] = data[at : at + length]
             at += length
 
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> bytes:
+        buffer = bytearray(b"?" * sum(length for _, length in ranges))
+        self.driver.read_ranges(memoryview(buffer), ranges)
+        return bytes(buffer)
+
     def write_compressed(self, offset: int, data: bytes) -> None:
         self.driver.write_compressed(memoryview(data), offset)
         self.model[offset : offset + len(data)] = data

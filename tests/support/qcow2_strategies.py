@@ -38,7 +38,8 @@ def scattered(data: st.DataObject, size: int, cluster: int) -> list[tuple[int, i
 def requests(data: st.DataObject, disk: Disk) -> None:
     """Draws one request and makes it."""
     size = disk.size
-    kinds = ["write", "write", "write", "scattered", "zero", "discard", "flush", "grow", "reopen"]
+    scatter = ["scattered", "gathered"]
+    kinds = ["write", "write", "write", *scatter, "zero", "discard", "flush", "grow", "reopen"]
     kind = data.draw(st.sampled_from(kinds))
     if kind == "flush":
         disk.driver.flush()
@@ -53,6 +54,10 @@ def requests(data: st.DataObject, disk: Disk) -> None:
         ranges = scattered(data, size, disk.driver.cluster_size() or 1)
         byte = data.draw(st.integers(1, 255))
         disk.write_ranges(bytes([byte]) * sum(length for _, length in ranges), ranges)
+    elif kind == "gathered":
+        ranges = scattered(data, size, disk.driver.cluster_size() or 1)
+        wanted = b"".join(disk.model[at : at + length] for at, length in ranges)
+        assert disk.read_ranges(ranges) == wanted
     else:
         offset = data.draw(st.integers(0, size - 1))
         length = data.draw(st.integers(1, size - offset))

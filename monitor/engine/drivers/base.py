@@ -68,11 +68,12 @@ place, and ``abort`` leaves mixed bytes there, as a failed write does. Other wri
 wait until the reservation has ended, which it must, once, whatever goes wrong; so its holder makes
 no other request of that image, and holds one reservation at a time.
 
-**Scattered writes.** ``write_ranges(buffer, ranges)`` is ``write`` for many ranges of the disk at
-once, for who copies: ``ranges`` are (offset, length), ascending and apart from each other, and
-``buffer`` holds their data, one behind the other. What a write promises holds for each; after an
-error each holds old, new or mixed bytes. The driver may lay them side by side, and may have the
-host begin to carry them to the disk.
+**Scattered requests.** ``read_ranges(buffer, ranges)`` and ``write_ranges`` are ``read`` and
+``write`` for many ranges of the disk at once, for who copies: ``ranges`` are (offset, length),
+ascending and apart from each other, and ``buffer`` holds their data, one behind the other. What a
+request promises holds for each; after an error of a write each holds old, new or mixed bytes. When
+it writes the driver may lay them side by side, and may have the host begin to carry them to the
+disk.
 
 **Compressed writes.** ``write_compressed`` takes whole clusters (the last of the disk may be short)
 and stores each compressed where that makes it smaller, plainly where not. It promises what
@@ -112,9 +113,10 @@ from monitor.engine.drivers.terms import (
     OpenFlags,
     Operations,
     Ranges,
+    RangesRequest,
     Reopen,
     Reservation,
-    WriteRanges,
+    batches,
     one_by_one,
 )
 from monitor.engine.errors import Refused, RequestError
@@ -140,9 +142,10 @@ __all__ = [
     "Operations",
     "PreallocationUnsupported",
     "Ranges",
+    "RangesRequest",
     "Reopen",
     "Reservation",
-    "WriteRanges",
+    "batches",
     "one_by_one",
 ]
 
@@ -336,6 +339,10 @@ class Driver(ABC):
     def map_for_write(self, offset: int, length: int) -> Reservation | None:
         """Default: no host file to offer."""
         return None
+
+    def read_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
+        """Default: one after the other."""
+        one_by_one(self.read, buffer, ranges)
 
     def write_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
         """Default: one after the other."""

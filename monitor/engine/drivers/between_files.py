@@ -29,10 +29,14 @@ class BetweenFiles:
     def __init__(self) -> None:
         self._possible = True
 
+    def would_copy(self, length: int) -> bool:
+        """Whether it is worth asking for a range so long."""
+        return self._possible and length >= _LEAST
+
     def copy(self, source: Child, target: Reserving, offset: int, length: int) -> int:
         """How much of the beginning the host has copied. What it could not is left to reads and
         writes, which tell the failing side apart. In a lane."""
-        if not self._possible or length < _LEAST:
+        if not self.would_copy(length):
             return 0
         end, position = offset + length, offset
         with source.hold():

@@ -17,14 +17,13 @@ from __future__ import annotations
 import mmap
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final, Literal
 
 from monitor.engine.bitmap import DirtyBitmap
-from monitor.engine.drivers.base import Child, Ranges
+from monitor.engine.drivers.base import Child, Ranges, batches
 from monitor.engine.drivers.between_files import BetweenFiles
 from monitor.engine.drivers.buffers import is_zero
-from monitor.engine.drivers.gathering import Gathered, batches
 from monitor.engine.drivers.ranges import RangeLocks
 
 UNIT: Final = 64 << 10
@@ -74,18 +73,16 @@ class BlockCopy:
         if self.lacks(offset, length):
             start, end = self.aligned(offset, length)
             with self._buffers.borrowed() as buffer:
-                self.copy(((start, end - start),), buffer, lambda side: None)
+                self.copy(start, end - start, buffer, lambda side: None)
 
-    def copy(self, parts: Ranges, buffer: memoryview, at: Callable[[Side], None]) -> int:
-        """Copies what is to do in parts of whole units, in order, and holds what lies between them
-        too; the bytes that were. ``at`` is told which side an error will come from. The buffer
-        holds a unit at least. Raises OSError."""
+    def copy(self, offset: int, length: int, buffer: memoryview, at: Callable[[Side], None]) -> int:
+        """Copies what is to do in a range of whole units, in order; the bytes that were. ``at`` is
+        told which side an error will come from. The buffer holds a unit at least. Raises OSError,
+        and leaves to do what was not written."""
         copied = 0
         most = len(buffer) & -self.unit
-        last, length = parts[-1]
-        with self._ranges.hold(parts[0][0], last + length, exclusive=True):
-            left = [area for part in parts for area in self._left(*part)]
-            for batch in batches(left, most):
+        with self._ranges.hold(offset, offset + length, exclusive=True):
+            for batch in batches(self._left(offset, length), most):
                 self._copy(batch, buffer, at)
                 copied += sum(count for _, count in batch)
         return copied
@@ -97,7 +94,7 @@ class BlockCopy:
             for start, count in self._left(offset, length):
                 if not blank(start, count):
                     self.target.write_zeroes(start, count, True, False)
-                self._finished(start, count)
+                self._finished([(start, count)])
 
     def skip(self, offset: int, length: int) -> None:
         """The range need not be copied after all."""
@@ -108,61 +105,100 @@ class BlockCopy:
             return ((offset, length),)
         return list(self.todo.areas(offset, offset + length))
 
-    def _finished(self, offset: int, length: int) -> None:
-        self.todo.reset(offset, length)
-        self.moved(length)
+    def _finished(self, parts: Ranges) -> None:
+        """Nothing is to do any more from the first of ``parts`` to the last."""
+        start, (last, length) = parts[0][0], parts[-1]
+        self.todo.reset(start, last + length - start)
+        self.moved(sum(count for _, count in parts))
 
     # -- parts, held -------------------------------------------------------------------------
 
     def _copy(self, parts: Ranges, buffer: memoryview, at: Callable[[Side], None]) -> None:
-        """Parts that fit into the buffer together. What fails leaves to do what was not written."""
-        gathered = Gathered(buffer)
-        taken: list[tuple[int, int]] = []
-        try:
-            for offset, length in parts:
-                if not self._copied_alone(gathered, offset, length, at):
-                    taken.append((offset, length))
-                    continue
-                self._finished(offset, length)
-        except BaseException:
-            with suppress(OSError):  # the first error is the one to tell
-                self._write(gathered, taken)
-            raise
-        at("write")
-        self._write(gathered, taken)
+        """Parts that fit into the buffer together; long ones are left to the host."""
+        by_host = self.between_files and not self.compress
+        short: list[tuple[int, int]] = []
+        for offset, length in parts:
+            if by_host and self._files.would_copy(length):
+                self._carry(short, buffer, at)
+                self._leave_to_host(offset, length, buffer, at)
+                short = []
+            else:
+                short.append((offset, length))
+        self._carry(short, buffer, at)
 
-    def _copied_alone(
-        self, gathered: Gathered, offset: int, length: int, at: Callable[[Side], None]
-    ) -> bool:
-        """Whether the part has been copied; else it, or its end, has been read to be written."""
+    def _leave_to_host(
+        self, offset: int, length: int, buffer: memoryview, at: Callable[[Side], None]
+    ) -> None:
+        """What the host does not copy is carried."""
         at("read")
-        done = 0
-        if self.between_files and not self.compress:
-            done = self._files.copy(self.source, self.target, offset, length)
-        if done == length:
-            return True
-        rest = gathered.read(self.source, offset + done, length - done)
-        if is_zero(rest):
-            at("write")
-            self.target.write_zeroes(offset + done, len(rest), True, False)
-        elif self.compress:
-            at("write")
-            self.target.write_compressed(rest, offset + done)
-        else:
-            return False
-        gathered.drop_last()
-        return True
+        done = self._files.copy(self.source, self.target, offset, length)
+        if done < length:
+            done &= -self.unit
+        if done:
+            self._finished([(offset, done)])
+        if done < length:
+            self._carry([(offset + done, length - done)], buffer, at)
 
-    def _write(self, gathered: Gathered, taken: Ranges) -> None:
+    def _carry(self, parts: Ranges, buffer: memoryview, at: Callable[[Side], None]) -> None:
+        """Reads ``parts`` behind one another and writes them."""
+        if not parts:
+            return
+        data = buffer[: sum(length for _, length in parts)]
+        at("read")
         try:
-            gathered.write(self.target)
+            if len(parts) == 1:
+                self.source.read(data, parts[0][0])
+            else:
+                self.source.read_ranges(data, parts)
         except OSError:
-            written = gathered.write_apart(self.target)
-            for offset, length in taken[:written]:
-                self._finished(offset, length)
+            if len(parts) > 1:
+                for part in parts:  # up to the one that fails
+                    self._carry([part], buffer, at)
+            at("read")
+            raise  # also what does not come again
+        at("write")
+        self._put(parts, data)
+
+    def _put(self, parts: Ranges, data: memoryview) -> None:
+        """Writes what was read of ``parts``: plainly, as zeroes or compressed."""
+        plain: list[tuple[int, int]] = []
+        begin = end = 0
+        for offset, length in parts:
+            part = data[end : end + length]
+            end += length
+            zero = is_zero(part)
+            if not zero and not self.compress:
+                plain.append((offset, length))
+                continue
+            self._write(plain, data[begin : end - length])
+            plain, begin = [], end
+            if zero:
+                self.target.write_zeroes(offset, length, True, False)
+            else:
+                self.target.write_compressed(part, offset)
+            self._finished([(offset, length)])
+        self._write(plain, data[begin:end])
+
+    def _write(self, parts: Ranges, data: memoryview) -> None:
+        if not parts:
+            return
+        try:
+            if len(parts) == 1:
+                self.target.write(data, parts[0][0])
+            else:
+                self.target.write_ranges(data, parts)
+        except OSError:
+            if len(parts) > 1:
+                self._write_apart(parts, data)
             raise
-        for offset, length in taken:
-            self._finished(offset, length)
+        self._finished(parts)
+
+    def _write_apart(self, parts: Ranges, data: memoryview) -> None:
+        """One after the other, so that only what is bad is left to do."""
+        at = 0
+        for offset, length in parts:
+            self._write([(offset, length)], data[at : at + length])
+            at += length
 
 
 class _Buffers:

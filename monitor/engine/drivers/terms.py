@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
@@ -46,17 +46,34 @@ class Extent(NamedTuple):
 
 Ranges = Sequence[tuple[int, int]]
 """(offset, length) in bytes of each."""
-WriteRanges = Callable[[memoryview, Ranges], None]
+RangesRequest = Callable[[memoryview, Ranges], None]
 
 
 def one_by_one(
-    write: Callable[[memoryview, int], None], buffer: memoryview, ranges: Ranges
+    request: Callable[[memoryview, int], None], buffer: memoryview, ranges: Ranges
 ) -> None:
-    """``write_ranges`` by a ``write`` for each."""
+    """``read_ranges`` by a ``read`` for each, or ``write_ranges`` by a ``write``."""
     at = 0
     for offset, length in ranges:
-        write(buffer[at : at + length], offset)
+        request(buffer[at : at + length], offset)
         at += length
+
+
+def batches(ranges: Ranges, most: int) -> Iterator[Ranges]:
+    """``ranges`` in order, cut into parts that come to at most ``most`` bytes together."""
+    batch: list[tuple[int, int]] = []
+    room = most
+    for start, length in ranges:
+        end = start + length
+        for offset in range(start, end, most):
+            part = min(most, end - offset)
+            if part > room:
+                yield batch
+                batch, room = [], most
+            batch.append((offset, part))
+            room -= part
+    if batch:
+        yield batch
 
 
 class Reservation:
@@ -137,7 +154,8 @@ class Operations:
     map: Callable[[int, int], list[Extent]]
     hold: Callable[[], AbstractContextManager[None]]
     map_for_write: Callable[[int, int], Reservation | None]
-    write_ranges: WriteRanges
+    read_ranges: RangesRequest
+    write_ranges: RangesRequest
     write_compressed: Callable[[memoryview, int], None]
     event: Callable[[str], None] | None
 
@@ -157,7 +175,8 @@ class Child(Protocol):
     map: Callable[[int, int], list[Extent]]
     hold: Callable[[], AbstractContextManager[None]]
     map_for_write: Callable[[int, int], Reservation | None]
-    write_ranges: WriteRanges
+    read_ranges: RangesRequest
+    write_ranges: RangesRequest
     write_compressed: Callable[[memoryview, int], None]
     event: Callable[[str], None] | None
     """Who wants to hear what its parent is about to do to it (a ``blkdebug`` below); mostly None.

@@ -21,6 +21,7 @@ OPERATIONS = (
     "map",
     "hold",
     "map_for_write",
+    "read_ranges",
     "write_ranges",
     "write_compressed",
 )
@@ -56,6 +57,7 @@ class Edge(Operations):
         self.map = child.map
         self.hold = child.hold
         self.map_for_write = child.map_for_write
+        self.read_ranges = child.read_ranges
         self.write_ranges = child.write_ranges
         self.write_compressed = child.write_compressed
         self.event = child.event
@@ -140,6 +142,11 @@ class RootEdge(Edge):
             check(offset, length, writing)
             return child.map_for_write(offset, length)
 
+        def read_ranges(buffer: memoryview, ranges: Ranges) -> None:
+            for offset, length in ranges:
+                check(offset, length, 0)
+            child.read_ranges(buffer, ranges)
+
         def write_ranges(buffer: memoryview, ranges: Ranges) -> None:
             for offset, length in ranges:
                 check(offset, length, writing)
@@ -151,5 +158,5 @@ class RootEdge(Edge):
 
         self.read, self.write = read, write
         self.map_for_write, self.write_compressed = map_for_write, write_compressed
-        self.write_ranges = write_ranges
+        self.read_ranges, self.write_ranges = read_ranges, write_ranges
         self.write_zeroes, self.discard = write_zeroes, discard

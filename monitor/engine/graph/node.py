@@ -208,6 +208,7 @@ class Node(Operations):
         self.flush = below.flush
         self.hold = below.hold
         self.map_for_write = below.map_for_write
+        self.read_ranges = below.read_ranges
         self.write_ranges = below.write_ranges
         self.write_compressed = self.driver.write_compressed
         # Whether storage may go, and what an unallocated run means, is for this node to say.
@@ -216,6 +217,7 @@ class Node(Operations):
         self.write_zeroes = self.driver.write_zeroes
         if self.copy_on_read is not None:
             self.read = self.copy_on_read.stage(self.read)
+            self.read_ranges = partial(one_by_one, self.read)
         if self.overlap is not None:
             self.write, self.write_zeroes, self.discard = overlapping(
                 self.overlap, self.write, self.write_zeroes, self.discard

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from monitor.engine.drivers.base import Ranges, Reservation, WriteRanges
+from monitor.engine.drivers.base import Ranges, RangesRequest, Reservation
 from monitor.engine.drivers.buffers import is_zero
 from monitor.engine.drivers.ranges import RangeLocks
 
@@ -69,7 +69,7 @@ class Highest:
 
         return noted_reservation
 
-    def noting_ranges(self, write_ranges: WriteRanges) -> WriteRanges:
+    def noting_ranges(self, write_ranges: RangesRequest) -> RangesRequest:
         def noted_ranges(buffer: memoryview, ranges: Ranges) -> None:
             offset, length = ranges[-1]
             self._note(offset + length)

@@ -17,6 +17,7 @@ last the event is sent.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
 _WINDOW: Final = 64 << 20
 """Bytes of the disk that the planner looks at in one step."""
 _FEW: Final = 8
-"""Areas of a window that are looked at one by one."""
+"""Areas of a window that are looked at one by one, however short."""
+_SHORT: Final = 256 << 10
+"""Bytes up to which one of many areas is read without a look whether it holds data."""
 _LONG: Final = 3600.0
 
 
@@ -182,23 +185,6 @@ class BackupJob(BlockJob):
         return (node for node in chain if not node.is_filter)
 
 
-def _within(areas: list[tuple[int, int]], runs: list[Run]) -> Iterator[list[Run]]:
-    """The parts of ``runs`` that lie in each of ``areas``; both in order, the runs without gaps."""
-    at = 0
-    for offset, length in areas:
-        end = offset + length
-        part: list[Run] = []
-        while offset < end:
-            run = runs[at]
-            if run.offset + run.length <= offset:
-                at += 1
-                continue
-            stop = min(end, run.offset + run.length)
-            part.append(Run(run.kind, offset, stop - offset))
-            offset = stop
-        yield part
-
-
 class _Walk:
     """A backup as a plan: what is to do, from the beginning of the disk to its end."""
 
@@ -207,7 +193,7 @@ class _Walk:
         self._copying = job.copying
         self._target = job.plan.target
         self._offset = 0
-        self._ahead: list[Run] = []
+        self._ahead: deque[Run] = deque()
         self.grain = self._copying.size
         """Pieces are judged as they are: what is ignored is tried again, so nothing is lost."""
         self.failed = False
@@ -229,26 +215,23 @@ class _Walk:
             except OSError:
                 if not self._ahead:
                     return self._blindly()
-        first = self._ahead.pop(0)
+        first = self._ahead.popleft()
         if first.kind is ExtentKind.ZERO:
             return Piece(first.offset, first.length, zero=True)
         return self._gather(first, most)
 
     def _gather(self, first: Run, most: int) -> Piece:
         """Data that is to do, up to ``most`` bytes of it; gaps that are done do not count."""
-        count, end = 0, first.offset
-        parts: list[tuple[int, int]] = []
-        run = first
+        count, run = 0, first
         while True:
             part = min(run.length, most - count)
-            parts.append((run.offset, part))
             count, end = count + part, run.offset + part
             if part < run.length:
-                self._ahead.insert(0, Run(run.kind, end, run.length - part))
+                self._ahead.appendleft(Run(run.kind, end, run.length - part))
             if count >= most or not self._ahead or self._ahead[0].kind is ExtentKind.ZERO:
                 break
-            run = self._ahead.pop(0)
-        return Piece(first.offset, end - first.offset, copy=True, parts=parts)
+            run = self._ahead.popleft()
+        return Piece(first.offset, end - first.offset, copy=True)
 
     def _look(self) -> None:
         """The runs to do in the next window that has any."""
@@ -260,14 +243,13 @@ class _Walk:
         end = min(size, start + _WINDOW)
         layers = list(self._job.layers())
         areas = list(todo.areas(start, end))
-        if len(areas) < _FEW:
-            for offset, length in areas:
+        short = _SHORT if len(areas) > _FEW else 0
+        for offset, length in areas:
+            if length <= short:  # to look would cost more than it could save
+                self._ahead.append(Run(ExtentKind.DATA, offset, length))
+            else:
                 self._ahead.extend(self._in_units(runs_through(layers, offset, length)))
-                self._offset = offset + length  # where the next one cannot be looked at
-        else:  # one look at all of it costs less than many
-            runs = runs_through(layers, start, end - start)
-            for part in _within(areas, runs):
-                self._ahead.extend(self._in_units(part))
+            self._offset = offset + length  # where the next one cannot be looked at
         self._offset = end
 
     def _in_units(self, runs: list[Run]) -> Iterator[Run]:
@@ -310,8 +292,7 @@ class _Walk:
         def at(side: Side) -> None:
             piece.side = side
 
-        parts = piece.parts or ((piece.offset, piece.length),)
-        piece.moved = self._copying.copy(parts, buffer, at)
+        piece.moved = self._copying.copy(piece.offset, piece.length, buffer, at)
 
     def _is_blank(self, offset: int, length: int) -> bool:
         """Whether the target reads as zeroes there."""

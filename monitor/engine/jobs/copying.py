@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Final, Literal
 
-from monitor.engine.drivers.base import Ranges
 from monitor.engine.graph.client import Client, Lane
 
 BUFFERED_WRITERS: Final = 2
@@ -21,10 +20,6 @@ DIRECT_WRITERS: Final = 4
 """The same past the page cache."""
 DEPTH: Final = 8
 """Pieces that may be under way: further ones would starve the other threads of the process."""
-
-
-_FEW: Final = 4
-"""Parts of a piece that two threads may be at side by side."""
 
 Side = Literal["read", "write"]
 
@@ -39,20 +34,12 @@ class Piece:
     zero: bool = False
     unseen: bool = False
     """Nobody could look what it holds when it was planned."""
-    parts: Ranges = ()
-    """What of it is to be copied, where that is not all of it."""
     side: Side = field(default="read", init=False)
     """Which side the work is at, hence where an error came from."""
     moved: int | None = field(default=None, init=False)
     """Bytes that were copied, where not all of the range had to be."""
     error: Exception | None = field(default=None, init=False)
     finished: bool = field(default=False, init=False)
-
-    @property
-    def scattered(self) -> bool:
-        """It is many small parts: many short calls, between each of which the interpreter's lock
-        changes hands where two threads make them."""
-        return len(self.parts) > _FEW
 
     def split(self, length: int) -> list[Piece]:
         """The piece in parts of ``length`` bytes."""
@@ -84,10 +71,6 @@ class Copiers:
         self._done: SimpleQueue[Piece] = SimpleQueue()
         self._pieces: deque[Piece] = deque()
         self._dropped = False
-        self._in_line = threads <= BUFFERED_WRITERS  # more are for disks that are waited for
-        self._lock = threading.Lock()
-        self._line: deque[Piece] = deque()
-        self._at_line = False
         self._buffer_size = buffer_size
         self._count = threads
         self._threads: list[threading.Thread] = []
@@ -168,27 +151,8 @@ class Copiers:
     def _main(self, buffer: memoryview) -> None:
         lane = self._client.lane()
         while (piece := self._todo.get()) is not None:
-            if piece.scattered and self._in_line:
-                self._carry_line(piece, lane, buffer)
-            else:
-                self._carry(piece, lane, buffer)
+            self._carry(piece, lane, buffer)
         self._client.drop_lane(lane)
-
-    def _carry_line(self, piece: Piece, lane: Lane, buffer: memoryview) -> None:
-        """Has the piece done by the thread that is at one like it already, or does it, and all that
-        come meanwhile."""
-        with self._lock:
-            self._line.append(piece)
-            if self._at_line:
-                return
-            self._at_line = True
-        while (first := self._next_in_line()) is not None:
-            self._carry(first, lane, buffer)
-
-    def _next_in_line(self) -> Piece | None:
-        with self._lock:
-            self._at_line = bool(self._line)
-            return self._line.popleft() if self._line else None
 
     def _carry(self, piece: Piece, lane: Lane, buffer: memoryview) -> None:
         if not self._dropped:

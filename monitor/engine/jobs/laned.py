@@ -37,6 +37,7 @@ class LanedChild(Operations):
         # lane that it began in.
         self.hold = nullcontext
         self.map_for_write = no_reservation
+        self.read_ranges = _laned(lane, lambda *args: root.read_ranges(*args))
         self.write_ranges = _laned(lane, lambda *args: root.write_ranges(*args))
         self.write_compressed = _laned(lane, lambda *args: root.write_compressed(*args))
 

@@ -216,49 +216,6 @@ def test_a_bug_in_a_plan_is_no_error_of_a_disk() -> None:
     assert job.judged == []
 
 
-class Scattered(Recorded):
-    """Each piece is eight parts, far from each other."""
-
-    def next(self, most: int) -> Piece | None:
-        piece = super().next(most)
-        if piece is not None:
-            size = piece.length // 8
-            piece.parts = [(piece.offset + at * size, size // 2) for at in range(8)]
-        return piece
-
-
-@pytest.mark.parametrize(("writers", "at_once"), [(BUFFERED_WRITERS, 1), (MOST_WRITERS, 4)])
-def test_many_small_parts_keep_one_thread_busy_unless_it_waits_for_a_disk(
-    writers: int, at_once: int
-) -> None:
-    plan = Scattered(together=at_once)
-    carry(StandIn(), plan, writers=writers)
-    assert plan.most_working == at_once
-    assert len(plan.finished) == PIECES
-    assert plan.finished == sorted(plan.finished)
-
-
-def test_other_pieces_go_on_beside_scattered_ones() -> None:
-    """Two scattered pieces are planned first; the first ends when all others of the plan's depth
-    have been carried out."""
-    others = threading.Semaphore(0)
-
-    class Mixed(Scattered):
-        def next(self, most: int) -> Piece | None:
-            return super().next(most) if self.planned < 2 else Recorded.next(self, most)
-
-        def work(self, piece: Piece, buffer: memoryview) -> None:
-            if not piece.parts:
-                others.release()
-            elif piece.offset == 0:
-                for _ in range(DEPTH - 2):
-                    assert others.acquire(timeout=20)
-
-    plan = Mixed()
-    carry(StandIn(), plan)
-    assert len(plan.finished) == PIECES
-
-
 def test_no_memory_for_a_buffer_is_the_jobs_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(fd: int, length: int) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))

@@ -248,6 +248,11 @@ class Qcow2Driver(Driver):
 
         return reserving.map_for_write(self._image, offset, length)
 
+    def read_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
+        from monitor.engine.drivers.qcow2 import scattered
+
+        scattered.read_ranges(self._image, buffer, ranges)
+
     def write_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
         from monitor.engine.drivers.qcow2 import scattered
 

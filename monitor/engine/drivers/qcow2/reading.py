@@ -68,19 +68,27 @@ def _read_piece(image: Image, buffer: memoryview, offset: int, first: int, count
         for kind, start, clusters, host in mapping.runs(entries, 1 << bits):
             low = max(0, (start << bits) - base)
             high = min(len(buffer), ((start + clusters) << bits) - base)
-            part = buffer[low:high]
             skipped = offset + low - ((first + start) << bits)
-            if kind == mapping.DATA:
-                _read_data(image, part, host + skipped)
-            elif kind == mapping.UNALLOCATED:
-                image.tell("read_backing_aio")
-                image.read_backing(part, offset + low)
-            elif kind == mapping.ZERO:
-                fill_zeroes(part)
-            else:
-                part[:] = memoryview(image.read_compressed(host))[skipped : skipped + len(part)]
+            read_run(image, buffer[low:high], offset + low, kind, host, skipped)
     finally:
         image.leave(epoch)
+
+
+def read_run(
+    image: Image, buffer: memoryview, offset: int, kind: int, host: int, skipped: int = 0
+) -> None:
+    """The guest's bytes at ``offset``: those of one of ``mapping.runs``, without its first
+    ``skipped`` bytes. Between ``enter`` and ``leave``."""
+    if kind == mapping.DATA:
+        _read_data(image, buffer, host + skipped)
+    elif kind == mapping.UNALLOCATED:
+        image.tell("read_backing_aio")
+        image.read_backing(buffer, offset)
+    elif kind == mapping.ZERO:
+        fill_zeroes(buffer)
+    else:
+        cluster = memoryview(image.read_compressed(host))
+        buffer[:] = cluster[skipped : skipped + len(buffer)]
 
 
 def _read_data(image: Image, buffer: memoryview, host: int) -> None:

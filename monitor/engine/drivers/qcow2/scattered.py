@@ -1,19 +1,21 @@
-"""Writing many ranges at once, for who copies: one plan, one run of host clusters, one linking.
+"""Many ranges at once, for who copies: one look at the tables, and a call for each run of host
+clusters; what is written is given one run, and linked in one step.
 
     guest clusters   ..a.....bb.........c.....     far apart
-    host clusters    |abbc|                        in one piece, written by one call
+    host clusters    |abbc|                        in one piece, read or written by one call
 
-The steps and their order are those of ``writing``.
+The steps and their order are those of ``reading`` and ``writing``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain
 
 from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.base import Ranges, one_by_one
 from monitor.engine.drivers.qcow2 import layout as q
-from monitor.engine.drivers.qcow2 import writeback, writing
+from monitor.engine.drivers.qcow2 import mapping, reading, writeback, writing
 from monitor.engine.drivers.qcow2.image import Image
 
 
@@ -25,23 +27,57 @@ def write_ranges(image: Image, buffer: memoryview, ranges: Ranges) -> None:
         return
     if not image.changing:
         image.begin_changes()
+    for clusters, part in _pieces(image, buffer, ranges):
+        with image.lock:
+            planned = _plan(image, clusters)
+        writing.carry_out(
+            image,
+            planned,
+            part,
+            int(clusters[0]) << image.bits,
+            lambda data, host: image.file.write_ranges(data, ((host, len(data)),)),
+        )
+    if image.crowded():
+        writeback.write_back(image)
+
+
+def read_ranges(image: Image, buffer: memoryview, ranges: Ranges) -> None:
+    """See ``Driver.read_ranges``; ranges that are not of whole clusters are read one by one.
+    Raises OSError."""
+    if not all(_is_whole(image, offset, length) for offset, length in ranges):
+        one_by_one(lambda part, offset: reading.read(image, part, offset), buffer, ranges)
+        return
+    for clusters, part in _pieces(image, buffer, ranges):
+        with image.lock:
+            entries = image.tables.pick(clusters)
+            epoch = image.enter()
+        try:
+            _read_entries(image, part, entries, clusters)
+        finally:
+            image.leave(epoch)
+
+
+def _read_entries(
+    image: Image, buffer: memoryview, entries: mapping.Entries, clusters: NDArray[np.intp]
+) -> None:
+    bits = image.bits
+    for kind, start, count, host in mapping.runs(entries, 1 << bits):
+        step = 1 if kind == mapping.UNALLOCATED else count  # below, they lie as the guest sees them
+        for first in range(start, start + count, step):
+            part = buffer[first << bits : (first + step) << bits]
+            reading.read_run(image, part, int(clusters[first]) << bits, kind, host)
+
+
+def _pieces(
+    image: Image, buffer: memoryview, ranges: Ranges
+) -> Iterator[tuple[NDArray[np.intp], memoryview]]:
+    """The numbers of the ranges' clusters, ascending, not too many at a time; and their data."""
     bits = image.bits
     numbers = (range(at >> bits, (at + size + image.in_cluster) >> bits) for at, size in ranges)
     clusters = np.fromiter(chain.from_iterable(numbers), np.intp)
     for low in range(0, len(clusters), q.PIECE):
         piece = clusters[low : low + q.PIECE]
-        part = buffer[low << bits : (low + len(piece)) << bits]
-        with image.lock:
-            planned = _plan(image, piece)
-        writing.carry_out(
-            image,
-            planned,
-            part,
-            int(piece[0]) << bits,
-            lambda data, host: image.file.write_ranges(data, ((host, len(data)),)),
-        )
-    if image.crowded():
-        writeback.write_back(image)
+        yield piece, buffer[low << bits : (low + len(piece)) << bits]
 
 
 def _is_whole(image: Image, offset: int, length: int) -> bool:

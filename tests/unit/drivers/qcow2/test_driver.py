@@ -72,6 +72,34 @@ def test_scattered_clusters_are_one_run_written_once() -> None:
         at += length
 
 
+class CountingChild(MemoryChild):
+    reads = 0
+
+    def read(self, buffer: memoryview, offset: int) -> None:
+        self.reads += 1
+        super().read(buffer, offset)
+
+
+def test_scattered_clusters_are_read_by_the_run() -> None:
+    """Of every kind; what lies side by side in the file comes by one call."""
+    below = MemoryChild(random.Random(2).randbytes(8 * MIB))
+    file = CountingChild(bytes(new_image(32 * MIB, cluster_size=4096).content))
+    disk = Disk(file, below)
+    ranges = [(at * MIB + CLUSTER, CLUSTER * (1 + at % 2)) for at in range(30)]
+    disk.write_ranges(random.Random(1).randbytes(sum(length for _, length in ranges)), ranges)
+    file.reads = 0
+    assert disk.read_ranges(ranges) == wanted(disk, ranges)
+    assert file.reads == 1
+    disk.write_zeroes(*ranges[3])
+    disk.write_compressed(MIB - 8192, b"squeezed" * 512)
+    ranges = sorted([*ranges, (8192, 3 * 4096), (MIB - 8192, 8192), (31 * MIB, MIB)])
+    assert disk.read_ranges(ranges) == wanted(disk, ranges)
+
+
+def wanted(disk: Disk, ranges: list[tuple[int, int]]) -> bytes:
+    return b"".join(disk.model[at : at + length] for at, length in ranges)
+
+
 def test_a_scattered_write_that_fails_leaves_all_as_it_was() -> None:
     file = FailingChild(bytes(new_image(4 * MIB).content))
     disk = Disk(file)
