@@ -81,6 +81,12 @@ class MemoryChild:
     def grow(self, size: int, preallocation: str) -> None:
         self.truncate(size)
 
+    def expect(self, length: int) -> None:
+        """Nothing is taken up ahead."""
+
+    def reserve(self, size: int) -> None:
+        """Neither here."""
+
     def truncate(self, size: int) -> None:
         del self.content[size:]
         self.content.extend(bytes(size - len(self.content)))

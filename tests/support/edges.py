@@ -26,6 +26,8 @@ class DriverEdge:
         self.cluster_size = driver.cluster_size
         self.event = driver.event_sink()
         self.grow = driver.grow
+        self.expect = driver.expect
+        self.reserve = driver.reserve
         self.node_name = node_name
 
     @property

@@ -75,6 +75,13 @@ request promises holds for each; after an error of a write each holds old, new o
 it writes the driver may lay them side by side, and may have the host begin to carry them to the
 disk.
 
+**Expected writes.** ``expect(length)`` says that some ``length`` bytes more are about to be written
+where the disk holds nothing yet; 0, that no more are. It is advice, from who copies, and raises
+nothing. A format takes up room in its file ahead (``reserve``), and gives back what was left when
+it is told 0, or closed. ``reserve(size)`` has the file take up room up to its byte ``size``, and be
+so long, where that makes writes faster: with O_DIRECT the host lets one that makes a file longer
+run beside no other. The new part reads as zeroes.
+
 **Compressed writes.** ``write_compressed`` takes whole clusters (the last of the disk may be short)
 and stores each compressed where that makes it smaller, plainly where not. It promises what
 ``write`` promises. A driver that cannot says so in ``compresses`` and raises ENOTSUP.
@@ -347,6 +354,12 @@ class Driver(ABC):
     def write_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
         """Default: one after the other."""
         one_by_one(self.write, buffer, ranges)
+
+    def expect(self, length: int) -> None:  # noqa: B027  (advice, may be ignored)
+        """Default: advice ignored."""
+
+    def reserve(self, size: int) -> None:  # noqa: B027
+        """Default: the same."""
 
     def write_compressed(self, buffer: memoryview, offset: int) -> None:
         """Default: refused with ENOTSUP."""

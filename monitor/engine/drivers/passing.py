@@ -46,6 +46,9 @@ class PassingDriver(Driver):
     def truncate(self, size: int) -> None:
         self.below.truncate(size)
 
+    def expect(self, length: int) -> None:
+        self.below.expect(length)
+
     def map(self, offset: int, length: int) -> list[Extent]:
         return self.below.map(offset, length)
 

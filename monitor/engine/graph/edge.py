@@ -71,6 +71,12 @@ class Edge(Operations):
     def grow(self, size: int, preallocation: str) -> None:
         self.child.grow(size, preallocation)
 
+    def expect(self, length: int) -> None:
+        self.child.driver.expect(length)
+
+    def reserve(self, size: int) -> None:
+        self.child.driver.reserve(size)
+
     def cluster_size(self) -> int | None:
         return self.child.cluster_size()
 

@@ -157,7 +157,9 @@ class BackupJob(BlockJob):
         chunk = max(copying.unit, min(plan.chunk or carrying.CHUNK, carrying.CHUNK))
         chunk &= -copying.unit
         writers = min(plan.workers, writers_into(plan.target))
-        with Carrier(self, walk, writers=writers, buffer=chunk, chunk=chunk) as carrier:
+        with Carrier(
+            self, walk, copying.target, writers=writers, buffer=chunk, chunk=chunk
+        ) as carrier:
             carry_wholly(self, carrier, walk)
         self.progress.set_remaining(0)
 

@@ -37,6 +37,9 @@ AGAIN: Final = 0.1
 """Seconds until what failed, under a policy that ignores it, is tried again."""
 MEMORY: Final = 64 << 20
 """Bytes of buffers that a job may have."""
+_AHEAD: Final = 128 << 20
+"""Bytes that the target is told to expect at a time, hence that it may take up too much for a while
+(or for good, where the process is killed)."""
 
 
 class Plan(Protocol):
@@ -77,19 +80,29 @@ class TryingAgain(Plan, Protocol):
         ...
 
 
+class Expecting(Protocol):
+    """What is copied to."""
+
+    def expect(self, length: int, /) -> None:
+        """See the drivers' contract."""
+        ...
+
+
 _PARTS: Final = 16
 """Pieces that one which failed is done again in."""
 
 
 class Carrier:
     """Carries out ``plan`` for ``job``. A context manager; ``run`` may be called again and again in
-    it, from the job's thread. ``writers``: see ``writers_into``. ``buffer``: bytes that ``work`` is
-    given at least. Entering it raises OSError, as ``Copiers`` does."""
+    it, from the job's thread. ``target`` is told what comes. ``writers``: see ``writers_into``.
+    ``buffer``: bytes that ``work`` is given at least. Entering it raises OSError, as ``Copiers``
+    does."""
 
     def __init__(
         self,
         job: BlockJob,
         plan: Plan,
+        target: Expecting,
         *,
         writers: int,
         buffer: int = CHUNK,
@@ -98,6 +111,9 @@ class Carrier:
     ) -> None:
         self._job = job
         self._plan = plan
+        self._target = target
+        self._told, self._expects = 0, False
+        """Bytes that the target expects still; whether it may."""
         self._chunk = chunk
         self._limited_chunk = limited_chunk or chunk
         threads = max(1, min(writers, MEMORY // buffer))
@@ -110,6 +126,7 @@ class Carrier:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._copiers.__exit__(kind, *rest)
+        self._expect_nothing()
         self._job.drop_lane(self._lane)
 
     def run(self) -> None:
@@ -122,6 +139,7 @@ class Carrier:
             elif self._copiers.pending:
                 self._take()
             else:
+                self._expect_nothing()
                 return
 
     def _rest(self) -> None:
@@ -136,7 +154,26 @@ class Carrier:
 
     def _look(self) -> Piece | None:
         with self._lane:
-            return self._plan.next(self._limited_chunk if self._job.speed else self._chunk)
+            piece = self._plan.next(self._limited_chunk if self._job.speed else self._chunk)
+            if piece is not None and piece.copy:
+                self._expect(piece.length)
+            return piece
+
+    def _expect(self, length: int) -> None:
+        """So much more is planned. The target hears of it before it has come so far."""
+        self._told = max(0, self._told - length)
+        if self._told < _AHEAD // 2:
+            progress = self._job.progress
+            left = min(_AHEAD, progress.total - progress.current)
+            if left - self._told >= _AHEAD // 8:
+                self._told, self._expects = left, True
+                self._target.expect(left)
+
+    def _expect_nothing(self) -> None:
+        if self._expects:
+            self._told, self._expects = 0, False
+            with self._lane:
+                self._target.expect(0)
 
     def _take(self) -> None:
         """Waits for the oldest piece and counts it, or has it done again."""

@@ -147,6 +147,7 @@ class CommitJob(BlockJob):
         with Carrier(
             self,
             carried,
+            self._base,
             writers=writers_into(plan.base),
             buffer=most,
             chunk=most,

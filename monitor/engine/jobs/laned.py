@@ -58,6 +58,14 @@ class LanedChild(Operations):
         with self._lane:
             self._root.grow(size, preallocation)
 
+    def expect(self, length: int) -> None:
+        with self._lane:
+            self._root.expect(length)
+
+    def reserve(self, size: int) -> None:
+        with self._lane:
+            self._root.reserve(size)
+
     def cluster_size(self) -> int | None:
         return self._root.cluster_size()
 

@@ -165,7 +165,12 @@ class Mirroring:
             with self._lane:
                 active.begin()
         with Carrier(
-            self._job, copying, writers=writers_into(plan.target), buffer=chunk, chunk=chunk
+            self._job,
+            copying,
+            self._target,
+            writers=writers_into(plan.target),
+            buffer=chunk,
+            chunk=chunk,
         ) as carrier:
             passes = 0
             while True:

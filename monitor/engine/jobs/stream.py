@@ -216,6 +216,7 @@ class StreamJob(BlockJob):
             with Carrier(
                 self,
                 filling,
+                plan.target.driver,
                 writers=writers_into(plan.target),
                 buffer=large + 2 * cluster,  # pieces may begin and end within clusters
                 chunk=large,

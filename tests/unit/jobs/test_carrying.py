@@ -14,6 +14,7 @@ from monitor.engine.graph.client import Client
 from monitor.engine.jobs import copying
 from monitor.engine.jobs.carrying import CHUNK, MEMORY, MOST_WRITERS, Carrier
 from monitor.engine.jobs.copying import BUFFERED_WRITERS, DEPTH, Piece
+from monitor.engine.jobs.progress import Progress
 from monitor.engine.jobs.ratelimit import RateLimit
 
 PIECES = 100
@@ -30,6 +31,7 @@ class StandIn(Client):
         self.limit = RateLimit(self.clock, speed)
         self.action = action
         self.judged: list[tuple[int, str]] = []
+        self.progress = Progress(self.clock)
 
     @property
     def speed(self) -> int:
@@ -45,6 +47,13 @@ class StandIn(Client):
     def error_action(self, error: OSError, side: str) -> str:
         self.judged.append((error.errno or 0, side))
         return self.action
+
+
+class Told(list[int]):
+    """A target, as what it was told to expect."""
+
+    def expect(self, length: int) -> None:
+        self.append(length)
 
 
 class Recorded:
@@ -103,10 +112,43 @@ class Recorded:
         self.passed_over.append(piece.offset)
 
 
-def carry(job: StandIn, plan: Recorded, **options: Any) -> None:
+def carry(job: StandIn, plan: Recorded, **options: Any) -> list[int]:
+    """What the target was told to expect."""
     stand_in: Any = job
-    with Carrier(stand_in, plan, **{"writers": BUFFERED_WRITERS, **options}) as carrier:
+    told = Told()
+    with Carrier(stand_in, plan, told, **{"writers": BUFFERED_WRITERS, **options}) as carrier:
         carrier.run()
+    return told
+
+
+@pytest.mark.parametrize("left", [1 << 30, 100 << 20, 20 << 20])
+def test_the_target_hears_what_comes(left: int) -> None:
+    job = StandIn()
+    job.progress.set_remaining(left)
+    told = carry(job, Recorded())
+    assert told[0] == min(left, 128 << 20)
+    assert told[-1] == 0  # no more comes
+    assert 0 not in told[:-1]
+    assert len(told) <= 2 + PIECES * CHUNK // (16 << 20)
+
+
+def test_the_target_hears_nothing_of_little() -> None:
+    job = StandIn()
+    job.progress.set_remaining(1 << 20)
+    assert carry(job, Recorded()) == []
+
+
+def test_a_target_that_expects_more_hears_that_the_job_has_failed() -> None:
+    job, told = StandIn(), Told()
+    job.progress.set_remaining(1 << 30)
+    stand_in: Any = job
+    with (
+        pytest.raises(OSError, match="injected"),
+        Carrier(stand_in, Recorded(bad=range(CHUNK)), told, writers=2) as carrier,
+    ):
+        carrier.run()
+    assert told[-1] == 0
+    assert job.lanes == []
 
 
 @pytest.mark.parametrize("writers", [1, BUFFERED_WRITERS, MOST_WRITERS])

@@ -17,7 +17,7 @@ import errno
 import os
 import stat
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -38,7 +38,7 @@ from monitor.engine.drivers.base import (
 from monitor.engine.drivers.buffers import PIECE, zeroes
 from monitor.engine.drivers.file.closing import close_soon
 from monitor.engine.drivers.file.direct import DirectIO
-from monitor.engine.drivers.file.extend import extend
+from monitor.engine.drivers.file.extend import extend, reserve
 from monitor.engine.drivers.file.handles import Handle, State, wants_writable
 from monitor.engine.drivers.file.host import (
     file_size,
@@ -339,6 +339,14 @@ class FileDriver(Driver):
             extend(self._fd, self._length, size, preallocation, self.write)
         finally:
             self._look_at_length()
+
+    def reserve(self, size: int) -> None:
+        if self._direct is None or self.fixed_size or size <= self._length:
+            return
+        self._untouched = False
+        with suppress(OSError):  # where the host cannot, it goes without
+            reserve(self._fd, self._length, size)
+        self._look_at_length()
 
     def map(self, offset: int, length: int) -> list[Extent]:
         # A descriptor with O_DIRECT is of no use to those who do not know its alignment.

@@ -8,11 +8,14 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from monitor.engine.drivers import syscalls
 from monitor.engine.drivers.buffers import PIECE, zeroes
 from monitor.engine.drivers.file.host import resize
 from monitor.engine.errors import HostFailure, RequestError, host_failure
 
 _BLOCK: Final = 4096
+_PLENTY: Final = 8
+"""How many times what is taken up ahead has to be free on the host."""
 
 
 class UnsupportedPreallocation(RequestError):
@@ -53,6 +56,14 @@ def extend(
         raise
     if preallocation == "falloc" and not old:
         _allocate_first_block(fd, size)
+
+
+def reserve(fd: int, old: int, size: int) -> None:
+    """Has the file take up room to be ``size`` bytes long, unless room is scarce: others may need
+    it more. Raises OSError."""
+    host = os.fstatvfs(fd)
+    if host.f_bavail * host.f_frsize >= _PLENTY * (size - old):
+        syscalls.fallocate(fd, 0, old, size - old)
 
 
 def _allocate_first_block(fd: int, size: int) -> None:

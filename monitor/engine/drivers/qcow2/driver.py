@@ -129,6 +129,7 @@ class Qcow2Driver(Driver):
         from monitor.engine.drivers.qcow2 import writeback
 
         image = self._image
+        self.expect(0)
         try:
             self._store_bitmaps()
         except (RequestError, OSError) as error:
@@ -257,6 +258,11 @@ class Qcow2Driver(Driver):
         from monitor.engine.drivers.qcow2 import scattered
 
         scattered.write_ranges(self._image, buffer, ranges)
+
+    def expect(self, length: int) -> None:
+        from monitor.engine.drivers.qcow2 import ahead
+
+        ahead.expect(self._image, length)
 
     def write_compressed(self, buffer: memoryview, offset: int) -> None:
         from monitor.engine.drivers.qcow2 import compressing

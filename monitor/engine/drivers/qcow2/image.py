@@ -89,6 +89,7 @@ class Image:
         self.metadata = MetadataMap(self._regions)
         self._open_tables(l2_cache, refcount_cache)
 
+        self.reserved = False  # the file may be longer than what is in use: ``ahead``
         self.changing = False  # the header says that this image is being written to
         self.unmap = False  # `discard=unmap`: the guest may give clusters up
         self.pass_discards = False  # freed clusters are discarded in the file

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor.engine.errors import RequestError
 from tests.support.children import MemoryChild
 from tests.support.edges import DriverEdge
 from tests.support.files import open_file
@@ -74,12 +75,17 @@ def test_writers_in_the_same_clusters(tmp_path: Path, below: bool) -> None:
     assert qemu_check(path) == {"leaks": 0, "corruptions": 0}
 
 
-def test_everything_at_once(tmp_path: Path) -> None:
-    """Writes, zeroes, discards, reads and flushes; each thread in a part of its own."""
+@pytest.mark.parametrize("direct", [False, True])
+def test_everything_at_once(tmp_path: Path, direct: bool) -> None:
+    """Writes, zeroes, discards, reads and flushes; each thread in a part of its own. Room in the
+    file is taken up ahead meanwhile, and given back."""
     size = 4 << 20
     path = tmp_path / "a.qcow2"
     path.write_bytes(new_image(size, cluster_size=CLUSTER).content)
-    file = DriverEdge(open_file(path))
+    try:
+        file = DriverEdge(open_file(path, direct=direct))
+    except RequestError as error:
+        pytest.skip(f"no O_DIRECT here: {error}")
     disk = Disk(file)
     part = size // 4
 
@@ -105,9 +111,16 @@ def test_everything_at_once(tmp_path: Path) -> None:
 
         return body
 
-    together(*(worker(index) for index in range(4)))
+    def ahead() -> None:
+        for step in range(100):
+            disk.driver.expect((8 << 20) * (step % 2))
+            assert direct or file.length() < 6 << 20
+
+    together(ahead, *(worker(index) for index in range(4)))
     disk.check()
+    disk.driver.expect(8 << 20)
     disk.driver.close()
+    assert file.length() < 6 << 20
     file.driver.close()
     need("qemu-img")
     assert qemu_check(path) == {"leaks": 0, "corruptions": 0}
