@@ -99,11 +99,11 @@ def _store(image: Image, first: int, streams: Sequence[bytes]) -> None:
             image.drop(old)
             image.data_pending = True
     finally:
+        image.leave(epoch)
         with image.lock:
             image.unclaim(claim)
             if not linked:
                 image.refcounts.release(host_clusters(entries, geometry))
-        image.leave(epoch)
 
 
 def _joined(image: Image, entries: Entries, streams: Sequence[bytes]) -> list[tuple[int, bytes]]:

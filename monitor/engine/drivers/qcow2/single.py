@@ -75,11 +75,11 @@ def write_allocating(image: Image, buffer: memoryview, offset: int) -> bool:
                 image.drop(np.array([entry], np.uint64))
             image.data_pending = True
     finally:
+        image.leave(epoch)
         with image.lock:
             image.unclaim(claim)
             if not linked:
                 image.refcounts.release(np.array([allocated], np.uint64))
-        image.leave(epoch)
     return True
 
 

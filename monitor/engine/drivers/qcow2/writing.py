@@ -223,14 +223,13 @@ def _link(image: Image, plan: Plan) -> None:
 
 
 def abandon(image: Image, plan: Plan) -> None:
-    """The write failed: what it allocated was never referred to."""
-    with image.lock:
-        try:
-            image.refcounts.release(plan.allocated)
-        finally:
-            if plan.claim is not None:
-                image.unclaim(plan.claim)
+    """The write failed: what it allocated was never referred to. Raises OSError where that cannot
+    be said; it leaks then."""
     image.leave(plan.epoch)
+    with image.lock:
+        if plan.claim is not None:
+            image.unclaim(plan.claim)
+        image.refcounts.release(plan.allocated)
 
 
 def write_zero_data(image: Image, offset: int, length: int) -> None:

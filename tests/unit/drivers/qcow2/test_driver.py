@@ -509,3 +509,36 @@ def test_a_failure_anywhere_loses_only_what_failed(countdown: int, cluster_size:
     disk.check()
     disk.reopen()
     disk.check()
+
+
+@pytest.mark.parametrize("request_", ["a cluster", "several", "compressed"])
+def test_a_failed_write_whose_clusters_cannot_be_given_back_holds_up_no_others(
+    request_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The block of refcounts cannot be read: those clusters leak, and no more. What other requests
+    give back is used again."""
+    file = new_image(4 * MIB)
+    disk = open_qcow2(file)
+    write(disk, 0, bytes(range(256)) * 256)
+
+    def fail(*args: object) -> None:
+        raise OSError(EIO, os.strerror(EIO))
+
+    data = os.urandom(100) * 5000
+    with monkeypatch.context() as patch:
+        patch.setattr(file, "write", fail)
+        patch.setattr(disk._image.refcounts, "release", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            match request_:
+                case "a cluster":
+                    write(disk, MIB, data[:100])
+                case "several":
+                    write(disk, MIB, data)
+                case "compressed":
+                    disk.write_compressed(memoryview(data[:CLUSTER]), MIB)
+    disk.discard(0, CLUSTER)
+    disk.flush()
+    size = file.length()
+    write(disk, 2 * MIB, data[:CLUSTER])
+    disk.flush()
+    assert file.length() == size
