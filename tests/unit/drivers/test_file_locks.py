@@ -209,6 +209,32 @@ def test_what_is_left_over_is_closed_by_another_thread(
     driver.close()
 
 
+def test_a_host_without_a_thread_closes_at_once(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that is being committed must not fail half-way."""
+
+    def no_thread(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    driver = open_file(image)
+    use(driver, CONSISTENT_READ | WRITE, ALL & ~WRITE)
+    monkeypatch.setattr(closing, "_thread", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        for _ in range(2):
+            change = driver.prepare_reopen(OpenFlags(read_only=True))
+            assert change is not None
+            change.commit()
+            use(driver, CONSISTENT_READ, ALL)
+            assert descriptors(image) == [os.O_RDONLY]
+            change = driver.prepare_reopen(OpenFlags())
+            assert change is not None
+            change.commit()
+            use(driver, CONSISTENT_READ | WRITE, ALL & ~WRITE)
+    driver.close()
+
+
 def test_a_failure_to_close_leaves_the_next_to_be_closed(
     image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

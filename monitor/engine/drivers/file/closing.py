@@ -19,18 +19,33 @@ _thread: threading.Thread | None = None
 
 
 def close_soon(descriptors: Iterable[int]) -> None:
-    """They are the caller's no more."""
-    global _thread
+    """They are the caller's no more. It cannot fail: where the host has no thread to give, the
+    caller waits."""
     for fd in descriptors:
-        _left.put(fd)
-        with _lock:
-            if _thread is None:
-                _thread = threading.Thread(target=_close_all, name="closer", daemon=True)
-                _thread.start()
+        if _has_thread():
+            _left.put(fd)
+        else:
+            _close(fd)
+
+
+def _has_thread() -> bool:
+    global _thread
+    with _lock:
+        if _thread is None:
+            thread = threading.Thread(target=_close_all, name="closer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            _thread = thread
+    return True
 
 
 def _close_all() -> None:
     while True:
-        fd = _left.get()
-        with contextlib.suppress(OSError):  # it is gone all the same, and flushes have told
-            os.close(fd)
+        _close(_left.get())
+
+
+def _close(fd: int) -> None:
+    with contextlib.suppress(OSError):  # it is gone all the same, and flushes have told
+        os.close(fd)
