@@ -231,8 +231,10 @@ class Graph:
 
     def commit(self, transaction: Transaction) -> None:
         """The end of every change: makes it final and rewires. Inside a drained section."""
-        transaction.commit()
-        self.rewire(transaction)
+        try:
+            transaction.commit()
+        finally:
+            self.rewire(transaction)
 
     def corruption_reporter(
         self, node: Node

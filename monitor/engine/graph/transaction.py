@@ -3,12 +3,13 @@
 Everything that changes the graph (attaching and replacing children, permissions, read-only
 switching, host locks) goes through one of these. Each step is made visible at once, so that the
 next step's checks see it, and leaves behind how to undo it. Steps are synchronous; ``commit`` and
-``abort`` callables must not fail.
+``abort`` callables must not fail. Where one does, by a bug, all others are called nevertheless, so
+that nothing is done by halves, and its error is raised in the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,25 +38,23 @@ class Transaction:
         self._steps.append((commit, abort, clean))
 
     def commit(self) -> None:
-        assert not self._ended
-        self._ended = True
-        for commit, _, _ in self._steps:
-            if commit:
-                commit()
-        self._clean()
+        self._end(commit for commit, _, _ in self._steps)
 
     def abort(self) -> None:
+        self._end(abort for _, abort, _ in reversed(self._steps))
+
+    def _end(self, steps: Iterable[Step | None]) -> None:
         assert not self._ended
         self._ended = True
-        for _, abort, _ in reversed(self._steps):
-            if abort:
-                abort()
-        self._clean()
-
-    def _clean(self) -> None:
-        for _, _, clean in reversed(self._steps):
-            if clean:
-                clean()
+        first: Exception | None = None
+        for step in [*steps, *(clean for _, _, clean in reversed(self._steps))]:
+            try:
+                if step is not None:
+                    step()
+            except Exception as error:
+                first = first or error
+        if first is not None:
+            raise first
 
     def __enter__(self) -> Transaction:
         return self

@@ -185,6 +185,34 @@ def test_long_chains_need_no_recursion(graph: Graph) -> None:
     assert edge.taken == permissions.CONSISTENT_READ
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_step_that_fails_keeps_no_other_from_being_taken(graph: Graph, kept: bool) -> None:
+    """The end of a change cannot be undone any more; and requests find what has changed."""
+    base, other, client = add(graph, "base"), add(graph, "other"), Client()
+    graph.add_client(client, base, permissions.CONSISTENT_READ, permissions.ALL)
+    taken: list[str] = []
+
+    def fail() -> None:
+        raise IndexError
+
+    transaction = Transaction()
+    for name in ("first", "second"):
+        transaction.add(
+            commit=lambda name=name: taken.append(name),
+            abort=lambda name=name: taken.append(name),
+            clean=lambda: taken.append("clean"),
+        )
+        transaction.add(commit=fail, abort=fail)
+    edit.replace(transaction, base, other)
+    edit.refresh(transaction, [base, other])
+    with pytest.raises(IndexError):
+        graph.commit(transaction) if kept else transaction.abort()
+    assert taken == [*(["first", "second"] if kept else ["second", "first"]), "clean", "clean"]
+    assert client.roots[0].child is (other if kept else base)
+    if kept:
+        assert client.roots[0].flush == other.flush
+
+
 def test_what_lies_below_what_whatever_the_shape(graph: Graph) -> None:
     """``reaches`` against the set of all that lies below, in graphs with shared children."""
     chance = random.Random(7)
