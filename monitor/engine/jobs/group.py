@@ -11,6 +11,8 @@ comes before they have it still counts.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from monitor.engine.graph.transaction import Transaction
@@ -31,6 +33,8 @@ class JobGroup:
         self.aborting = False
         self.finalizing = False
         """The point of no return: the last changes are being made."""
+        self.committed = False
+        """They are made, whatever comes after."""
 
     def add(self, job: Job) -> None:
         job.group = self
@@ -46,10 +50,9 @@ class JobGroup:
             and not all(job.auto_finalize for job in self.jobs)
         )
 
-    @property
-    def at_work(self) -> bool:
-        """Whether the end is under way: verbs wait for it."""
-        return self.finalizing and bool(self.jobs)
+    def ends(self, job: Job) -> bool:
+        """Whether the job's end is under way: verbs wait for it."""
+        return self.finalizing and job in self.jobs
 
     # -- words from the jobs, on the loop ----------------------------------------------------
 
@@ -71,8 +74,10 @@ class JobGroup:
                     other.request_cancel(force=True)
         self._abort_when_all_ended()
 
-    def finalize_soon(self) -> None:
-        self.manager.spawn(self.finalize())
+    async def finalize(self) -> None:
+        """Prepares and commits all jobs, or aborts all. Returns when they are concluded; who gives
+        up waiting stops nothing."""
+        await asyncio.shield(self.manager.spawn(self._finalize()))
 
     async def withdraw(self, job: Job) -> None:
         """A job that has not begun is cancelled and goes at once: its transaction has failed, which
@@ -92,25 +97,32 @@ class JobGroup:
             if not other.auto_finalize:
                 other.report_pending()
         if all(other.auto_finalize for other in self.jobs):
-            self.finalize_soon()
+            self.manager.spawn(self._finalize())
 
-    async def finalize(self) -> None:
-        """Prepares and commits all jobs, or aborts all. Returns when they are concluded."""
-        graph = self.manager.graph
-        async with graph.turn:
+    async def _finalize(self) -> None:
+        async with self.manager.graph.turn:
             if self.aborting or self.finalizing:
                 return
             self.finalizing = True
-            if await self._open_for_end():
-                nodes = [node for job in self.jobs for node in job.drains_for_end()]
-                async with graph.drained(*nodes):
-                    with Transaction() as transaction:
-                        if await self._prepare(transaction):
-                            graph.commit(transaction)
-                            for job in self.jobs:
-                                job.commit()
+            await _take(self.jobs[0], self._make_last_changes)
+            if not self.committed:
+                self._fail_all()
             for job in list(self.jobs):
                 await self._conclude(job)
+
+    async def _make_last_changes(self) -> None:
+        """All of them or, where a job fails, none."""
+        if not await self._open_for_end():
+            return
+        graph = self.manager.graph
+        nodes = [node for job in self.jobs for node in job.drains_for_end()]
+        async with graph.drained(*nodes):
+            with Transaction() as transaction:
+                if await self._prepare(transaction):
+                    self.committed = True
+                    await _take(self.jobs[0], lambda: graph.commit(transaction))
+                    for job in self.jobs:
+                        await _take(job, job.commit)
 
     async def _open_for_end(self) -> bool:
         for job in self.jobs:
@@ -118,7 +130,6 @@ class JobGroup:
                 await job.before_end()
             except Exception as error:
                 job.failure = job.judged(error)
-                self._mark_all_failed(job)
                 return False
         return True
 
@@ -131,14 +142,13 @@ class JobGroup:
             else:
                 await job.prepare_in_thread()
             if job.failure is not None:
-                self._mark_all_failed(job)
                 return False
         return True
 
-    def _mark_all_failed(self, culprit: Job) -> None:
+    def _fail_all(self) -> None:
         self.aborting = True
         for job in self.jobs:
-            if job is not culprit:
+            if job.failure is None:
                 job.request_cancel(force=True)
 
     def _abort_when_all_ended(self) -> None:
@@ -154,16 +164,28 @@ class JobGroup:
                 await self._conclude(job)
 
     async def _conclude(self, job: Job) -> None:
-        failed = job.note_failure()
-        if failed:
-            job.abort()
-        await job.clean()
+        if job.note_failure() and not self.committed:
+            await _take(job, job.abort)
+        await _take(job, job.clean)
         goes_now = job.auto_dismiss or not job.started
         if goes_now:
-            await self.manager.release(job)
+            await _take(job, lambda: self.manager.release(job))
+        job.note_failure()  # that of the last steps
         self.jobs.remove(job)
         if job.started:
             job.report_end()
         job.move(Status.CONCLUDED)
         if goes_now:
             self.manager.forget(job)
+
+
+async def _take(job: Job, step: Callable[[], Awaitable[None] | None]) -> None:
+    """One of the last steps, none of which may fail. One that does, by a bug, is the job's failure,
+    and keeps no other from being made."""
+    try:
+        result = step()
+        if result is not None:
+            await result
+    except Exception as error:
+        failure = job.judged(error)
+        job.failure = job.failure or failure

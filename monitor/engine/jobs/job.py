@@ -211,8 +211,10 @@ class Job(Client, Work):
         self.started = True
         self._state.move(Status.RUNNING)
         self._thread = JobThread(f"job {self.name or self.type}")
-        self._thread.submit(self._run_in_thread).add_done_callback(self._run_ended)
-        self._parked(self._pausing.number)  # where it begins within a drained section
+        run = self._thread.submit(self._run_in_thread)
+        run.add_done_callback(self._run_ended)
+        if not run.done():  # it is at once where the host has no thread for it
+            self._parked(self._pausing.number)  # where it begins within a drained section
 
     def cancel(self, *, force: bool) -> None:
         """Ends the job, wherever it is. Soft on a job that can end well by itself."""
@@ -329,7 +331,8 @@ class Job(Client, Work):
     def _run_ended(self, future: asyncio.Future[Exception | None]) -> None:
         self._run_over = True
         self._leave_pause()
-        self.failure = future.result()
+        error = future.exception()
+        self.failure = future.result() if error is None else self.judged(error)
         self.group.run_ended(self)
         self._notice()
 
@@ -419,9 +422,9 @@ class Job(Client, Work):
             return self.judged(error)
         return None
 
-    def judged(self, error: Exception) -> Exception:
-        """What the job fails with; called where the error is caught. A bug is one line."""
+    def judged(self, error: BaseException) -> Exception:
+        """What the job fails with. A bug is one line."""
         if isinstance(error, (OSError, RequestError)):
             return error
-        log.exception("%s failed unexpectedly", self.describe())
+        log.error("%s failed unexpectedly", self.describe(), exc_info=error)
         return InternalError(f"{self.describe()} failed unexpectedly")

@@ -59,7 +59,7 @@ class Jobs:
     async def find_at_rest(self, job_id: str) -> Job | None:
         """The job of that id, for a verb: one whose last changes are being made is waited for, as
         if they were made at once."""
-        while (job := self.find(job_id)) is not None and job.group.at_work:
+        while (job := self.find(job_id)) is not None and job.group.ends(job):
             await job.settled()
         return job
 
@@ -114,12 +114,13 @@ class Jobs:
             if job.status is Status.CONCLUDED:
                 await self.dismiss(job)
                 continue
-            if not job.force_cancelled and not job.group.at_work:
+            if not job.force_cancelled and not job.group.ends(job):
                 job.cancel(force=True)
             await job.settled()
 
-    def spawn(self, ending: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, ending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs the end of a group of jobs, and remembers it until it is over."""
         task = asyncio.get_running_loop().create_task(ending)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from queue import SimpleQueue
@@ -17,19 +19,27 @@ _Work = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 class JobThread:
     """Runs calls one after the other and reports to the loop it was made on.
 
-    A daemon thread: a job that hangs in a system call does not keep the process from ending.
+    A daemon thread: a job that hangs in a system call does not keep the process from ending. Where
+    the host has no thread to give, each call fails with EAGAIN.
     """
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._main, name=name, daemon=True)
+        try:
+            thread.start()
+            self._runs = True
+        except RuntimeError:
+            self._runs = False
 
     def submit(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
         """``call`` runs on the thread when all before it have ended."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.put((call, future))
+        if self._runs:
+            self._queue.put((call, future))
+        else:
+            future.set_exception(OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
         return future
 
     def tell_loop(self, callback: Callable[..., None], *args: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
 
 import pytest
 
@@ -134,3 +135,26 @@ def test_a_bug_fails_the_job_with_one_line(step: str, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.ERROR):
         run(main())
     assert "IndexError" in caplog.text
+
+
+def no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("drained", [False, True])
+def test_a_job_without_a_thread_fails(drained: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By then it is in the graph; a backup even begins within a drained section."""
+
+    async def main() -> None:
+        bench = Bench()
+        job = bench.toy("j0", auto_dismiss=False)
+        if drained:
+            job.gate_closed()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread)
+            job.start()
+        assert (await bench.jobs.ended("j0")).error == "Resource temporarily unavailable"
+        assert job.calls == ["abort", "clean"]
+        await bench.jobs.dismiss(job)
+
+    run(main())
