@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final, Literal, Protocol
 
 from monitor.engine.drivers import syscalls
 from monitor.engine.drivers.base import Child, Extent, ExtentKind, Reservation
@@ -14,6 +15,9 @@ _LEAST: Final = 256 << 10
 _IMPOSSIBLE: Final = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY}
 )
+
+Side = Literal["read", "write"]
+"""The side of a copy that an error comes from."""
 
 
 class Reserving(Protocol):
@@ -33,17 +37,27 @@ class BetweenFiles:
         """Whether it is worth asking for a range so long."""
         return self._possible and length >= _LEAST
 
-    def copy(self, source: Child, target: Reserving, offset: int, length: int) -> int:
+    def copy(
+        self,
+        source: Child,
+        target: Reserving,
+        offset: int,
+        length: int,
+        at: Callable[[Side], None] = lambda side: None,
+    ) -> int:
         """How much of the beginning the host has copied. What it could not is left to reads and
-        writes, which tell the failing side apart. In a lane."""
+        writes, which tell the failing side apart. In a lane. ``at`` is told which side an error
+        will come from. Raises OSError: of ``map``, ``map_for_write``, and ``commit``."""
         if not self.would_copy(length):
             return 0
         end, position = offset + length, offset
         with source.hold():
             while position < end:
+                at("read")
                 run = source.map(position, end - position)[0]
                 if run.kind is not ExtentKind.DATA or run.host < 0 or run.compressed:
                     break
+                at("write")
                 copied = self._copy_run(target, run, position)
                 if not copied:
                     break

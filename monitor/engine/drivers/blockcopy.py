@@ -18,11 +18,11 @@ import mmap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Final
 
 from monitor.engine.bitmap import DirtyBitmap
 from monitor.engine.drivers.base import Child, Ranges, batches
-from monitor.engine.drivers.between_files import BetweenFiles
+from monitor.engine.drivers.between_files import BetweenFiles, Side
 from monitor.engine.drivers.buffers import is_zero
 from monitor.engine.drivers.ranges import RangeLocks
 
@@ -32,7 +32,6 @@ _CHUNK: Final = 1 << 20
 """Bytes that a guest's thread copies in one step."""
 _BUFFERS: Final = 16
 """Guests' threads that copy at once; further ones wait for one of them."""
-Side = Literal["read", "write"]
 
 
 class BlockCopy:
@@ -130,8 +129,7 @@ class BlockCopy:
         self, offset: int, length: int, buffer: memoryview, at: Callable[[Side], None]
     ) -> None:
         """What the host does not copy is carried."""
-        at("read")
-        done = self._files.copy(self.source, self.target, offset, length)
+        done = self._files.copy(self.source, self.target, offset, length, at)
         if done < length:
             done &= -self.unit
         if done:

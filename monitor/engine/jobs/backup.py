@@ -35,7 +35,7 @@ from monitor.engine.jobs.copying import Piece
 if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
     from monitor.engine.clock import Clock
-    from monitor.engine.drivers.blockcopy import BlockCopy, Side
+    from monitor.engine.drivers.blockcopy import BlockCopy
     from monitor.engine.drivers.copy_before_write import CopyBeforeWriteDriver
     from monitor.engine.graph.graph import Graph
     from monitor.engine.graph.node import Node
@@ -291,10 +291,7 @@ class _Walk:
             self._copying.zero(piece.offset, piece.length, self._is_blank)
             return
 
-        def at(side: Side) -> None:
-            piece.side = side
-
-        piece.moved = self._copying.copy(piece.offset, piece.length, buffer, at)
+        piece.moved = self._copying.copy(piece.offset, piece.length, buffer, piece.at)
 
     def _is_blank(self, offset: int, length: int) -> bool:
         """Whether the target reads as zeroes there."""

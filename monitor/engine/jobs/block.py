@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from monitor.engine.clock import Clock
+from monitor.engine.drivers.between_files import Side
 from monitor.engine.graph.blockers import Blocker
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node, skip_filters
-from monitor.engine.jobs.copying import Side
 from monitor.engine.jobs.job import Job
 from monitor.engine.jobs.ratelimit import RateLimit
 from monitor.engine.jobs.state import Verb

@@ -265,7 +265,7 @@ class _Carrying:
             piece.side = "write"
             self._base.write_zeroes(piece.offset, piece.length, True, False)
             return
-        done = self._files.copy(self._top, self._base, piece.offset, piece.length)
+        done = self._files.copy(self._top, self._base, piece.offset, piece.length, piece.at)
         view = buffer[: piece.length - done]
         piece.side = "read"
         self._top.read(view, piece.offset + done)

@@ -118,7 +118,7 @@ class Converging:
                 self._target.write_zeroes(piece.offset, piece.length, self._unmap, False)
             return
         end = piece.offset + piece.length
-        done = self._files.copy(self._source, self._target, piece.offset, piece.length)
+        done = self._files.copy(self._source, self._target, piece.offset, piece.length, piece.at)
         for offset in range(piece.offset + done, end, len(buffer)):
             view = buffer[: min(len(buffer), end - offset)]
             piece.side = "read"

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Final, Literal
+from typing import Final
 
+from monitor.engine.drivers.between_files import Side
 from monitor.engine.graph.client import Client, Lane
 
 BUFFERED_WRITERS: Final = 2
@@ -20,8 +21,6 @@ DIRECT_WRITERS: Final = 4
 """The same past the page cache."""
 DEPTH: Final = 8
 """Pieces that may be under way: further ones would starve the other threads of the process."""
-
-Side = Literal["read", "write"]
 
 
 @dataclass(eq=False)
@@ -40,6 +39,10 @@ class Piece:
     """Bytes that were copied, where not all of the range had to be."""
     error: Exception | None = field(default=None, init=False)
     finished: bool = field(default=False, init=False)
+
+    def at(self, side: Side) -> None:
+        """The work has come to that side."""
+        self.side = side
 
     def split(self, length: int) -> list[Piece]:
         """The piece in parts of ``length`` bytes."""
