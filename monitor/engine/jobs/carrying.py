@@ -181,7 +181,7 @@ class Carrier:
         error = piece.error
         if error is None:
             if piece.copy:
-                self._job.limit.spend(piece.length if piece.moved is None else piece.moved)
+                self._job.limit.spend(piece.size if piece.moved is None else piece.moved)
             self._plan.done(piece)
         elif not isinstance(error, OSError):
             raise error
@@ -196,8 +196,7 @@ class Carrier:
         """In smaller pieces, at last QEMU's, to find the one that fails. Where none does any more,
         the error is the first one's: what has happened is told. A few at a time, as nothing else
         is heard until they are done."""
-        grains = -(-piece.length // self._plan.grain)
-        parts = piece.split(-(-grains // _PARTS) * self._plan.grain)
+        parts = piece.split(_PARTS, self._plan.grain)
         self._copiers.retry(*parts)
         self._copiers.wait()
         if all(part.error is None for part in parts):

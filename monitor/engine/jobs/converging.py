@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _AREA: Final = 64 << 20
 """Bytes of the disk whose dirty areas are taken, and looked at, in one step."""
 
+_LONG: Final = 256 << 10
+"""Bytes from which on a run of data is a piece by itself: perhaps the host copies it."""
+
 
 class Converging:
     """A mirror as a plan (``carrying.Plan``): one pass over ``bitmap`` for each ``Carrier.run``.
@@ -86,23 +89,36 @@ class Converging:
         if run.kind is ExtentKind.UNALLOCATED:
             return Piece(run.offset, run.length)
         most = ZERO_CHUNK if run.kind is ExtentKind.ZERO else max(most - most % self._unit, 1)
+        if _is_short(run) and run.length <= most:
+            return self._gather(run, most)
         length = min(run.length, max(most, self._unit))
         if length < run.length:
             self._ahead.appendleft(Run(run.kind, run.offset + length, run.length - length))
         zero = run.kind is ExtentKind.ZERO
         return Piece(run.offset, length, copy=not zero, zero=zero)
 
+    def _gather(self, run: Run, most: int) -> Piece:
+        """Short runs of data, up to ``most`` bytes of them."""
+        parts = [(run.offset, run.length)]
+        left = most - run.length
+        while self._ahead and _is_short(self._ahead[0]) and self._ahead[0].length <= left:
+            run = self._ahead.popleft()
+            parts.append((run.offset, run.length))
+            left -= run.length
+        return Piece.of(parts)
+
     def work(self, piece: Piece, buffer: memoryview) -> None:
         with self._held(piece):
             self._carry(piece, buffer)
 
     def done(self, piece: Piece) -> None:
-        self._job.progress.advance(piece.length)
+        self._job.progress.advance(piece.size)
 
     def ignored(self, piece: Piece, error: OSError) -> None:
         self.errors += 1
         with self._held(piece):  # a request that found the range taken may be about to reset it
-            self._bitmap.set(piece.offset, piece.length)
+            for offset, length in piece.parts or [(piece.offset, piece.length)]:
+                self._bitmap.set(offset, length)
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -116,6 +132,13 @@ class Converging:
             piece.side = "write"
             if not self._blank(piece.offset, piece.length):  # or a sparse file would be filled
                 self._target.write_zeroes(piece.offset, piece.length, self._unmap, False)
+            return
+        if piece.parts:
+            view = buffer[: piece.size]
+            piece.side = "read"
+            self._source.read_ranges(view, piece.parts)
+            piece.side = "write"
+            self._target.write_ranges(view, piece.parts)
             return
         end = piece.offset + piece.length
         done = self._files.copy(self._source, self._target, piece.offset, piece.length, piece.at)
@@ -163,6 +186,7 @@ class Converging:
             data = [run for run in found if run.kind is ExtentKind.DATA]
             skipped = sum(run.length for run in found) - sum(run.length for run in data)
             found = [*data, Run(ExtentKind.UNALLOCATED, start, skipped)]  # to be counted, as one
+        found.sort(key=_is_short)  # they come last, to be gathered
         self._ahead.extend(found)
         return True
 
@@ -188,6 +212,10 @@ class Converging:
         if at < end:
             found.append(Run(ExtentKind.ZERO, at, end - at))
         return found
+
+
+def _is_short(run: Run) -> bool:
+    return run.kind is ExtentKind.DATA and run.length < _LONG
 
 
 def _within(areas: Sequence[tuple[int, int]], runs: Sequence[Run]) -> Iterator[Run]:

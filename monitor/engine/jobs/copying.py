@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Final
 
+from monitor.engine.drivers.base import Ranges
 from monitor.engine.drivers.between_files import Side
 from monitor.engine.graph.client import Client, Lane
 
@@ -33,6 +34,8 @@ class Piece:
     zero: bool = False
     unseen: bool = False
     """Nobody could look what it holds when it was planned."""
+    parts: Ranges = ()
+    """What of it is to be copied (offset, length), where that is not all of it."""
     side: Side = field(default="read", init=False)
     """Which side the work is at, hence where an error came from."""
     moved: int | None = field(default=None, init=False)
@@ -44,12 +47,29 @@ class Piece:
         """The work has come to that side."""
         self.side = side
 
-    def split(self, length: int) -> list[Piece]:
-        """The piece in parts of ``length`` bytes."""
+    @classmethod
+    def of(cls, parts: Ranges) -> Piece:
+        """All of ``parts``, to be copied."""
+        start, (last, length) = parts[0][0], parts[-1]
+        return cls(start, last + length - start, copy=True, parts=parts if len(parts) > 1 else ())
+
+    @property
+    def size(self) -> int:
+        """Bytes that it stands for."""
+        return sum(length for _, length in self.parts) if self.parts else self.length
+
+    def split(self, most: int, grain: int) -> list[Piece]:
+        """The piece in at most ``most``, of whole parts or whole ``grain``s."""
+        if self.parts:
+            step = -(-len(self.parts) // most)
+            starts = range(0, len(self.parts), step)
+            return [Piece.of(self.parts[at : at + step]) for at in starts]
+        grains = -(-self.length // grain)
+        step = -(-grains // most) * grain
         end = self.offset + self.length
         return [
-            Piece(offset, min(length, end - offset), self.copy, self.zero, self.unseen)
-            for offset in range(self.offset, end, length)
+            Piece(offset, min(step, end - offset), self.copy, self.zero, self.unseen)
+            for offset in range(self.offset, end, step)
         ]
 
 

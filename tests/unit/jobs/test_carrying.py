@@ -213,6 +213,33 @@ def test_a_large_piece_is_narrowed_down_a_few_parts_at_a_time() -> None:
     assert sum(length for _, length in plan.finished) == PIECES * CHUNK - Fine.grain
 
 
+def test_one_bad_part_of_a_scattered_piece() -> None:
+    """The others are copied, also those that were to be copied with it."""
+
+    class Scattered(Recorded):
+        grain = 4096
+
+        def next(self, most: int) -> Piece | None:
+            piece = super().next(most)
+            return piece and Piece.of([(piece.offset + at, 4096) for at in range(0, most, 16384)])
+
+        def _is_bad(self, piece: Piece) -> bool:
+            parts = piece.parts or [(piece.offset, piece.length)]
+            return any(offset == bad for offset, _ in parts)
+
+        def done(self, piece: Piece) -> None:
+            self.finished += piece.parts or [(piece.offset, piece.length)]
+
+    bad = 5 * CHUNK + 3 * 16384
+    plan, job = Scattered(), StandIn(action="ignore")
+    carry(job, plan)
+    assert job.judged == [(errno.EIO, "write")]
+    assert plan.passed_over == [bad]
+    assert len(plan.finished) == PIECES * CHUNK // 16384 - 1
+    assert plan.finished == sorted(plan.finished)
+    assert all(length == 4096 for _, length in plan.finished)
+
+
 @pytest.mark.parametrize("action", ["ignore", "report"])
 def test_an_error_that_passes_is_judged_all_the_same(action: str) -> None:
     """No part of the piece fails any more: it is told of the first, and nothing is counted of the

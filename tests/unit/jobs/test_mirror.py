@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,12 +15,14 @@ from typing import Any
 import pytest
 
 from monitor.engine import permissions
+from monitor.engine.drivers.base import Ranges
+from monitor.engine.drivers.memory import MemoryDriver
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edit import PermissionConflict
 from tests.support import tools
 from tests.support.bench import Bench
-from tests.support.graphs import run
+from tests.support.graphs import add, run
 from tests.support.guests import contents
 
 MIB = 1 << 20
@@ -249,6 +253,45 @@ def test_zeroes_that_the_target_has_are_not_written(tmp_path: Path) -> None:
         found = json.loads(tools.run("qemu-img", "map", "--output=json", tmp_path / name))
         present = [part["present"] for part in found]
         assert [on for on, _ in itertools.groupby(present)] == mapped
+
+
+@pytest.mark.parametrize("policy", ["report", "stop", "ignore"])
+def test_scattered_data_is_copied_together(tmp_path: Path, policy: str) -> None:
+    """Also after an error that does not come again, which is told."""
+    together: list[int] = []
+
+    class Target(MemoryDriver):
+        def write_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
+            together.append(len(ranges))
+            if len(together) == 1:
+                raise OSError(errno.EIO, "injected")
+            super().write_ranges(buffer, ranges)
+
+    async def main() -> None:
+        bench = Bench()
+        await bench.open(tmp_path / "disk", "raw")
+        add(bench.engine.graph, "target", Target(64 * MIB))
+        await mirror(bench, on_target_error=policy)
+        if policy == "stop":
+            assert (await bench.engine.job_ended("j")).status == "paused"
+            await bench.do("block-job-resume", device="j")
+        ended = await bench.engine.job_ended("j")
+        (error,) = bench.named("BLOCK_JOB_ERROR")
+        assert (error["operation"], error["action"]) == ("write", policy)
+        assert (ended.error is None) == (policy != "report")
+        if policy != "report":
+            assert ended.status == "ready"
+            held = contents(bench.engine.graph.nodes["target"])
+            assert held == (tmp_path / "disk").read_bytes()
+            assert len(together) < 30
+        await bench.engine.shut_down()
+
+    with (tmp_path / "disk").open("wb") as file:
+        file.truncate(64 * MIB)
+        for number in range(64):
+            os.pwrite(file.fileno(), bytes([number + 1]) * 65536, number * MIB)
+    run(main())
+    assert max(together) == 16
 
 
 def test_zeroes_hide_what_the_target_will_have_below(tmp_path: Path) -> None:
