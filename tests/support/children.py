@@ -180,18 +180,20 @@ def killed(begin: bytes, events: Sequence[Event]) -> Iterator[tuple[int, bytes]]
         yield done, bytes(child.content)
 
 
-def power_cut(begin: bytes, events: Sequence[Event], done: int, chance: random.Random) -> bytes:
+def power_cut(
+    begin: bytes, events: Sequence[Event], done: int, chance: random.Random, kept: float = 0.5
+) -> bytes:
     """What a power cut after ``done`` events may leave.
 
     All that came before the last flush is there; of what came after it, any part: whole sectors
-    of writes, in any combination.
+    of writes, in any combination, each there with the probability ``kept``.
     """
     durable = max((i for i in range(done) if isinstance(events[i], Flush)), default=0)
     survived: list[Event] = list(events[:durable])
     for event in events[durable:done]:
         if isinstance(event, Write):
-            survived += [part for part in _sectors(event) if chance.random() < 0.5]
-        elif isinstance(event, Truncate) and chance.random() < 0.5:
+            survived += [part for part in _sectors(event) if chance.random() < kept]
+        elif isinstance(event, Truncate) and chance.random() < kept:
             survived.append(event)
     return replay(begin, survived)
 

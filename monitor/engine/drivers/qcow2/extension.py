@@ -12,13 +12,14 @@ taken out loses the bit first, then the end mark takes the place of its head. Be
 these steps is a barrier, and each is within a sector or in a part that nobody reads yet.
 
 Where the header was laid out by somebody else in a way that does not allow this, it is written
-anew as a whole.
+anew as a whole (``heading``).
 """
 
 from __future__ import annotations
 
 import struct
 
+from monitor.engine.drivers.qcow2 import heading
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2.header import Extension, Header
 from monitor.engine.drivers.qcow2.image import Image
@@ -106,9 +107,8 @@ def _with(header: Header, extensions: list[Extension]) -> Header:
 
 
 def _write_whole(image: Image, header: Header) -> None:
-    packed = header.pack()
-    _write(image, packed.ljust(-(-len(packed) // q.SECTOR) * q.SECTOR, b"\0"), 0)
-    image.header = header
+    with image.lock:
+        heading.replace(image, header)
 
 
 def _write(image: Image, data: bytes, at: int) -> None:

@@ -94,13 +94,20 @@ class Header:
         values = {name: getattr(self, name) for name in self.__slots__}
         return Header(**values | {"extensions": list(self.extensions)})
 
-    def pack(self) -> bytes:
-        """The header, its extensions and the backing file's name. Raises OSError(ENOSPC)."""
+    @property
+    def extensions_end(self) -> int:
+        """Where the extensions end, their end mark included."""
+        sizes = (q.EXTENSION.size + ((len(data) + 7) & ~7) for _, data in self.extensions)
+        return self.header_length + sum(sizes) + q.EXTENSION.size
+
+    def pack(self, name_at: int = 0) -> bytes:
+        """The header, its extensions and the backing file's name, which is at ``name_at`` or right
+        behind the extensions. Raises OSError(ENOSPC)."""
         extensions = b"".join(
             q.EXTENSION.pack(magic, len(data)) + data + bytes(-len(data) % 8)
             for magic, data in self.extensions
         ) + q.EXTENSION.pack(q.EXT_END, 0)
-        name_at = self.header_length + len(extensions)
+        name_at = max(name_at, self.header_length + len(extensions))
         fixed = q.HEADER_V2.pack(
             q.MAGIC,
             self.version,
@@ -120,7 +127,9 @@ class Header:
             features = (self.incompatible, self.compatible, self.autoclear)
             fixed += q.HEADER_V3.pack(*features, self.refcount_order, self.header_length)
             fixed += self.tail
-        packed = fixed + extensions + (self.backing_file or b"")
+        packed = fixed + extensions
+        if self.backing_file:
+            packed = packed.ljust(name_at, b"\0") + self.backing_file
         if len(packed) > 1 << self.cluster_bits:
             raise OSError(ENOSPC, os.strerror(ENOSPC))
         return packed

@@ -7,8 +7,8 @@ import os
 from errno import EFBIG, ENOTSUP
 
 from monitor.engine.arrays import np
+from monitor.engine.drivers.qcow2 import heading, mapping, writeback, zeroing
 from monitor.engine.drivers.qcow2 import layout as q
-from monitor.engine.drivers.qcow2 import mapping, writeback, zeroing
 from monitor.engine.drivers.qcow2.errors import CannotResize
 from monitor.engine.drivers.qcow2.image import Image
 from monitor.engine.drivers.qcow2.preallocate import FileTooSmall, preallocate
@@ -183,11 +183,5 @@ def set_backing(image: Image, filename: str | None, fmt: str | None) -> None:
     with image.flush_lock:
         writeback.flush_locked(image)
         with image.lock:
-            old_length = len(image.header.pack())
             header = image.header.with_backing(name, os.fsencode(fmt) if fmt else None)
-            packed = header.pack()
-            # Nothing of a longer header stays behind; never more than the header's cluster.
-            length = -(-max(len(packed), old_length) // q.SECTOR) * q.SECTOR
-            image.file.write(memoryview(packed.ljust(length, b"\0")), 0)
-            image.header = header
-        image.file.flush()
+            heading.replace(image, header)

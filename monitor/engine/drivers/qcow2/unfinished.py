@@ -7,11 +7,9 @@ ordinary one for them.
 
 from __future__ import annotations
 
-import errno
 from typing import Final
 
-from monitor.engine.drivers.qcow2 import layout as q
-from monitor.engine.drivers.qcow2 import writeback
+from monitor.engine.drivers.qcow2 import heading, writeback
 from monitor.engine.drivers.qcow2.header import Extension, Header
 from monitor.engine.drivers.qcow2.image import Image
 
@@ -43,18 +41,17 @@ def mark(image: Image, text: str | None) -> None:
     with image.flush_lock:
         writeback.flush_locked(image)
         with image.lock:
-            old_length = len(image.header.pack())
             header = image.header.copy()
             header.extensions = [e for e in header.extensions if e.magic != MAGIC]
             if wanted is not None:
                 header.extensions.append(wanted)
-            try:
-                packed = header.pack()
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    return
-                raise
-            length = -(-max(len(packed), old_length) // q.SECTOR) * q.SECTOR
-            image.file.write(memoryview(packed.ljust(length, b"\0")), 0)
-            image.header = header
-        image.file.flush()
+            if wanted is None or _fits(header):
+                heading.replace(image, header)
+
+
+def _fits(header: Header) -> bool:
+    try:
+        header.pack()
+    except OSError:
+        return False
+    return True
