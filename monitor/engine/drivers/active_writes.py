@@ -42,7 +42,7 @@ class Sides:
     ``zeroes`` tells where the source shows zeroes, as runs (offset, length, zero?) of a range.
     ``unmap``: the target may give storage back for zeroes. ``moved`` is told the bytes that were
     handed on, ``failed`` an error of the target, which is none of the guest's; both in the guest's
-    thread.
+    thread. ``discards``: whether the source heeds discards now.
     """
 
     source: Child
@@ -51,6 +51,7 @@ class Sides:
     unmap: bool
     moved: Callable[[int], None]
     failed: Callable[[OSError], None]
+    discards: Callable[[], bool] = lambda: True
 
 
 class ActiveWrites:
@@ -99,7 +100,9 @@ class ActiveWrites:
 
     def discard(self, offset: int, length: int) -> None:
         """What it leaves is for each image to say, so the target shows afterwards what the source
-        does. Raises OSError, of the source."""
+        does. One that the source ignores is over. Raises OSError, of the source."""
+        if not self._sides.discards():
+            return
         source = self._sides.source
         self._carry(offset, length, lambda: source.discard(offset, length), self._follow)
 

@@ -13,16 +13,15 @@ and asks no client for anything. Reads and flushes go to the disk and nowhere el
 
 from __future__ import annotations
 
-import errno
-import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from monitor.engine import permissions
 from monitor.engine.bitmap import DirtyBitmap
 from monitor.engine.drivers.base import OpenContext
 from monitor.engine.drivers.blockcopy import UNIT, BlockCopy
+from monitor.engine.drivers.lingering import Lingering, Wait
 from monitor.engine.drivers.passing import PassingDriver
 from monitor.engine.schema.blockdev import BlockdevOptionsCopyBeforeWrite
 
@@ -38,12 +37,10 @@ class CopyBeforeWriteDriver(PassingDriver):
 
     copying: BlockCopy
 
-    def __init__(
-        self, wait: Callable[[threading.Event, float], bool] = threading.Event.wait
-    ) -> None:
-        self._wait = wait
-        self._lock = threading.Lock()
-        self._late = 0
+    def __init__(self, wait: Wait = threading.Event.wait) -> None:
+        self._late = Lingering("copy before write", wait, self._may_rest)
+        """Copies in ``cbw-timeout`` seconds. They are counted before the guest's request ends, so
+        that a drained section that finds no request finds the copy."""
 
     # -- life --------------------------------------------------------------------------------
 
@@ -83,7 +80,11 @@ class CopyBeforeWriteDriver(PassingDriver):
         return shown
 
     def at_rest(self) -> bool:
-        return not self._late
+        return self._late.at_rest
+
+    def _may_rest(self) -> None:
+        if self.on_rest is not None:
+            self.on_rest()
 
     def own_bitmaps(self) -> Sequence[tuple[str, DirtyBitmap]]:
         return (("file", self.copying.todo), ("", self.copied), ("", self.readable))
@@ -115,7 +116,7 @@ class CopyBeforeWriteDriver(PassingDriver):
             return
         try:
             if self._timeout and self.copying.lacks(offset, length):
-                self._copy_in_time(offset, length)
+                self._late.run(lambda: self.copying.before_write(offset, length), self._timeout)
             else:
                 self.copying.before_write(offset, length)
         except OSError as error:
@@ -125,35 +126,3 @@ class CopyBeforeWriteDriver(PassingDriver):
             return
         start, end = self.copying.aligned(offset, length)
         self.copied.set(start, end - start)
-
-    def _copy_in_time(self, offset: int, length: int) -> None:
-        """Within ``cbw-timeout`` seconds, else ETIMEDOUT. Nothing can stop a copy under way: it
-        goes on by itself, holding its range. It is counted before the guest's request ends, so
-        that a drained section that finds no request finds the copy."""
-        ended = threading.Event()
-        failures: list[Exception] = []
-
-        def copy() -> None:
-            try:
-                self.copying.before_write(offset, length)
-            except Exception as error:  # for the guest, unless it has gone on
-                failures.append(error)
-            finally:
-                with self._lock:
-                    self._late -= 1
-                ended.set()
-                if self.on_rest is not None:
-                    self.on_rest()
-
-        with self._lock:
-            self._late += 1
-        try:
-            threading.Thread(target=copy, name="copy before write", daemon=True).start()
-        except RuntimeError as error:  # the host has no room for it
-            with self._lock:
-                self._late -= 1
-            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
-        if not self._wait(ended, self._timeout):
-            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-        if failures:
-            raise failures[0]

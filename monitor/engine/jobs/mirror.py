@@ -136,7 +136,7 @@ class MirrorJob(BlockJob):
     def complete(self) -> None:
         if not self.ready:
             raise CannotComplete(self.name)
-        if self.plan.replaces is not None:
+        if self.plan.replaces is not None and self._to_replace is None:
             node = self.graph.nodes.get(self.plan.replaces)
             if node is None:
                 raise ReplacedNodeGone(self.plan.replaces)

@@ -272,7 +272,13 @@ class Mirroring:
         plan, progress = self._plan, self._job.progress
         cluster = blind_cluster(plan) if plan.leaves_parts_out else 1
         sides = Sides(
-            source, target, self._zero_runs, plan.unmap, progress.advance_beyond, self._failed
+            source,
+            target,
+            self._zero_runs,
+            plan.unmap,
+            progress.advance_beyond,
+            self._failed,
+            lambda: source.child.flags.unmap,
         )
         self.active = ActiveWrites(self._bitmap, sides, cluster)
         return self.active

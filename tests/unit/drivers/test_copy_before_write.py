@@ -17,6 +17,7 @@ from monitor.engine.drivers.blockcopy import UNIT
 from monitor.engine.drivers.copy_before_write import CopyBeforeWriteDriver
 from monitor.engine.drivers.file.create import create_file
 from monitor.engine.drivers.file.driver import FileDriver
+from monitor.engine.drivers.lingering import MOST
 from monitor.engine.drivers.memory import MemoryDriver
 from monitor.engine.schema.blockdev import BlockdevOptionsCopyBeforeWrite, BlockdevOptionsFile
 from tests.support.edges import DriverEdge
@@ -151,6 +152,32 @@ def test_a_copy_that_takes_too_long() -> None:
     assert target.contents()[:UNIT] == b"o" * UNIT
     driver.write(memoryview(b"n"), 0)  # there is nothing to copy any more
     assert disk.contents()[:1] == b"n"
+
+
+def test_a_target_that_hangs_takes_a_few_threads_and_no_more() -> None:
+    """However many writes give up; what had not begun by then is not copied any more."""
+    opened_again, rested = threading.Event(), threading.Event()
+    units = 3 * MOST
+
+    def hold(operation: str, offset: int, length: int) -> None:
+        assert opened_again.wait(20)
+
+    disk = MemoryDriver(data=b"o" * units * UNIT)
+    target = MemoryDriver(units * UNIT, before=hold)
+    driver = opened(disk, target, wait=lambda ended, seconds: False, cbw_timeout=1)
+    driver.on_rest = rested.set
+    threads = threading.active_count()
+    for unit in range(units):
+        with pytest.raises(OSError, match="timed out"):
+            driver.write(memoryview(b"n"), unit * UNIT)
+    assert threading.active_count() <= threads + MOST
+    opened_again.set()
+    assert rested.wait(20)
+    while not driver.at_rest():
+        assert rested.wait(20)
+    copied = target.contents().count(b"o") // UNIT
+    assert 1 <= copied <= MOST
+    assert driver.copying.todo.count == (units - copied) * UNIT
 
 
 def test_a_copy_that_cannot_begin_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -293,7 +293,7 @@ def test_a_section_waits_for_a_copy_that_a_guest_gave_up() -> None:
         await bench.engine.execute(BlockdevAdd(options=options))
         await bench.graph.remove_client(bench.drive)  # it would write past the filter
         node = bench.graph.nodes["f"]
-        node.driver._wait = lambda ended, seconds: gate.reached.wait(20) and False  # type: ignore[attr-defined]
+        node.driver._late._wait = lambda ended, seconds: gate.reached.wait(20) and False  # type: ignore[attr-defined]
         guest = Client("other")
         bench.graph.add_client(guest, node, permissions.WRITE, permissions.ALL)
         lane = guest.lane()

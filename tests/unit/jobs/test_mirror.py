@@ -344,6 +344,24 @@ def test_replacing_a_node_that_has_gone(tmp_path: Path) -> None:
     run(main())
 
 
+def test_completing_twice_is_completing(tmp_path: Path) -> None:
+    """The node that is replaced was held once more, for good: nobody could remove it any more."""
+
+    async def main() -> None:
+        async with disk(tmp_path / "disk", bytes(MIB)) as bench:
+            await target(bench, tmp_path / "copy", MIB)
+            await mirror(bench, replaces="disk")
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            job = bench.engine.job_table.find("j")
+            assert job is not None
+            job.user_complete()
+            job.user_complete()
+            await bench.ended()
+            await bench.do("blockdev-del", node_name="disk")
+
+    run(main())
+
+
 def test_the_end_of_the_engine_leaves_sound_images(tmp_path: Path) -> None:
     """Shut down while one mirror is ready: it is cancelled by force."""
 
@@ -423,6 +441,25 @@ def test_a_target_that_refuses_what_is_handed_on_fails_the_job(tmp_path: Path) -
 
     run(main())
     assert (tmp_path / "disk").read_bytes().count(b"guest") == 200
+
+
+def test_a_discard_that_the_disk_ignores_is_not_handed_on(tmp_path: Path) -> None:
+    """It changes nothing: the whole range was read and copied nevertheless."""
+
+    async def main() -> None:
+        async with ready_and_blocking(tmp_path, "report") as bench:
+
+            def discard() -> None:
+                with bench.drive.lane():
+                    bench.drive.roots[0].discard(0, MIB)
+
+            await asyncio.to_thread(discard)
+            await bench.do("block-job-complete", device="j")
+            await bench.ended()
+            assert not bench.named("BLOCK_JOB_ERROR")
+
+    run(main())
+    assert (tmp_path / "copy").read_bytes() == bytes(MIB)
 
 
 @pytest.mark.parametrize("policy", ["stop", "ignore"])
