@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from monitor.engine.bitmap import DirtyBitmap
-from monitor.engine.drivers.base import Child, ExtentKind
+from monitor.engine.drivers.base import Child
 from monitor.engine.drivers.ranges import END, RangeLocks
 
 _STEP: Final = 1 << 20
@@ -39,7 +39,8 @@ Part = Callable[[int, int], None]
 class Sides:
     """What a mirror's filter hands requests on to.
 
-    ``zeroes`` tells where the source shows zeroes, as runs (offset, length, zero?) of a range.
+    ``zeroes`` tells where the source shows zeroes, as runs (offset, length, zero?) of a range;
+    ``lacks`` whether the target holds nothing of a part of a range (begin, end).
     ``unmap``: the target may give storage back for zeroes. ``moved`` is told the bytes that were
     handed on, ``failed`` an error of the target, which is none of the guest's; both in the guest's
     thread. ``discards``: whether the source heeds discards now.
@@ -48,6 +49,7 @@ class Sides:
     source: Child
     target: Child
     zeroes: Callable[[int, int], Iterator[tuple[int, int, bool]]]
+    lacks: Callable[[int, int], bool]
     unmap: bool
     moved: Callable[[int], None]
     failed: Callable[[OSError], None]
@@ -160,8 +162,7 @@ class ActiveWrites:
         cluster_end = min(cluster + self._cluster, self._bitmap.size)
         if (start <= cluster and end >= cluster_end) or end <= cluster:
             return False
-        kinds = {kind for _, _, kind in _runs(self._sides.target, cluster, cluster_end)}
-        return ExtentKind.UNALLOCATED in kinds
+        return self._sides.lacks(cluster, cluster_end)
 
     def _copy_cluster(self, start: int) -> int:
         end = min(start + self._cluster, self._bitmap.size)
@@ -205,10 +206,3 @@ class _LeftToTheJob(Exception):
 
 def _rounded(start: int, end: int, unit: int) -> tuple[int, int]:
     return start - start % unit, -(-end // unit) * unit
-
-
-def _runs(child: Child, offset: int, end: int) -> Iterator[tuple[int, int, ExtentKind]]:
-    while offset < end:
-        for extent in child.map(offset, end - offset):
-            yield offset, extent.length, extent.kind
-            offset += extent.length

@@ -275,6 +275,7 @@ class Mirroring:
             source,
             target,
             self._zero_runs,
+            self._lacks,
             plan.unmap,
             progress.advance_beyond,
             self._failed,
@@ -286,6 +287,10 @@ class Mirroring:
     def _zero_runs(self, offset: int, length: int) -> Iterator[tuple[int, int, bool]]:
         for run in runs_through(self._layers(), offset, length):
             yield run.offset, run.length, run.kind is not ExtentKind.DATA
+
+    def _lacks(self, start: int, end: int) -> bool:
+        runs = runs_of(self._plan.target, start, end - start)
+        return any(run.kind is ExtentKind.UNALLOCATED for run in runs)
 
     def _failed(self, error: OSError) -> None:
         """A request has reached the source only, and is dirty."""

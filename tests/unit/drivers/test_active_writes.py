@@ -9,7 +9,6 @@ import pytest
 
 from monitor.engine.bitmap import DirtyBitmap
 from monitor.engine.drivers.active_writes import ActiveWrites, Sides
-from monitor.engine.drivers.base import Extent, ExtentKind
 from tests.support.children import MemoryChild
 from tests.support.spin import until
 
@@ -29,9 +28,6 @@ class Target(MemoryChild):
         self.gate = threading.Event()
         self.gate.set()
 
-    def map(self, offset: int, length: int) -> list[Extent]:
-        return [Extent(ExtentKind.UNALLOCATED, length)]
-
     def write(self, buffer: memoryview, offset: int) -> None:
         self.written.append((offset, len(buffer)))
         assert self.gate.wait(20)
@@ -50,7 +46,15 @@ class Both:
         self.source, self.target = MemoryChild(b"s" * SIZE), Target()
         self.bitmap = DirtyBitmap(SIZE, UNIT)
         self.moved = 0
-        sides = Sides(self.source, self.target, self.shows, unmap, self._count, self._fail)
+        sides = Sides(
+            self.source,
+            self.target,
+            self.shows,
+            lambda start, end: True,
+            unmap,
+            self._count,
+            self._fail,
+        )
         self.active = ActiveWrites(self.bitmap, sides, cluster)
         self.active.begin()
 

@@ -14,7 +14,7 @@ from monitor.engine import permissions
 from monitor.engine.drivers.base import Child, Driver, DriverKind, Extent, OpenContext
 from monitor.engine.drivers.blkdebug.config import offset_of, read_rules
 from monitor.engine.drivers.blkdebug.rules import ALL_BUT_STATUS, Injection, Rules, StateChange
-from monitor.engine.drivers.buffers import PIECE, zeroes
+from monitor.engine.drivers.buffers import write_zeroes
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.blkdebug import BlkdebugInjectErrorOptions
@@ -154,8 +154,7 @@ class BlkdebugDriver(Driver):
             raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
         for low, high in around:
             if low < high:
-                for at, size in _pieces(low, high - low, PIECE):
-                    self.write(zeroes()[:size], at)
+                write_zeroes(self.write, low, high - low)
         if first < last:
             with self._writing(), self._ranges.hold(first, last, exclusive=False):
                 self.rules.happen("pwritev_zero")
@@ -170,8 +169,7 @@ class BlkdebugDriver(Driver):
         except OSError as error:
             if error.errno != errno.ENOTSUP or no_fallback:
                 raise
-            for at, size in _pieces(offset, length, PIECE):
-                self._write_pieces(zeroes()[:size], at)
+            write_zeroes(self._write_pieces, offset, length)
         else:
             self.image.write_zeroes(offset, length, may_unmap, no_fallback)
 

@@ -35,7 +35,7 @@ from monitor.engine.drivers.base import (
     Reservation,
     one_by_one,
 )
-from monitor.engine.drivers.buffers import PIECE, zeroes
+from monitor.engine.drivers.buffers import write_zeroes, zeroes
 from monitor.engine.drivers.file.closing import close_soon
 from monitor.engine.drivers.file.direct import DirectIO
 from monitor.engine.drivers.file.extend import extend, reserve
@@ -297,8 +297,7 @@ class FileDriver(Driver):
             return
         if no_fallback:
             raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
-        for start in range(offset, end, PIECE):
-            self.write(zeroes()[: min(PIECE, end - start)], start)
+        write_zeroes(self.write, offset, length)
 
     def discard(self, offset: int, length: int) -> None:
         """Punches a hole when the node is open with ``discard=unmap``, else nothing."""

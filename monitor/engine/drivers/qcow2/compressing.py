@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from errno import EINVAL
 
 from monitor.engine.arrays import np
+from monitor.engine.drivers.buffers import zero
 from monitor.engine.drivers.qcow2 import lazy, writeback, writing
 from monitor.engine.drivers.qcow2.compress import compress
-from monitor.engine.drivers.qcow2.image import Image, fill_zeroes
+from monitor.engine.drivers.qcow2.image import Image
 from monitor.engine.drivers.qcow2.mapping import Entries, host_clusters
 
 _BATCH = 1 << 20
@@ -64,7 +65,7 @@ def _whole(part: memoryview, size: int) -> memoryview:
         return part
     whole = memoryview(bytearray(size))
     whole[: len(part)] = part
-    fill_zeroes(whole[len(part) :])
+    zero(whole[len(part) :])
     return whole
 
 

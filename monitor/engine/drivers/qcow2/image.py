@@ -28,6 +28,7 @@ from typing import NoReturn
 
 from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers.base import Child
+from monitor.engine.drivers.buffers import zero
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2.bitmaps import Directory, read_directory
 from monitor.engine.drivers.qcow2.compress import decompress
@@ -351,7 +352,7 @@ class Image:
             if inside:
                 backing.read(buffer[:inside] if inside < len(buffer) else buffer, offset)
         if inside < len(buffer):
-            fill_zeroes(buffer[inside:])
+            zero(buffer[inside:])
 
     def backing_covers(self, offset: int) -> bool:
         """Whether an unallocated cluster at ``offset`` may read as anything but zeroes."""
@@ -371,7 +372,3 @@ class Image:
         return decompress(
             self.header.compression_type, memoryview(data), self.geometry.cluster_size
         )
-
-
-def fill_zeroes(buffer: memoryview) -> None:
-    np.frombuffer(buffer, np.uint8).fill(0)

@@ -9,19 +9,13 @@ never overwrites, no program can promise that.)
 
 from __future__ import annotations
 
-from typing import Final
-
+from monitor.engine.drivers import buffers
 from monitor.engine.drivers.base import Child, ExtentKind
-
-_ZEROES: Final = bytes(256 << 10)
 
 
 def write_zeroes(file: Child, start: int, end: int) -> None:
     """Writes zeroes, as data, from host offset ``start`` to ``end``. Raises OSError."""
-    while start < end:
-        part = memoryview(_ZEROES)[: end - start]
-        file.write(part, start)
-        start += len(part)
+    buffers.write_zeroes(file.write, start, end - start)
 
 
 def fill_holes(file: Child, start: int, end: int) -> None:

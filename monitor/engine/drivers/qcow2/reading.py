@@ -6,9 +6,10 @@ from bisect import bisect_right
 from itertools import accumulate
 
 from monitor.engine.drivers.base import Child, Extent, ExtentKind
+from monitor.engine.drivers.buffers import zero
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import mapping
-from monitor.engine.drivers.qcow2.image import Image, fill_zeroes
+from monitor.engine.drivers.qcow2.image import Image
 
 _MAX_EXTENTS = 4096  # about what one answer of `map` holds
 _FILE_MAP_SPAN = 256 << 20
@@ -85,7 +86,7 @@ def read_run(
         image.tell("read_backing_aio")
         image.read_backing(buffer, offset)
     elif kind == mapping.ZERO:
-        fill_zeroes(buffer)
+        zero(buffer)
     else:
         cluster = memoryview(image.read_compressed(host))
         buffer[:] = cluster[skipped : skipped + len(buffer)]

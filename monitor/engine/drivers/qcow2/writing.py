@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from monitor.engine.arrays import NDArray, np
+from monitor.engine.drivers import buffers
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import lazy, mapping, single, writeback
 from monitor.engine.drivers.qcow2.cow import old_data
-from monitor.engine.drivers.qcow2.image import Image, fill_zeroes
+from monitor.engine.drivers.qcow2.image import Image
 from monitor.engine.drivers.qcow2.mapping import Entries
 
 _JOIN_LIMIT = 256 << 10
@@ -234,10 +235,4 @@ def abandon(image: Image, plan: Plan) -> None:
 
 def write_zero_data(image: Image, offset: int, length: int) -> None:
     """Writes zeroes as data."""
-    zeroes = memoryview(bytearray(min(length, 1 << 20)))
-    fill_zeroes(zeroes)
-    while length:
-        count = min(length, len(zeroes))
-        write(image, zeroes[:count], offset)
-        offset += count
-        length -= count
+    buffers.write_zeroes(lambda part, at: write(image, part, at), offset, length)
