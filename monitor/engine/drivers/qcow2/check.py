@@ -21,7 +21,7 @@ def check(image: Image, fix: Fix) -> CheckReport:
     """Compares, and mends what ``fix`` names. No request is under way. Raises OSError,
     TooLargeToRepair."""
     with image.flush_lock:
-        if not image.read_only and image.changing:
+        if not image.read_only and image.unfinished:
             writeback.drain_locked(image)
         report, census, stored = _compare(image, fix)
         if fix != "none" and (report.leaks or report.corruptions):

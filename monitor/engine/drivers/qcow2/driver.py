@@ -138,7 +138,7 @@ class Qcow2Driver(Driver):
             )
             raise LostBitmaps(self._node_name, reason) from error
         finally:
-            if not image.read_only and image.changing:
+            if not image.read_only and image.unfinished:
                 writeback.finish(image)
 
     def prepare_reopen(self, flags: OpenFlags, options: Any = None) -> Reopen | None:
@@ -155,8 +155,9 @@ class Qcow2Driver(Driver):
             return None
         if flags.read_only and not image.read_only:
             self._store_bitmaps()
+            image.changing = False  # the next change, if any, marks them again
         settles = flags.read_only or (image.lazy and not _is_lazy(image, options))
-        if settles and not image.read_only and image.changing:
+        if settles and not image.read_only and image.unfinished:
             writeback.finish(image)
         if not flags.read_only and image.header.incompatible & q.INCOMPAT_CORRUPT:
             raise CorruptForWriting
@@ -167,14 +168,10 @@ class Qcow2Driver(Driver):
             image.refcounts.limit_cache(caches[1])
             image.read_only = flags.read_only
             _adopt(image, options, flags)
-            image.changing = False  # the next change looks at the header's bits again
             for bitmap in self._kept():
                 bitmap.readonly = flags.read_only
 
-        def abort() -> None:
-            image.changing = False  # the bitmaps may have been stored: the next change marks them
-
-        return _Reopen(commit, abort)
+        return _Reopen(commit, lambda: None)
 
     # -- data --------------------------------------------------------------------------------
 

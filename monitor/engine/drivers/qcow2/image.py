@@ -92,6 +92,7 @@ class Image:
 
         self.reserved = False  # the file may be longer than what is in use: ``ahead``
         self.changing = False  # the header says that this image is being written to
+        self.unfinished = False  # it has been written to, and ``writeback.finish`` is to come
         self.unmap = False  # `discard=unmap`: the guest may give clusters up
         self.pass_discards = False  # freed clusters are discarded in the file
         self.lazy = False  # refcounts may be postponed: see `lazy`
@@ -292,12 +293,13 @@ class Image:
                     message = f"Metadata structures overlap ({name} at {offset:#x})"
                     self.corrupt(message, offset, self.geometry.cluster_size)
             self._settle_roots()
-            repair_if_dirty(self)
+            if not self.unfinished:  # else counts wait in memory, and the dirty bit is our own
+                repair_if_dirty(self)
             kept = q.AUTOCLEAR_BITMAPS if self.bitmap_directory.entries else 0
             if self.header.autoclear != kept:
                 self.write_features(incompatible=self.header.incompatible, autoclear=kept)
             mark_in_use(self)
-            self.changing = True
+            self.changing = self.unfinished = True
 
     def _settle_roots(self) -> None:
         """The L1 and the refcount table lie in no holes of the file (flush lock held)."""

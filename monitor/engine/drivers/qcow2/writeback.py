@@ -89,6 +89,7 @@ def finish(image: Image) -> None:
     with image.flush_lock:
         drain_locked(image)
         lazy.mark_clean(image)
+        image.changing = image.unfinished = False
 
 
 def _write_back(image: Image, *, everything: bool = False) -> None:
