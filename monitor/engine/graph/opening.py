@@ -36,6 +36,7 @@ from monitor.engine.graph.policy import (
     BackingFormatUnknown,
     BackingLoop,
     ChainTooLong,
+    NoBaseDirectory,
     OpenPolicy,
 )
 from monitor.engine.graph.transaction import Transaction
@@ -265,6 +266,8 @@ class Opening:
         while overlay is not None:
             try:
                 backing, closed = await self._open_backing(overlay, seen)
+            except NoBaseDirectory as error:  # of the overlay's opening, not of the backing file's
+                raise BackingFileFailed.of(error, len(ties)) from error
             except RequestError as error:
                 raise BackingFileFailed.of(error, len(ties) + 1) from error
             if backing is None:

@@ -43,6 +43,10 @@ class BackingFormatUnknown(RequestError):
     guess: str
 
 
+class NoBaseDirectory(RequestError):
+    template = "Cannot generate a base directory for NBD nodes"
+
+
 class BackingLoop(RequestError):
     template = "Backing file '{name}' is already in the chain that leads to it"
     name: str
@@ -63,7 +67,9 @@ class OpenPolicy(msgspec.Struct, frozen=True):
     def resolve(self, name: str, overlay: str) -> str:
         """The path that a backing name leads to; relative names are beside the overlay.
 
-        Raises BackingNameRefused for anything but a plain path.
+        Raises BackingNameRefused for anything but a plain path, and NoBaseDirectory for a relative
+        one in an image that is no file. What comes back never reads as a protocol's name, whatever
+        follows ``file:`` and whatever the overlay's folder is called.
         """
         if not self.follow:
             raise BackingNameRefused(name, overlay)
@@ -73,4 +79,7 @@ class OpenPolicy(msgspec.Struct, frozen=True):
             raise BackingNameRefused(name, overlay)
         if os.path.isabs(name):
             return name
-        return os.path.join(os.path.dirname(overlay), name)
+        if "://" in overlay:
+            raise NoBaseDirectory()
+        path = os.path.join(os.path.dirname(overlay), name)
+        return f"./{path}" if has_protocol(path) else path

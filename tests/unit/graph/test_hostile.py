@@ -16,6 +16,7 @@ from monitor.engine.clock import ManualClock
 from monitor.engine.drivers.qcow2 import CreateOptions, create_image
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
+from monitor.engine.graph.policy import NoBaseDirectory, OpenPolicy
 from monitor.engine.schema.base import request_types
 from monitor.engine.schema.decode import decode
 from monitor.engine.schema.extra import CreateImage, DriveAdd
@@ -151,16 +152,58 @@ def _sparse(length: int) -> Path:
     return path
 
 
+def _overlay(name: str) -> bytes:
+    """A qcow2 image whose header names ``name`` as its backing file."""
+    child = MemoryChild()
+    create_image(child, CreateOptions(1 << 20, backing_file=name, backing_fmt="raw"))
+    return bytes(child.content)
+
+
+@pytest.mark.parametrize("name", ["file:nbd:unix:s", 'file:json:{"driver": "null-co"}'])
+def test_what_follows_file_in_an_image_is_a_path(tmp_path: Path, name: str) -> None:
+    """Also where the overlay is called by a name without a folder, so that nothing comes before."""
+    with contextlib.chdir(tmp_path), socket.socket(socket.AF_UNIX) as server:
+        server.bind("s")
+        server.listen()
+        server.setblocking(False)
+        Path("overlay").write_bytes(_overlay(name))
+        text = refusal(DriveAdd(options="if=none,id=d0,file=overlay,format=qcow2"))
+        path = f"./{name.removeprefix('file:')}"
+        expected = f"Could not open '{path}': No such file or directory"
+        assert text == f"Could not open backing file: {expected}"
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.mark.parametrize(
+    ("overlay", "name", "path"),
+    [
+        ("a.qcow2", "b", "b"),
+        ("/x/a.qcow2", "file:b", "/x/b"),
+        ("nbd:x/a.qcow2", "b", "./nbd:x/b"),  # a folder of that name
+        ("a.qcow2", "file:nbd:unix:s", "./nbd:unix:s"),
+        ("nbd://host/a", "/x/b", "/x/b"),
+    ],
+)
+def test_a_name_in_an_image_leads_to_a_file(overlay: str, name: str, path: str) -> None:
+    assert OpenPolicy().resolve(name, overlay) == path
+
+
+@pytest.mark.parametrize("overlay", ["nbd://host/a", "nbd+unix:///a?socket=/run/s"])
+def test_beside_an_export_there_is_nothing(overlay: str) -> None:
+    """What an image on an NBD server names is no other export, and no other socket."""
+    with pytest.raises(NoBaseDirectory, match=r"^Cannot generate a base directory for NBD nodes$"):
+        OpenPolicy().resolve("b", overlay)
+
+
 @pytest.mark.parametrize(
     "name",
     ['json:{"driver": "file", "filename": "/etc/passwd"}', "nbd://host/x", "null-co://", "ssh:x"],
 )
 def test_names_in_images_are_plain_paths(tmp_path: Path, name: str) -> None:
     """The refusal says what to type instead, and typing it opens the image."""
-    child = MemoryChild()
-    create_image(child, CreateOptions(1 << 20, backing_file=name, backing_fmt="raw"))
     path = tmp_path / "overlay"
-    path.write_bytes(child.content)
+    path.write_bytes(_overlay(name))
     text = refusal(DriveAdd(options=f"if=none,id=d0,file={path},format=qcow2"))
     assert "is not a plain path and is not opened unasked" in text
     assert "backing=null" in text
