@@ -24,8 +24,10 @@ def expect(image: Image, length: int) -> None:
 
 
 def give_back(image: Image) -> None:
-    """The file ends where it did, or with the last cluster that was allocated since."""
+    """The file ends where it did, or with the last cluster that is in use."""
     if image.reserved:
         with image.lock, suppress(OSError):  # nobody allocates meanwhile
-            image.file.truncate(image.refcounts.file_end)
+            # The file may have ended too early, and have been written to in place since.
+            used = image.refcounts.last_used() + 1 << image.bits
+            image.file.truncate(max(used, image.refcounts.file_end))
             image.reserved = False

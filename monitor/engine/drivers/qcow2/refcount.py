@@ -53,7 +53,8 @@ class _Plan(NamedTuple):
 class Refcounts:
     """The refcount table and the blocks in memory.
 
-    ``file_end`` is the end of the part of the file that may hold anything but zeroes.
+    ``file_end`` is the end of the part of the file that may hold anything but zeroes, in whole
+    clusters: of the last one the file may hold the beginning only, and the rest be written in place.
     ``table_moved`` means that the header does not yet name this table, ``table_dirty`` lists the
     entries that the disk lacks, ``retired`` the clusters of tables that were replaced.
     """
@@ -75,7 +76,7 @@ class Refcounts:
         self.table_dirty: set[int] = set()
         self.table_moved = False
         self.retired: list[NDArray[np.uint64]] = []
-        self.file_end = file.length()
+        self.file_end = -(-file.length() & -geometry.cluster_size)
         self._metadata = metadata
         self._corrupt = corrupt
         self.blocks: dict[int, RefBlock] = {}
@@ -170,16 +171,17 @@ class Refcounts:
         self._tell("cluster_alloc")
         total = count + plan.extra
         self._check(start, total)
-        spans = list(self._spans(start, total))
-        for block, _, _ in spans:
+        known = self._blocks_of(start, total)
+        for block in known.values():
             if not block.placed:
                 self.settle(block)
         if plan.extra:
             self._tell("refblock_alloc_write")
             self.place(start, plan.extra)
             self._bring(plan)
-            spans = list(self._spans(start, total))
-        for block, low, high in spans:
+        for index, low, high in self._spans(start, total):
+            # Loading another one, or making room for a new one, may have dropped it.
+            block = self.blocks[index] = known.get(index) or self.blocks[index]
             block.counters[low:high] = 1
             block.touch(low, high)
         end = start + total
@@ -316,14 +318,18 @@ class Refcounts:
         self.retired.append(np.arange(old, old + old_clusters, dtype=np.uint64))
         self._metadata.forget()
 
-    def _spans(self, start: int, count: int) -> Iterator[tuple[RefBlock, int, int]]:
+    def _blocks_of(self, start: int, count: int) -> dict[int, RefBlock]:
+        """The blocks that there are for a run of clusters, by index."""
+        found = {index: self.block(index) for index, _, _ in self._spans(start, count)}
+        return {index: block for index, block in found.items() if block is not None}
+
+    def _spans(self, start: int, count: int) -> Iterator[tuple[int, int, int]]:
+        """A run of clusters cut at the borders of blocks: (index, first entry, end entry)."""
         end = start + count
         while start < end:
             index, low = start >> self.geometry.block_bits, start & (self.block_entries - 1)
             high = min(self.block_entries, low + end - start)
-            block = self.block(index)
-            if block is not None:
-                yield block, low, high
+            yield index, low, high
             start += high - low
 
     def last_used(self) -> int:
