@@ -54,7 +54,7 @@ class Refcounts:
     """The refcount table and the blocks in memory.
 
     ``file_end`` is the end of the part of the file that may hold anything but zeroes, in whole
-    clusters: of the last one the file may hold the beginning only, and the rest be written in place.
+    clusters: a file may hold only the beginning of its last one, and the rest be written in place.
     ``table_moved`` means that the header does not yet name this table, ``table_dirty`` lists the
     entries that the disk lacks, ``retired`` the clusters of tables that were replaced.
     """
