@@ -253,8 +253,13 @@ class Job(Client, Work):
 
     async def prepare_in_thread(self) -> None:
         """Runs ``prepare`` and records its failure."""
+        self.failure = await self.in_thread(lambda: self._guarded(self.prepare))
+
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        """Runs a call in the job's thread, whose run is over. Raises what it raises."""
         assert self._thread is not None  # only a job that has run gets here
-        self.failure = await self._thread.submit(lambda: self._guarded(self.prepare))
+        result: T = await self._thread.submit(call)
+        return result
 
     def stop_thread(self) -> None:
         if self._thread is not None:

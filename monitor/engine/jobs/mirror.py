@@ -176,7 +176,9 @@ class MirrorJob(BlockJob):
         return nodes + ([self._to_replace] if self._to_replace else [])
 
     async def before_end(self) -> None:
-        """Opens the backing image that the target's header names."""
+        """Copies what is left while guests go on, and opens the backing image that the target's
+        header names."""
+        await self.in_thread(self._work.catch_up)
         target = skip_filters(self.plan.target)
         if self.plan.backing != "open" or target is None or target.backing is not None:
             return
@@ -228,6 +230,7 @@ class MirrorJob(BlockJob):
                 view = buffer[: min(len(buffer), end - at)]
                 source.read(view, at)
                 target.write(view, at)
+                self.progress.advance_beyond(len(view))
         target.flush()
         if not self.plan.commits:
             self.unmark_target(target)

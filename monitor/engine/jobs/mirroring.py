@@ -145,30 +145,15 @@ class Mirroring:
 
     def _converge(self, length: int) -> None:
         """Passes over the bitmap until somebody wants an end and the target is in step."""
-        plan, active = self._plan, self.active
-        unit = self._unit_of_target()
-        chunk = max(unit, plan.piece)
-        copying = Converging(
-            self._job,
-            self._bitmap,
-            self._source,
-            self._target,
-            self._layers,
-            length=length,
-            unit=unit,
-            unmap=plan.unmap,
-            ranges=active.ranges if active else None,
-            blank=self._blank,
-            given_up=lambda: self._failure is not None,
-        )
-        if active is not None:
+        copying, chunk = self._copying(length)
+        if self.active is not None:
             with self._lane:
-                active.begin()
+                self.active.begin()
         with Carrier(
             self._job,
             copying,
             self._target,
-            writers=writers_into(plan.target),
+            writers=writers_into(self._plan.target),
             buffer=chunk,
             chunk=chunk,
         ) as carrier:
@@ -196,6 +181,54 @@ class Mirroring:
                 else:
                     passes = 0
                     self._wait_a_slice()
+
+    def _copying(self, length: int) -> tuple[Converging, int]:
+        """The plan of what is dirty, and how much is copied at once."""
+        plan, active = self._plan, self.active
+        unit = self._unit_of_target()
+        copying = Converging(
+            self._job,
+            self._bitmap,
+            self._source,
+            self._target,
+            self._layers,
+            length=length,
+            unit=unit,
+            unmap=plan.unmap,
+            ranges=active.ranges if active else None,
+            blank=self._blank,
+            given_up=lambda: self._failure is not None,
+        )
+        return copying, max(unit, plan.piece)
+
+    def catch_up(self) -> None:
+        """After the run: the job may have waited long for its end, and what guests have written
+        meanwhile is copied while they go on. Little is left to do then with the disk drained.
+        Raises OSError, whatever the policy: nobody can resume the job any more."""
+        length = self._plan.source.length()
+        self._lane = self._job.lane()
+        try:
+            for _ in range(MANY_PASSES):
+                if self._failure is not None:
+                    raise self._failure
+                if self._left(length) <= LAST:
+                    return
+                self._pass_over(length)
+        finally:
+            self._job.drop_lane(self._lane)
+
+    def _pass_over(self, length: int) -> None:
+        copying, chunk = self._copying(length)
+        buffer = memoryview(bytearray(chunk))
+        while True:
+            with self._lane:
+                piece = copying.next(chunk)
+            if piece is None:
+                return
+            if piece.copy or piece.zero:
+                with self._lane:
+                    copying.work(piece, buffer)
+                self._job.progress.advance_beyond(piece.size)
 
     def _layers(self) -> list[Node]:
         """What the source shows now, top first: a stream may take layers out below it. In a

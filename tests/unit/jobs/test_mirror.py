@@ -7,7 +7,7 @@ import errno
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from monitor.engine.drivers.memory import MemoryDriver
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edit import PermissionConflict
+from monitor.engine.jobs import mirroring
+from monitor.engine.jobs.mirror import MirrorJob
 from tests.support import tools
 from tests.support.bench import Bench
 from tests.support.graphs import add, run
@@ -400,6 +402,93 @@ def test_a_target_that_is_only_written_to_may_take_an_image_below(tmp_path: Path
             await bench.ended()
             assert contents(nodes["target"]) == b"z" * MIB
 
+    run(main())
+
+
+@pytest.mark.parametrize("mode", ["background", "write-blocking"])
+def test_what_is_written_while_it_waits_is_copied_before_guests_are_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """It may wait long to be finalized: all that was left to the end, which nobody could bound."""
+    left: list[tuple[int, bool]] = []
+    bench: Bench
+
+    def noted(work: Callable[[Any], None]) -> Callable[[Any], None]:
+        def prepare(job: MirrorJob) -> None:
+            left.append((job._bitmap.count, bool(bench.drive.closed)))
+            work(job)
+
+        return prepare
+
+    async def main() -> None:
+        nonlocal bench
+        async with disk(tmp_path / "disk", b"x" * 4 * MIB) as bench:
+            await target(bench, tmp_path / "copy", 4 * MIB)
+            await mirror(bench, auto_finalize=False, copy_mode=mode)
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            await bench.do("block-job-complete", device="j")
+            job = bench.engine.job_table.find("j")
+            assert job is not None
+            while job.status != "pending":
+                await job.changed()
+            before = job.progress.total
+            for offset in range(0, 4 * MIB, 128 << 10):
+                await asyncio.to_thread(guest_writes, bench, offset)
+            await bench.do("job-finalize", id="j")
+            await bench.ended()
+            (ended,) = bench.named("BLOCK_JOB_COMPLETED")
+            copied = 32 * 65536 if mode == "background" else 32 * 500
+            assert ended["len"] == ended["offset"] == before + copied
+
+    monkeypatch.setattr(mirroring, "LAST", MIB)
+    monkeypatch.setattr(MirrorJob, "prepare", noted(MirrorJob.prepare))
+    run(main())
+    assert left == [(0, True)]
+    data = (tmp_path / "copy").read_bytes()
+    assert data == (tmp_path / "disk").read_bytes()
+    assert data.count(b"guest" * 100) == 32
+
+
+def test_what_is_written_at_the_last_moment_is_counted(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with disk(tmp_path / "disk", b"x" * MIB) as bench:
+            await target(bench, tmp_path / "copy", MIB)
+            await mirror(bench, auto_finalize=False)
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            await bench.do("block-job-complete", device="j")
+            assert (await bench.engine.job_ended("j")).status == "pending"
+            await asyncio.to_thread(guest_writes, bench, 0)
+            await bench.do("job-finalize", id="j")
+            await bench.ended()
+            (ended,) = bench.named("BLOCK_JOB_COMPLETED")
+            assert ended["len"] == ended["offset"] == MIB + 65536
+
+    run(main())
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "disk").read_bytes()
+
+
+@pytest.mark.parametrize("left", [0, MIB])
+def test_a_target_that_fails_while_it_waits_fails_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    """Whatever the policy: nobody could resume it any more."""
+
+    async def main() -> None:
+        async with disk(tmp_path / "disk", bytes(MIB)) as bench:
+            await target(bench, tmp_path / "copy", MIB, **REFUSED)
+            await mirror(bench, auto_finalize=False, on_target_error="stop")
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            await bench.do("block-job-complete", device="j")
+            assert (await bench.engine.job_ended("j")).status == "pending"
+            await asyncio.to_thread(guest_writes, bench, 200 * 512)
+            await bench.do("job-finalize", id="j")
+            await bench.ended()
+            (ended,) = bench.named("BLOCK_JOB_COMPLETED")
+            assert ended["error"] == "Input/output error"
+            assert bench.drive.node is not None
+            assert bench.drive.node.name == "disk"
+
+    monkeypatch.setattr(mirroring, "LAST", left)
     run(main())
 
 
