@@ -124,6 +124,7 @@ from monitor.engine.drivers.terms import (
     Reopen,
     Reservation,
     batches,
+    cut,
     one_by_one,
 )
 from monitor.engine.errors import Refused, RequestError
@@ -153,6 +154,7 @@ __all__ = [
     "Reopen",
     "Reservation",
     "batches",
+    "cut",
     "one_by_one",
 ]
 

@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from monitor.engine.bitmap import DirtyBitmap
-from monitor.engine.drivers.base import Child, Ranges, batches
+from monitor.engine.drivers.base import Child, Ranges, batches, one_by_one
 from monitor.engine.drivers.between_files import BetweenFiles, Side
-from monitor.engine.drivers.buffers import is_zero
+from monitor.engine.drivers.buffers import by_zeroes
 from monitor.engine.drivers.ranges import RangeLocks
 
 UNIT: Final = 64 << 10
@@ -159,23 +159,19 @@ class BlockCopy:
 
     def _put(self, parts: Ranges, data: memoryview) -> None:
         """Writes what was read of ``parts``: plainly, as zeroes or compressed."""
-        plain: list[tuple[int, int]] = []
-        begin = end = 0
-        for offset, length in parts:
-            part = data[end : end + length]
-            end += length
-            zero = is_zero(part)
-            if not zero and not self.compress:
-                plain.append((offset, length))
-                continue
-            self._write(plain, data[begin : end - length])
-            plain, begin = [], end
-            if zero:
-                self.target.write_zeroes(offset, length, True, False)
+        for group, held, zeroes in by_zeroes(parts, data):
+            if zeroes:
+                for offset, length in group:
+                    self.target.write_zeroes(offset, length, True, False)
+                    self._finished([(offset, length)])
+            elif self.compress:
+                one_by_one(self._write_compressed, held, group)
             else:
-                self.target.write_compressed(part, offset)
-            self._finished([(offset, length)])
-        self._write(plain, data[begin:end])
+                self._write(group, held)
+
+    def _write_compressed(self, data: memoryview, offset: int) -> None:
+        self.target.write_compressed(data, offset)
+        self._finished([(offset, len(data))])
 
     def _write(self, parts: Ranges, data: memoryview) -> None:
         if not parts:
@@ -193,10 +189,7 @@ class BlockCopy:
 
     def _write_apart(self, parts: Ranges, data: memoryview) -> None:
         """One after the other, so that only what is bad is left to do."""
-        at = 0
-        for offset, length in parts:
-            self._write([(offset, length)], data[at : at + length])
-            at += length
+        one_by_one(lambda part, offset: self._write([(offset, len(part))], part), data, parts)
 
 
 class _Buffers:

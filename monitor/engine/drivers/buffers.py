@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 PIECE: Final = 1 << 20
@@ -31,6 +31,26 @@ def write_zeroes(write: Callable[[memoryview, int], None], offset: int, length: 
     end = offset + length
     for start in range(offset, end, PIECE):
         write(zeroes()[: min(PIECE, end - start)], start)
+
+
+def by_zeroes(
+    ranges: Sequence[tuple[int, int]], data: memoryview
+) -> Iterator[tuple[list[tuple[int, int]], memoryview, bool]]:
+    """Ranges (offset, length) whose data lies behind one another in ``data``: as many as follow one
+    another that are all zeroes, or none of them; their data; and whether it is zeroes."""
+    group: list[tuple[int, int]] = []
+    begin = end = 0
+    zeroes = False
+    for offset, length in ranges:
+        found = is_zero(data[end : end + length])
+        if group and found is not zeroes:
+            yield group, data[begin:end], zeroes
+            group, begin = [], end
+        group.append((offset, length))
+        end += length
+        zeroes = found
+    if group:
+        yield group, data[begin:end], zeroes
 
 
 def is_zero(buffer: memoryview) -> bool:

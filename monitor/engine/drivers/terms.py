@@ -59,19 +59,24 @@ def one_by_one(
         at += length
 
 
+def cut(ranges: Ranges, most: int) -> Iterator[tuple[int, int]]:
+    """``ranges`` in order, none longer than ``most``."""
+    for start, length in ranges:
+        end = start + length
+        for offset in range(start, end, most):
+            yield offset, min(most, end - offset)
+
+
 def batches(ranges: Ranges, most: int) -> Iterator[Ranges]:
     """``ranges`` in order, cut into parts that come to at most ``most`` bytes together."""
     batch: list[tuple[int, int]] = []
     room = most
-    for start, length in ranges:
-        end = start + length
-        for offset in range(start, end, most):
-            part = min(most, end - offset)
-            if part > room:
-                yield batch
-                batch, room = [], most
-            batch.append((offset, part))
-            room -= part
+    for offset, length in cut(ranges, most):
+        if length > room:
+            yield batch
+            batch, room = [], most
+        batch.append((offset, length))
+        room -= length
     if batch:
         yield batch
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.base import ExtentKind, Ranges
 from monitor.engine.graph.node import Node
 
 
@@ -69,6 +69,23 @@ def runs_through(layers: Sequence[Node], offset: int, length: int) -> list[Run]:
                 below.append(run)
         runs = below
     return list(merged(runs))
+
+
+def within(ranges: Ranges, runs: Sequence[Run]) -> Iterator[list[Run]]:
+    """The parts of ``runs``, which cover all of ``ranges`` without a gap, that lie in each."""
+    at = 0
+    for offset, length in ranges:
+        end = offset + length
+        part: list[Run] = []
+        while offset < end:
+            run = runs[at]
+            stop = min(end, run.offset + run.length)
+            if offset < stop:
+                part.append(Run(run.kind, offset, stop - offset))
+                offset = stop
+            else:
+                at += 1
+        yield part
 
 
 def merged(runs: Iterable[Run]) -> Iterator[Run]:

@@ -8,14 +8,14 @@ All of it blocks; it is called in a lane, or inside a drained section.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.base import ExtentKind, Ranges, one_by_one
 from monitor.engine.drivers.between_files import BetweenFiles
-from monitor.engine.drivers.buffers import is_zero, zero
+from monitor.engine.drivers.buffers import by_zeroes, is_zero, zero
 from monitor.engine.drivers.ranges import RangeLocks
-from monitor.engine.graph.allocation import Run, merged, runs_of, runs_through
+from monitor.engine.graph.allocation import Run, merged, runs_of, runs_through, within
 from monitor.engine.graph.node import Node
 
 _FIRST: Final = 4096
@@ -101,6 +101,40 @@ class Filler:
                     with buffer[: run.length] as view:
                         self._copy_run(run, view)
 
+    def copy_ranges(self, ranges: Ranges, buffer: memoryview) -> None:
+        """The same for ranges of whole clusters, ascending and apart; what lies between is held
+        too. The buffer holds as much as they come to."""
+        start, (last, length) = ranges[0][0], ranges[-1]
+        with self._ranges.hold(start, last + length, exclusive=True):
+            missing = list(self._missing_of(ranges))
+            with buffer[: sum(length for _, length in missing)] as data:
+                self._read_ranges_below(data, missing)
+                for group, held, zeroes in by_zeroes(missing, data):
+                    if zeroes:
+                        one_by_one(self._write_zeroes, held, group)
+                    else:
+                        self.target.driver.write_ranges(held, group)
+
+    def _missing_of(self, ranges: Ranges) -> Iterator[tuple[int, int]]:
+        """The parts of ``ranges`` that the target lacks."""
+        start, (last, length) = ranges[0][0], ranges[-1]
+        runs = list(merged(runs_of(self.target, start, last + length - start)))
+        for found in within(ranges, runs):
+            for run in found:
+                if run.kind is ExtentKind.UNALLOCATED:
+                    yield run.offset, run.length
+
+    def _write_zeroes(self, data: memoryview, offset: int) -> None:
+        if not self._zero_run(Run(ExtentKind.ZERO, offset, len(data))):
+            self.target.driver.write(data, offset)
+
+    def _read_ranges_below(self, data: memoryview, ranges: Ranges) -> None:
+        below = self.target.children.get("backing")
+        if below is not None and ranges and sum(ranges[-1]) <= below.length():
+            below.read_ranges(data, ranges)
+        else:  # an image that ends before the target does
+            one_by_one(self._read_below, data, ranges)
+
     def _copy_run(self, run: Run, view: memoryview) -> None:
         done = self._leave_to_host(run, view)
         if done == run.length:
@@ -108,7 +142,9 @@ class Filler:
         offset = run.offset + done
         with view[done:] as rest:
             self._read_below(rest, offset)
-            if not is_zero(rest) or not self._zero_run(Run(run.kind, offset, len(rest))):
+            if is_zero(rest):
+                self._write_zeroes(rest, offset)
+            else:
                 self.target.driver.write(rest, offset)
 
     def _leave_to_host(self, run: Run, view: memoryview) -> int:

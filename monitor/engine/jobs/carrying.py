@@ -156,7 +156,7 @@ class Carrier:
         with self._lane:
             piece = self._plan.next(self._limited_chunk if self._job.speed else self._chunk)
             if piece is not None and piece.copy:
-                self._expect(piece.length)
+                self._expect(piece.size)
             return piece
 
     def _expect(self, length: int) -> None:
@@ -185,7 +185,7 @@ class Carrier:
             self._plan.done(piece)
         elif not isinstance(error, OSError):
             raise error
-        elif piece.length > self._plan.grain:
+        elif piece.divisible(self._plan.grain):
             self._split(piece, error)
         elif self._stays_failed(piece, error):
             self._plan.ignored(piece, error)

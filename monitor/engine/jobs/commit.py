@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from monitor.engine import permissions
@@ -47,6 +47,7 @@ from monitor.engine.jobs.filters import (
     root,
     take_off,
 )
+from monitor.engine.jobs.gathering import gather
 from monitor.engine.jobs.manager import Jobs
 
 _WINDOW: Final = 64 << 20
@@ -249,9 +250,11 @@ class _Carrying:
     def next(self, most: int) -> Piece | None:
         if self._again:
             piece = self._again.popleft()
-            return Piece(piece.offset, piece.length, piece.copy, piece.zero, piece.unseen)
+            return replace(piece)
         if not self._ahead and not self._look():
             return None
+        if most > LIMITED_CHUNK and (gathered := gather(self._ahead, most)) is not None:
+            return gathered
         run = self._ahead.popleft()
         most = most if run.kind is ExtentKind.DATA else ZERO_CHUNK
         length = min(run.length, most)
@@ -264,6 +267,13 @@ class _Carrying:
         if piece.zero:
             piece.side = "write"
             self._base.write_zeroes(piece.offset, piece.length, True, False)
+            return
+        if piece.parts:
+            view = buffer[: piece.size]
+            piece.side = "read"
+            self._top.read_ranges(view, piece.parts)
+            piece.side = "write"
+            self._base.write_ranges(view, piece.parts)
             return
         done = self._files.copy(self._top, self._base, piece.offset, piece.length, piece.at)
         view = buffer[: piece.length - done]

@@ -10,7 +10,7 @@ and makes it dirty again. No range is under way twice at a time, as passes do no
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
@@ -18,9 +18,10 @@ from monitor.engine.bitmap import DirtyBitmap
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.drivers.between_files import BetweenFiles
 from monitor.engine.drivers.ranges import RangeLocks
-from monitor.engine.graph.allocation import Run, runs_through
+from monitor.engine.graph.allocation import Run, runs_through, within
 from monitor.engine.jobs.carrying import ZERO_CHUNK
 from monitor.engine.jobs.copying import Piece
+from monitor.engine.jobs.gathering import gather, is_short
 
 if TYPE_CHECKING:
     from monitor.engine.graph.edge import Edge
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 _AREA: Final = 64 << 20
 """Bytes of the disk whose dirty areas are taken, and looked at, in one step."""
-
-_LONG: Final = 256 << 10
-"""Bytes from which on a run of data is a piece by itself: perhaps the host copies it."""
 
 
 class Converging:
@@ -85,27 +83,17 @@ class Converging:
     def next(self, most: int) -> Piece | None:
         if self._given_up() or not (self._ahead or self._take()):
             return None
+        if (piece := gather(self._ahead, most)) is not None:
+            return piece
         run = self._ahead.popleft()
         if run.kind is ExtentKind.UNALLOCATED:
             return Piece(run.offset, run.length)
         most = ZERO_CHUNK if run.kind is ExtentKind.ZERO else max(most - most % self._unit, 1)
-        if _is_short(run) and run.length <= most:
-            return self._gather(run, most)
         length = min(run.length, max(most, self._unit))
         if length < run.length:
             self._ahead.appendleft(Run(run.kind, run.offset + length, run.length - length))
         zero = run.kind is ExtentKind.ZERO
         return Piece(run.offset, length, copy=not zero, zero=zero)
-
-    def _gather(self, run: Run, most: int) -> Piece:
-        """Short runs of data, up to ``most`` bytes of them."""
-        parts = [(run.offset, run.length)]
-        left = most - run.length
-        while self._ahead and _is_short(self._ahead[0]) and self._ahead[0].length <= left:
-            run = self._ahead.popleft()
-            parts.append((run.offset, run.length))
-            left -= run.length
-        return Piece.of(parts)
 
     def work(self, piece: Piece, buffer: memoryview) -> None:
         with self._held(piece):
@@ -181,12 +169,12 @@ class Converging:
             runs = [Run(ExtentKind.DATA, start, end - start)]  # reading it will say what is wrong
         if self._unit > 1:
             runs = self._in_units(runs, start, end)
-        found = list(_within(areas, runs))
+        found = [_data_or_zero(run) for part in within(areas, runs) for run in part]
         if self._blank(start, end - start):
             data = [run for run in found if run.kind is ExtentKind.DATA]
             skipped = sum(run.length for run in found) - sum(run.length for run in data)
             found = [*data, Run(ExtentKind.UNALLOCATED, start, skipped)]  # to be counted, as one
-        found.sort(key=_is_short)  # they come last, to be gathered
+        found.sort(key=is_short)  # they come last, to be gathered
         self._ahead.extend(found)
         return True
 
@@ -214,22 +202,5 @@ class Converging:
         return found
 
 
-def _is_short(run: Run) -> bool:
-    return run.kind is ExtentKind.DATA and run.length < _LONG
-
-
-def _within(areas: Sequence[tuple[int, int]], runs: Sequence[Run]) -> Iterator[Run]:
-    """The parts of ``runs``, which cover all areas without a gap, that lie in ``areas``: data, and
-    zeroes for whatever is none."""
-    at = 0
-    for offset, size in areas:
-        end = offset + size
-        while offset < end:
-            run = runs[at]
-            stop = run.offset + run.length
-            if stop <= offset:
-                at += 1
-                continue
-            kind = ExtentKind.DATA if run.kind is ExtentKind.DATA else ExtentKind.ZERO
-            yield Run(kind, offset, min(end, stop) - offset)
-            offset = min(end, stop)
+def _data_or_zero(run: Run) -> Run:
+    return run if run.kind is ExtentKind.DATA else run._replace(kind=ExtentKind.ZERO)

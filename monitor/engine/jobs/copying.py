@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Final
 
-from monitor.engine.drivers.base import Ranges
+from monitor.engine.drivers.base import Ranges, cut
 from monitor.engine.drivers.between_files import Side
 from monitor.engine.graph.client import Client, Lane
 
@@ -35,7 +35,7 @@ class Piece:
     unseen: bool = False
     """Nobody could look what it holds when it was planned."""
     parts: Ranges = ()
-    """What of it is to be copied (offset, length), where that is not all of it."""
+    """What of it is to be copied, where that is not all of it; the first where it begins."""
     side: Side = field(default="read", init=False)
     """Which side the work is at, hence where an error came from."""
     moved: int | None = field(default=None, init=False)
@@ -47,29 +47,32 @@ class Piece:
         """The work has come to that side."""
         self.side = side
 
-    @classmethod
-    def of(cls, parts: Ranges) -> Piece:
-        """All of ``parts``, to be copied."""
-        start, (last, length) = parts[0][0], parts[-1]
-        return cls(start, last + length - start, copy=True, parts=parts if len(parts) > 1 else ())
-
     @property
     def size(self) -> int:
-        """Bytes that it stands for."""
+        """Bytes to be copied, or made zeroes."""
         return sum(length for _, length in self.parts) if self.parts else self.length
+
+    def divisible(self, grain: int) -> bool:
+        return len(self.parts) > 1 or self.size > grain
 
     def split(self, most: int, grain: int) -> list[Piece]:
         """The piece in at most ``most``, of whole parts or whole ``grain``s."""
-        if self.parts:
-            step = -(-len(self.parts) // most)
-            starts = range(0, len(self.parts), step)
-            return [Piece.of(self.parts[at : at + step]) for at in starts]
-        grains = -(-self.length // grain)
-        step = -(-grains // most) * grain
-        end = self.offset + self.length
+        whole = self.parts or [(self.offset, self.length)]
+        if len(whole) == 1:
+            whole = list(cut(whole, grain))
+        step = -(-len(whole) // most)
+        starts = [offset for offset, _ in whole[::step]]
+        ends = [*starts[1:], self.offset + self.length]
         return [
-            Piece(offset, min(step, end - offset), self.copy, self.zero, self.unseen)
-            for offset in range(self.offset, end, step)
+            Piece(
+                start,
+                end - start,
+                self.copy,
+                self.zero,
+                self.unseen,
+                whole[at * step : (at + 1) * step] if self.parts else (),
+            )
+            for at, (start, end) in enumerate(zip(starts, ends, strict=True))
         ]
 
 

@@ -14,6 +14,7 @@ everything is on the disk. So the chain is valid at every moment, and a killed s
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -38,6 +39,7 @@ from monitor.engine.jobs.carrying import LIMITED_CHUNK, ZERO_CHUNK, Carrier, wri
 from monitor.engine.jobs.copying import Piece
 from monitor.engine.jobs.errors import FilterNotCreated
 from monitor.engine.jobs.filters import make_filter, root, take_off
+from monitor.engine.jobs.gathering import gather
 from monitor.engine.jobs.manager import Jobs
 
 _WINDOW: Final = 64 << 20
@@ -236,7 +238,7 @@ class _Filling:
         self._job = job
         self._filler = filler
         self._window = min(_WINDOW, max(_WINDOW_CLUSTERS * filler.unit, 1 << 20))
-        self._ahead: list[Run] = []
+        self._ahead: deque[Run] = deque()
         self._length = length
         self._offset = 0
         self.grain = grain
@@ -254,7 +256,7 @@ class _Filling:
         else:
             match run.kind:
                 case ExtentKind.DATA:
-                    piece = Piece(offset, min(run.length, most), copy=True)
+                    piece = self._gathered(most) or Piece(offset, min(run.length, most), copy=True)
                 case ExtentKind.ZERO:
                     piece = Piece(offset, min(run.length, ZERO_CHUNK), zero=True)
                 case _:
@@ -265,19 +267,26 @@ class _Filling:
     def _missing_at(self, offset: int) -> Run:
         """The run that begins at ``offset``, as ``Filler.look`` has it. Blocks: in a lane."""
         while self._ahead and self._ahead[0].offset + self._ahead[0].length <= offset:
-            self._ahead.pop(0)
+            self._ahead.popleft()
         if not self._ahead or self._ahead[0].offset > offset:
             rest = self._length - offset
             try:
-                self._ahead = self._filler.look(offset, min(self._window, rest))
+                self._ahead = deque(self._filler.look(offset, min(self._window, rest)))
             except OSError:
-                self._ahead = self._filler.look(offset, min(_NARROW, rest))
+                self._ahead = deque(self._filler.look(offset, min(_NARROW, rest)))
         run = self._ahead[0]
         return Run(run.kind, offset, run.offset + run.length - offset)
+
+    def _gathered(self, most: int) -> Piece | None:
+        if most <= self.grain or self._ahead[0].offset < self._offset:
+            return None
+        return gather(self._ahead, most, self._filler.unit)
 
     def work(self, piece: Piece, buffer: memoryview) -> None:
         if piece.unseen:
             self._filler.fill(piece.offset, piece.length, buffer)
+        elif piece.parts:
+            self._filler.copy_ranges(piece.parts, buffer)
         elif piece.zero:
             self._filler.zero(piece.offset, piece.length, buffer)
         else:

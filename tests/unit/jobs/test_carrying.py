@@ -218,17 +218,20 @@ def test_one_bad_part_of_a_scattered_piece() -> None:
 
     class Scattered(Recorded):
         grain = 4096
+        covered = 0
 
         def next(self, most: int) -> Piece | None:
             piece = super().next(most)
-            return piece and Piece.of([(piece.offset + at, 4096) for at in range(0, most, 16384)])
+            if piece is not None:
+                piece.parts = [(piece.offset + at, 4096) for at in range(0, most, 16384)]
+            return piece
 
         def _is_bad(self, piece: Piece) -> bool:
-            parts = piece.parts or [(piece.offset, piece.length)]
-            return any(offset == bad for offset, _ in parts)
+            return any(offset == bad for offset, _ in piece.parts)
 
         def done(self, piece: Piece) -> None:
-            self.finished += piece.parts or [(piece.offset, piece.length)]
+            self.finished += piece.parts
+            self.covered += piece.length
 
     bad = 5 * CHUNK + 3 * 16384
     plan, job = Scattered(), StandIn(action="ignore")
@@ -238,6 +241,7 @@ def test_one_bad_part_of_a_scattered_piece() -> None:
     assert len(plan.finished) == PIECES * CHUNK // 16384 - 1
     assert plan.finished == sorted(plan.finished)
     assert all(length == 4096 for _, length in plan.finished)
+    assert plan.covered == PIECES * CHUNK - 16384  # with the gaps, each of them once
 
 
 @pytest.mark.parametrize("action", ["ignore", "report"])

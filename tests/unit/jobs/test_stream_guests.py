@@ -144,6 +144,44 @@ def test_a_write_between_looking_and_filling_waits() -> None:
     run(main())
 
 
+def test_a_write_after_the_look_stays() -> None:
+    """Scattered clusters are filled together; a guest wrote one of them, and a gap, after the job
+    had looked what is missing."""
+
+    async def main() -> None:
+        bench = Bench()
+        base = bench.layer("base")
+        for at in range(0, MIB, 4 * CLUSTER):
+            put(base, at, b"b" * CLUSTER)
+        top = bench.layer("top", below=base)
+        guest = bench.guest(top)
+        model = bytearray(overlay(top).contents())
+        places = [8 * CLUSTER, 9 * CLUSTER + 100, 16 * CLUSTER - 2]
+
+        def write() -> None:
+            with lane_of_another(guest) as root:
+                for at in places:
+                    root.write(memoryview(b"guest"), at)
+
+        def look(operation: str, offset: int, length: int) -> None:
+            if operation == "map":
+                overlay(base).before = None
+                writer = threading.Thread(target=write)
+                writer.start()
+                writer.join(20)
+
+        overlay(base).before = look
+        snapshot = await bench.streamed()
+        assert snapshot.error is None
+        assert snapshot.current == snapshot.total == MIB
+        for at in places:
+            model[at : at + 5] = b"guest"
+        assert overlay(top).contents() == model
+        assert top.map(5 * CLUSTER, CLUSTER)[0].kind is ExtentKind.UNALLOCATED
+
+    run(main())
+
+
 class lane_of_another:
     """A lane of the same client, for the test's own thread."""
 
