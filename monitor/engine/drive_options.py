@@ -14,11 +14,11 @@ from monitor.engine.drive_place import Place, take_place
 from monitor.engine.errors import RequestError
 from monitor.engine.names import NotAnIdentifier, well_formed
 from monitor.engine.schema.blockdev import AioOptions, DetectZeroes
-from monitor.engine.schema.decode import WrongParameterValue, check_nesting
+from monitor.engine.schema.decode import WrongParameterValue
 from monitor.engine.schema.drive import CACHE_MODES, LATER, WITH_ERROR_ACTIONS, choices
 from monitor.engine.schema.keyval import parse_opts
 from monitor.engine.schema.mistakes import InvalidOptionValue
-from monitor.engine.schema.optionstrings import listed
+from monitor.engine.schema.optionstrings import nest
 from monitor.engine.schema.scalars import parse_bool
 
 
@@ -220,20 +220,3 @@ def _aio(flat: dict[str, Any]) -> None:
         raise InvalidAioOption(value)
     if flat.get("driver") != "file":
         flat.setdefault("file.aio", flat.pop("aio"))
-
-
-def nest(flat: dict[str, Any]) -> dict[str, Any]:
-    """Dotted keys -> a tree. Where a key has a value and members too, the members win; members
-    0, 1, … are a list."""
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        *parents, last = key.split(".")
-        place = tree
-        for parent in parents:
-            below = place.get(parent)
-            if not isinstance(below, dict):
-                below = place[parent] = {}
-            place = below
-        place[last] = value
-    check_nesting(tree)
-    return {key: listed(value) for key, value in tree.items()}

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,10 +18,6 @@ class DiskRefused(MonitorError):
     option: str
     value: str
     reason: str
-
-
-class NotOneValue(RequestError):
-    template = "Expecting at most one JSON value"
 
 
 class BadJSON(RequestError):
@@ -85,13 +80,9 @@ def _options(kind: Any, value: str, implied_key: str | None) -> Any:
 
 def _json(text: str) -> object:
     from monitor.wire.qmpjson import JSONParseError
-    from monitor.wire.qmpstream import JSONStream
+    from monitor.wire.qmpstream import one_value
 
-    values = JSONStream().feed(os.fsencode(text) + b"\n")
-    if not values:
-        raise BadJSON("JSON parse error, premature EOI")
-    if isinstance(values[0], JSONParseError):
-        raise BadJSON(str(values[0])) from values[0]
-    if len(values) > 1:
-        raise NotOneValue
-    return values[0]
+    try:
+        return one_value(text)
+    except JSONParseError as error:
+        raise BadJSON(str(error)) from error

@@ -17,7 +17,7 @@ from typing import Any
 
 from monitor.wire.qmpjson import JSONParseError, Kind, Token, lenient_text, parse
 
-__all__ = ["JSONStream"]
+__all__ = ["JSONStream", "one_value"]
 
 
 # Where the lexer can be between two pieces of its input; for each place inside a token, what may
@@ -126,6 +126,17 @@ class JSONStream:
                     break
         return found
 
+    def end(self) -> list[Any]:
+        """What the end of the input makes of the value it stands in, if any."""
+        found: list[Any] = []
+        if self._state is not _START and self._state is not _RECOVERY:
+            # NUL belongs to no token; what a mistake quotes ends before it.
+            found += self.feed(b"\n" if self._state in _COMPLETE else b"\0")
+        if self._tokens:
+            found.append(JSONParseError("JSON parse error, premature EOI"))
+            self._forget_value()
+        return found
+
     def _plain(self, data: bytes) -> str:
         """``data`` as text, if the standard decoder reads it as QEMU would; "" otherwise."""
         if len(data) > self.max_short_cut or not data.isascii():
@@ -230,6 +241,19 @@ class JSONStream:
         self._bytes = 0
         self._braces = 0  # open; below 0 when one too many was closed
         self._brackets = 0
+
+
+def one_value(text: str) -> Any:
+    """The value that is the whole of ``text``. Raises ``JSONParseError``."""
+    stream = JSONStream()
+    values = stream.feed(text.encode(errors="surrogateescape")) + stream.end()
+    if not values:
+        raise JSONParseError("Expecting a JSON value")
+    if isinstance(values[0], JSONParseError):
+        raise values[0]
+    if len(values) > 1:
+        raise JSONParseError("Expecting at most one JSON value")
+    return values[0]
 
 
 def _short_cut(text: str, position: int, found: list[Any]) -> int:

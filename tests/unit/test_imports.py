@@ -17,7 +17,8 @@ ROOT = Path(monitor.__file__).parent
 
 NOTHING = frozenset[str]()
 DOOR = frozenset({"monitor.engine.api", "monitor.engine.schema", "monitor.engine.errors"})
-JSON = frozenset({"monitor.wire.qmpjson"})  # QEMU's dialect, and its order of members
+# QEMU's dialect of JSON, and its order of members.
+JSON = frozenset({"monitor.wire.qmpjson", "monitor.wire.qmpstream"})
 
 
 def engine(*names: str) -> frozenset[str]:
@@ -92,7 +93,7 @@ ALLOWED: dict[str, frozenset[str]] = {
         "advice", "errors", "outcomes", "registry", "render", "session", "settings", "waiting"
     )
     | {"monitor.language", "monitor.options", "monitor.wire.qmp"}
-    | {"monitor.wire.qmpjson", "monitor.wire.qmpstream"}
+    | JSON
     | {f"monitor.servers.{name}" for name in ("channel", "door", "doors", "qmp")},
     "monitor.shell.engines": DOOR
     | {"monitor.engine.embedded", "monitor.servers.fuse", "monitor.servers.nbd"},

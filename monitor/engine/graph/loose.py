@@ -93,7 +93,7 @@ async def _open_file(
     own = dict(below) if isinstance(below, dict) else {}
     driver = own.pop("driver", None)
     if filename is None and isinstance(own.get("filename"), str) and driver is None:
-        filename = own.pop("filename")
+        driver = await _host_driver(opening, own["filename"])  # an option's value has no protocol
     implied = driver is None
     if filename is not None:
         own |= _named(filename, driver, own)
@@ -180,6 +180,8 @@ def _settle_general(tree: dict[str, Any]) -> blockdev.BlockdevOptions:
 def _settle(driver: str, tree: dict[str, Any]) -> Any:
     """The driver's own struct; unknown options are refused as QEMU's block layer does."""
     kind = registry.driver_class(driver).kind
+    if driver in ("file", "host_device"):
+        tree = {"filename": "", **tree}  # the driver has a sentence for none
     try:
         return decode_node_options(_STRUCTS[driver], {"driver": driver, **tree})
     except UnexpectedParameter as error:

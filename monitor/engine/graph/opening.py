@@ -358,7 +358,8 @@ class Opening:
         follow_backing: bool = True,
     ) -> Node:
         """Opens options in which the driver may be missing: the file is opened first and its
-        format probed. ``loose`` is a tree of option strings, as ``-drive`` gives them."""
+        format probed. ``loose`` is a tree of option strings, as ``-drive`` gives them. A name
+        that may come from an image is given here."""
         from monitor.engine.graph import loose as module
 
         return await module.open_loose(

@@ -14,6 +14,7 @@ from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
 from monitor.engine.graph.blockers import Operation
+from monitor.engine.graph.jsonnames import open_given
 from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.graph.opening import Opening
 from monitor.engine.jobs.backup import BackupJob, BackupPlan
@@ -122,8 +123,8 @@ async def drive_backup(engine: EmbeddedEngine, request: DriveBackup, actions: Ac
     opening = Opening(graph, own_mark=mark)
     actions.add(clean=opening.close)
     flags = msgspec.structs.replace(source.flags, read_only=False)
-    target = await opening.open_loose(
-        loose, filename, inherit=flags, follow_backing=request.sync != "none"
+    target = await open_given(
+        opening, loose, filename, inherit=flags, follow_backing=request.sync != "none"
     )
     if request.sync == "none":
         opening.attach_backing(target, source)

@@ -19,6 +19,7 @@ from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.edge import RootEdge
 from monitor.engine.graph.errors import DeviceNameIsNode, DeviceOrNodeNotFound
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.jsonnames import open_given
 from monitor.engine.graph.mapping import Mapped, map_chain
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
@@ -67,7 +68,7 @@ async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
             graph.clients.add(drive)
             return
         async with Opening(graph) as opening:
-            node = await opening.open_loose(spec.loose, spec.filename)
+            node = await open_given(opening, spec.loose, spec.filename)
             _refuse_name_of_node(graph, drive.name)  # the image's own node may have it
             _refuse_other_bus(spec.place)
             node.detect_zeroes = spec.detect_zeroes

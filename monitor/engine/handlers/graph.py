@@ -23,6 +23,7 @@ from monitor.engine.graph.errors import (
     UnknownNode,
 )
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.jsonnames import open_given
 from monitor.engine.graph.modes import make_read_only
 from monitor.engine.graph.node import Node
 from monitor.engine.graph.opening import Opening
@@ -247,7 +248,7 @@ async def blockdev_snapshot_sync(
         loose["node-name"] = overlay_name
     opening = Opening(graph)
     actions.add(clean=opening.close)
-    overlay = await opening.open_loose(loose, filename, inherit=old.flags, follow_backing=False)
+    overlay = await open_given(opening, loose, filename, inherit=old.flags, follow_backing=False)
 
     def tell_when_unused() -> None:
         if not overlay.parents:

@@ -14,6 +14,7 @@ from monitor.engine.errors import RequestError, host_failure
 from monitor.engine.graph.blockers import Operation
 from monitor.engine.graph.errors import NodeNotFound
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.jsonnames import open_given
 from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
@@ -90,8 +91,8 @@ async def drive_mirror(engine: EmbeddedEngine, request: DriveMirror) -> None:
             if request.node_name is not UNSET:
                 loose["node-name"] = request.node_name
             flags = msgspec.structs.replace(source.flags, read_only=False)
-            target = await opening.open_loose(
-                loose, request.target, inherit=flags, follow_backing=False
+            target = await open_given(
+                opening, loose, request.target, inherit=flags, follow_backing=False
             )
             plan = MirrorPlan(
                 source,

@@ -68,6 +68,40 @@ def _without_units(value: Any, name: str = "") -> Any:
     return "" if size is None else str(size)
 
 
+def nest(flat: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys -> a tree. Where a key has a value and members too, the members win; members
+    0, 1, … are a list."""
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        place = tree
+        for parent in parents:
+            below = place.get(parent)
+            if not isinstance(below, dict):
+                below = place[parent] = {}
+            place = below
+        place[last] = value
+    check_nesting(tree)
+    return {key: listed(value) for key, value in tree.items()}
+
+
+def flatten(tree: dict[str, Any]) -> dict[str, Any]:
+    """The opposite of ``nest``, for a tree that ``check_nesting`` has let pass. What holds nothing
+    is left out."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict | list):
+            named = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, member in named:
+                walk(f"{prefix}.{key}" if prefix else str(key), member)
+        else:
+            flat[prefix] = value
+
+    walk("", tree)
+    return flat
+
+
 def listed(value: Any) -> Any:
     """``value`` with each dictionary of all the indices from 0 on made a list; others stay, and
     are refused where a list is wanted."""

@@ -152,7 +152,7 @@ def test_a_chain_does_not_grow_past_its_end_by_snapshots(
     assert new.exists() == (command == "blockdev-snapshot")  # nothing was created in vain
 
 
-def test_a_json_name_is_refused(tmp_path: Path) -> None:
+def test_a_json_name_is_refused_where_images_may_give_it(tmp_path: Path) -> None:
     path = image(tmp_path / "a.qcow2")
     with pytest.raises(RequestError, match=r"^Unknown protocol 'json'$"):
         name = f'json:{{"driver":"file","filename":"{path}"}}'

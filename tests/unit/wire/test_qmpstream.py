@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.wire.qmpjson import JSONParseError, encode
-from monitor.wire.qmpstream import JSONStream
+from monitor.wire.qmpstream import JSONStream, one_value
 from tests.support.qmp_corpus import JSON, NESTED
 
 
@@ -151,3 +151,29 @@ def test_nothing_is_lexed_twice(data: bytes, tokens: int) -> None:
     for piece in pieces:
         stream.feed(piece)
     assert stream.steps <= tokens + 4 * len(pieces)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [('{"a": 1}', {"a": 1}), (" 3", 3), ("true", True), ("'a' ", "a")]
+)
+def test_a_text_that_is_one_value(text: str, value: Any) -> None:
+    assert one_value(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("", "Expecting a JSON value"),
+        (" ", "Expecting a JSON value"),
+        ("{} 3", "Expecting at most one JSON value"),
+        ("{} [", "Expecting at most one JSON value"),
+        ("{", "JSON parse error, premature EOI"),
+        ('{"a', """JSON parse error, stray '"a'"""),
+        ("-", "JSON parse error, stray '-'"),
+        ("tru", "JSON parse error, invalid keyword 'tru'"),
+    ],
+)
+def test_a_text_that_is_not(text: str, mistake: str) -> None:
+    with pytest.raises(JSONParseError) as refused:
+        one_value(text)
+    assert str(refused.value) == mistake
