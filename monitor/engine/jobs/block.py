@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 from monitor.engine.clock import Clock
 from monitor.engine.drivers.between_files import Side
 from monitor.engine.graph.blockers import Blocker
+from monitor.engine.graph.client import Lane
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.jobs.job import Job
@@ -128,17 +128,28 @@ class BlockJob(Job):
     # -- images that are being filled --------------------------------------------------------
 
     def mark_target(self, target: Node, source: Node) -> None:
-        """Says in the target's image that it is incomplete, from the job's thread. A target that
-        cannot be written is found out by what is copied to it."""
+        """Says in the target's image that it is incomplete, from the job's thread. An error is
+        judged as any of the target's: without the mark nobody could tell what a kill leaves."""
         image = skip_filters(target)
         text = unfinished(self.type, self.name, source)
         lane = self.lane()
         try:
-            with lane, contextlib.suppress(OSError):
-                if image is not None:
-                    image.driver.mark_unfinished(text)
+            while image is not None and not self._is_marked(image, text, lane):
+                self.pause_point()
         finally:
             self.drop_lane(lane)
+
+    def _is_marked(self, image: Node, text: str, lane: Lane) -> bool:
+        """Whether it is, or goes without. Raises the error that the policy reports."""
+        try:
+            with lane:
+                image.driver.mark_unfinished(text)
+        except OSError as error:
+            action = self.error_action(error, "write")
+            if action == "report":
+                raise
+            return action == "ignore"
+        return True
 
     def unmark_target(self, target: Node) -> None:
         """All is in the target. Drained, or in a lane. Raises OSError."""

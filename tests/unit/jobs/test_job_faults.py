@@ -14,7 +14,6 @@ import itertools
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ from typing import Any
 import pytest
 
 from monitor.engine.drivers.blkdebug import BlkdebugDriver
-from monitor.engine.drivers.blkdebug.rules import Rules
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.node import Node
 from tests.support import tools
 from tests.support.bench import Bench
+from tests.support.faults import Nth, look_at_new, look_at_target, making
 from tests.support.graphs import run
 from tests.support.guests import contents
 
@@ -36,38 +35,8 @@ CLUSTER = 64 << 10
 POLICIES = ["report", "ignore", "stop", "enospc"]
 IMAGES = ["low", "mid", "top", "target", "other", "spare"]
 CHAIN = ("low", "mid", "top")
-
-KINDS = {
-    "read": {"read", "block-status"},
-    "write": {"write", "write-zeroes", "discard"},
-    "flush": {"flush"},
-}
-
-
-class Nth(Rules):
-    """The Nth request of a kind fails; with ``always`` all after it, until it is mended."""
-
-    def __init__(self, kind: str, number: int, code: int, always: bool) -> None:
-        super().__init__()
-        self.failed = 0
-        self._kinds = KINDS[kind]
-        self._left = number
-        self._code = code
-        self._always = always
-        self._count = threading.Lock()
-
-    def check(self, offset: int, length: int, kind: Any) -> None:
-        with self._count:
-            if kind not in self._kinds or not self._code:
-                return
-            self._left -= 1
-            if self._left > 0 or (self._left < 0 and not self._always):
-                return
-            self.failed += 1
-        raise OSError(self._code, os.strerror(self._code))
-
-    def mend(self) -> None:
-        self._code = 0
+NEW = "new"
+"""The image that a drive-mirror makes; its name is its node's."""
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +61,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def request(job: str, policy: str) -> tuple[str, dict[str, Any]]:
     both = {"on-source-error": policy, "on-target-error": policy}
+    blocking = {"copy-mode": "write-blocking"}
     names = {"job-id": "j", "device": "d0"}
     copy = {**names, "target": "target", "sync": "full", **both}
+    new = {**names, "target": NEW, "node-name": NEW, "format": "qcow2", **both}
     bitmap = {**copy, "bitmap": "m", "sync": "bitmap"}
     on_success = {**bitmap, "bitmap-mode": "on-success"}
     other = {"job-id": "k", "device": "other", "target": "spare", "sync": "full", **both}
@@ -103,7 +74,11 @@ def request(job: str, policy: str) -> tuple[str, dict[str, Any]]:
         "commit": ("block-commit", {**names, "top-node": "mid", "on-error": policy}),
         "active": ("block-commit", {**names, "on-error": policy}),
         "mirror": ("blockdev-mirror", copy),
-        "blocking": ("blockdev-mirror", {**copy, "copy-mode": "write-blocking"}),
+        "blocking": ("blockdev-mirror", {**copy, **blocking}),
+        "mirror-top": ("drive-mirror", {**new, "sync": "top"}),
+        "mirror-none": ("drive-mirror", {**new, "sync": "none"}),
+        "blocking-top": ("drive-mirror", {**new, "sync": "top", **blocking}),
+        "blocking-none": ("drive-mirror", {**new, "sync": "none", **blocking}),
         "backup": ("blockdev-backup", copy),
         "compressed": ("blockdev-backup", {**copy, "compress": True}),
         "on-success": ("blockdev-backup", on_success),
@@ -115,6 +90,7 @@ def request(job: str, policy: str) -> tuple[str, dict[str, Any]]:
 
 
 COPIES = [("top", "read"), ("mid", "read"), ("target", "write"), ("target", "flush")]
+FRESH = [("top", "read"), (NEW, "read"), (NEW, "write"), (NEW, "flush")]
 OTHERS = [("other", "read"), ("spare", "write"), ("spare", "flush")]
 SIDES = {
     "stream": [("low", "read"), ("mid", "read"), ("top", "write"), ("top", "flush")],
@@ -122,6 +98,10 @@ SIDES = {
     "active": [("top", "read"), ("low", "write"), ("low", "flush")],
     "mirror": [*COPIES, ("target", "read")],
     "blocking": [*COPIES, ("target", "read")],
+    "mirror-top": [("mid", "read"), *FRESH],
+    "mirror-none": FRESH,
+    "blocking-top": [("mid", "read"), *FRESH],
+    "blocking-none": FRESH,
     "backup": [*COPIES, ("target", "read")],
     "compressed": [*COPIES, ("target", "read")],
     "on-success": COPIES,
@@ -132,6 +112,8 @@ SIDES = {
 }
 WHOLE = ("backup", "compressed", "mirror", "blocking")
 """Jobs whose target is the whole disk."""
+MAKING = ("mirror-top", "mirror-none", "blocking-top", "blocking-none")
+"""Jobs that make their target, an overlay."""
 BITMAPS = {mode: mode for mode in ("on-success", "always", "never")}
 BITMAPS |= {"pair": "on-success", "group": "on-success"}
 DIRTY = {0, 1}
@@ -145,6 +127,8 @@ class Faulty(Bench):
         super().__init__()
         self.faults = faults
         self.code = code
+        self.failed = False
+        """Whether the job has, as it told."""
         self.guest = ""
         """What has become of the guest's write: nothing, "wrote" or "failed"."""
         self.engine.subscribe(self._mend_in_the_end)
@@ -228,7 +212,7 @@ class Faulty(Bench):
         assert self.guest == "failed" or shown[:CLUSTER] == wrote
         ends = {data["device"]: data for data in self.named("BLOCK_JOB_COMPLETED")}
         errors = self.named("BLOCK_JOB_ERROR")
-        failed = "j" not in ends or "error" in ends["j"]
+        failed = self.failed = "j" not in ends or "error" in ends["j"]
         assert not errors or self.faults.failed
         assert not failed or self.faults.failed
         if policy == "report" and errors and job != "pair":
@@ -243,6 +227,8 @@ class Faulty(Bench):
         elif job in WHOLE:
             mirrors = "mirror" in request(job, policy)[0]
             assert contents(self.node("target")) == (shown if mirrors else before)
+        elif job in MAKING:
+            assert self.drive.node is self.node(NEW)
         if job in BITMAPS:
             self._look_at_bitmap(BITMAPS[job], before, shown, failed=failed)
         if job in ("pair", "group"):
@@ -288,16 +274,23 @@ def one(
     """One fault. Whether it was met; if not, the job has fewer requests."""
     before = (folder / "shown").read_bytes()
 
+    bench: Faulty
+
     async def main() -> bytes:
+        nonlocal bench
         bench = Faulty(faults, code)
         try:
             command, options = request(job, policy)
             await bench.build(folder)
             if job in BITMAPS:
                 await bench.dirty()
-            bench.arm(where)
+            if job in MAKING:
+                options["target"] = str(folder / NEW)
+            if where != NEW:
+                bench.arm(where)
             try:
-                await bench.do(command, **options)
+                with making(folder / NEW, faults if where == NEW else None):
+                    await bench.do(command, **options)
             except RequestError:
                 assert faults.failed
             if guest:
@@ -312,6 +305,10 @@ def one(
     shown = run(main())
     if faults.failed:
         look_at_images(folder, job, shown)
+        if job in MAKING:
+            look_at_new(folder, NEW, failed=bench.failed)
+        if job in WHOLE:
+            look_at_target(folder, before, shown, failed=bench.failed)
     return bool(faults.failed)
 
 
@@ -372,3 +369,26 @@ def test_each_request_fails_in_turn(tmp_path: Path, made: Path, job: str, policy
                 if len(unmet) == 8 or not ALL:
                     break
     assert met >= len(SIDES[job]) - 1
+
+
+@pytest.mark.parametrize("job", ["mirror", "backup"])
+def test_a_target_that_cannot_be_marked_gets_nothing(tmp_path: Path, made: Path, job: str) -> None:
+    """Else nobody could tell what a kill would leave of it."""
+    folder = tmp_path / "images"
+    shutil.copytree(made, folder)
+    faults = Nth("flush", 1, errno.EIO, False)
+
+    async def main() -> None:
+        bench = Faulty(faults, errno.EIO)
+        await bench.build(folder)
+        command, options = request(job, "report")
+        bench.arm("target")
+        await bench.do(command, **options)
+        await bench.go_on()
+        (end,) = bench.named("BLOCK_JOB_COMPLETED")
+        assert end["error"] == "Input/output error"
+        assert not any(contents(bench.node("target")))
+        await bench.engine.shut_down()
+
+    run(main())
+    assert faults.failed

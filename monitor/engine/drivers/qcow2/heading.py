@@ -39,8 +39,7 @@ def replace(image: Image, header: Header) -> None:
         steps.take()
         return
     length = -(-max(len(packed), len(image.header.pack())) // q.SECTOR) * q.SECTOR
-    _write(image, packed.ljust(length, b"\0"), 0)
-    image.header = header
+    _write(image, header, packed.ljust(length, b"\0"))
 
 
 class _Steps:
@@ -85,15 +84,14 @@ class _Steps:
         whole = header.pack(at)
         used = max(self._old_end, image.header.extensions_end, len(whole))
         if image.header.extensions_end > q.SECTOR:
-            _write(image, self._short_old.pack(self._old_at)[: q.SECTOR], 0)
-            image.header = self._short_old
+            self._switch(self._short_old, self._old_at)
         late = self._covers_old_name(q.SECTOR, max(q.SECTOR, self._end))
         self._put([(at, len(whole))] if late else [(0, self._end), (at, len(whole))], whole)
-        self._switch(self._short if late else header)
+        self._switch(self._short if late else header, at)
         used = -(-used // q.SECTOR) * q.SECTOR
         self._put([(0, used)], whole.ljust(used, b"\0"))  # and nothing of the old
         if late:
-            self._switch(header)
+            self._switch(header, at)
 
     def _put(self, parts: list[tuple[int, int]], whole: bytes) -> None:
         """What lies of ``parts`` (begin, end) behind the first sector."""
@@ -103,10 +101,9 @@ class _Steps:
         if parts:
             self._image.file.flush()
 
-    def _switch(self, header: Header) -> None:
-        first = header.pack(self._at)[: q.SECTOR]
-        _write(self._image, first.ljust(q.SECTOR, b"\0"), 0)
-        self._image.header = header
+    def _switch(self, header: Header, name_at: int) -> None:
+        first = header.pack(name_at)[: q.SECTOR]
+        _write(self._image, header, first.ljust(q.SECTOR, b"\0"))
 
 
 def _without_names(header: Header) -> Header:
@@ -115,6 +112,9 @@ def _without_names(header: Header) -> Header:
     return copy
 
 
-def _write(image: Image, data: bytes, at: int) -> None:
-    image.file.write(memoryview(data), at)
+def _write(image: Image, header: Header, data: bytes) -> None:
+    """The header from its beginning. It is the image's though the flush may fail: it may come to
+    the disk, and who is to take it out again must see it."""
+    image.file.write(memoryview(data), 0)
+    image.header = header
     image.file.flush()
