@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -109,6 +110,19 @@ class Announcer:
         return next((job for job in self._jobs() if job.id == job_id), None)
 
 
+def folded(line: str, columns: int) -> str:
+    """``line`` on as many of the terminal's lines as it takes, broken between words."""
+    return textwrap.fill(
+        line,
+        max(columns, 10),  # a terminal may say 0
+        subsequent_indent="  ",
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def _ending(outcome: _Outcome) -> str:
     if outcome.cancelled or (outcome.aborting and outcome.error is None):
         return "was cancelled"
@@ -118,11 +132,12 @@ def _ending(outcome: _Outcome) -> str:
 
 
 _STOPPING = {
-    "backup": "on-target-error=stop",
-    "mirror": "on-target-error=stop",
-    "commit": "on-error=stop",
-    "stream": "on-error=stop",
+    "backup": "drive-backup with on-target-error=stop",
+    "mirror": "drive-mirror with on-target-error=stop",
+    "commit": "block-commit with on-error=stop",
+    "stream": "block-stream with on-error=stop",
 }
+"""The request by its name: HMP's commands, which begin such jobs too, have no such option."""
 _FULL = os.strerror(errno.ENOSPC)
 
 

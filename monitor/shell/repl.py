@@ -25,7 +25,7 @@ from monitor.engine.errors import MonitorError
 from monitor.engine.schema.job import JobCancel
 from monitor.language.syntax import ParseError
 from monitor.shell import guard
-from monitor.shell.announce import Announcer
+from monitor.shell.announce import Announcer, folded
 from monitor.shell.borrowing import TerminalDialogue
 from monitor.shell.disks import setup_lines
 from monitor.shell.failures import heading, told
@@ -351,7 +351,7 @@ class PromptSession(TerminalDialogue):
             return  # ``wait`` is about to say so
         if line is not None and self.settings.tells(event.name):
             self._undisturbed = False
-            self._screen.print(line, "class:event")
+            self._screen.print(folded(line, self._screen.columns), "class:event")
 
     def history_failed(self, error: OSError) -> None:
         """Called by the history's thread."""

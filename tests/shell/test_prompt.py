@@ -93,11 +93,12 @@ def test_one_line_above_for_what_matters_of_a_job(start: Start) -> None:
     t = start()
     t.send("fake start s0 s1 s2\rfake ready s0\rfake end s0\rfake fail s1\rjob-cancel id=s2\r")
     t.until("'s2' (stream) was cancelled")
-    news = [line for line in t.text.split("\n") if line.startswith("Job ")]
+    news = [line for line in t.text.split("\n") if line.startswith(("Job ", "  "))]
     assert news == [
         "Job 's0' (stream) is ready: block_job_complete s0 finishes it",
         "Job 's0' (stream) completed",
-        "Job 's1' (stream) failed: No space left on device; on-error=stop waits for room",
+        "Job 's1' (stream) failed: No space left on device; block-stream with",
+        "  on-error=stop waits for room",  # broken between words
         "Job 's2' (stream) was cancelled",
     ]
 
@@ -199,7 +200,7 @@ def test_of_several_jobs_each_is_told_when_it_ends(start: Start) -> None:
     t.until(at_prompt())
     t.send("fake end s0\r")
     t.until("Ended: wait")
-    news = [line for line in t.text.split("\n") if line.startswith("Job ")]
+    news = [line for line in t.text.split("\n") if line.startswith(("Job ", "  "))]
     assert news == [
         "Job 'm0' (stream) is ready: block_job_complete m0 finishes it",
         "Job 's1' (stream) completed",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from monitor.shell.announce import Announcer
+from monitor.shell.announce import Announcer, folded
 from tests.support.fake_engine import MIB, FakeEngine, job
 
 
@@ -51,12 +51,16 @@ def test_a_failure_says_why() -> None:
 @pytest.mark.parametrize(
     ("kind", "advice"),
     [
-        ("backup", "; on-target-error=stop waits for room"),
-        ("stream", "; on-error=stop waits for room"),
+        ("backup", "; drive-backup with on-target-error=stop waits for room"),
+        ("mirror", "; drive-mirror with on-target-error=stop waits for room"),
+        ("commit", "; block-commit with on-error=stop waits for room"),
+        ("stream", "; block-stream with on-error=stop waits for room"),
         ("create", ""),
     ],
 )
 def test_a_full_disk_need_not_be_the_end(kind: str, advice: str) -> None:
+    """The request that has the option is named: a job of ``drive_backup`` has no such option."""
+
     def play(engine: FakeEngine) -> None:
         engine.start(job("s0", type=kind, status="created"))
         engine.end("s0", error="No space left on device")
@@ -161,3 +165,15 @@ def test_what_was_heard_of_a_job_is_forgotten_with_it() -> None:
         engine.end("s0")
 
     assert heard(play)[-1] == "Job 's0' (stream) completed"
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (80, ["Job 'a  b' completed"]),
+        (12, ["Job 'a  b'", "  completed"]),
+        (0, ["Job 'a  b'", "  completed"]),
+    ],
+)
+def test_a_line_is_broken_between_words(columns: int, lines: list[str]) -> None:
+    assert folded("Job 'a  b' completed", columns).split("\n") == lines
