@@ -72,7 +72,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "monitor.engine.exports": GRAPH | engine("api", "export"),
     "monitor.engine.jobs": GRAPH
     | engine("api", "images", "drivers.active_writes", "drivers.between_files")
-    | engine("drivers.copy_on_read", "drivers.job_filters"),
+    | engine("drivers.copy_on_read", "drivers.job_filters", "drivers.zeroes"),
     "monitor.engine.jobs.create": GRAPH | engine("images", "jobs", "drivers.qcow2.create"),
     "monitor.engine.transaction": engine("errors", "graph", "handlers", "jobs.group", "schema"),
     "monitor.engine.node_snapshots": GRAPH | engine("embedded", "transaction"),

@@ -25,6 +25,7 @@ from monitor.engine.drivers.base import Child, Ranges, batches, one_by_one
 from monitor.engine.drivers.between_files import BetweenFiles, Side
 from monitor.engine.drivers.buffers import by_zeroes
 from monitor.engine.drivers.ranges import RangeLocks
+from monitor.engine.drivers.zeroes import zero
 
 UNIT: Final = 64 << 10
 """The least that is copied, in bytes; more where the target's clusters are larger."""
@@ -86,14 +87,22 @@ class BlockCopy:
                 copied += sum(count for _, count in batch)
         return copied
 
-    def zero(self, offset: int, length: int, blank: Callable[[int, int], bool]) -> None:
+    def zero(
+        self, offset: int, length: int, most: int, blank: Callable[[int, int], bool]
+    ) -> int | None:
         """The same for a range whose old contents are known to be zeroes. ``blank`` says of a part
-        whether the target reads as zeroes there anyway. Raises OSError, of the target."""
+        whether the target reads as zeroes there anyway. The bytes that had to be written as data;
+        None where a part is longer than ``most``, and left to do. Raises OSError, of the target."""
+        written = 0
         with self._ranges.hold(offset, offset + length, exclusive=True):
             for start, count in self._left(offset, length):
                 if not blank(start, count):
-                    self.target.write_zeroes(start, count, True, False)
+                    done = zero(self.target, start, count, may_unmap=True, most=most)
+                    if done is None:
+                        return None
+                    written += done
                 self._finished([(start, count)])
+        return written
 
     def skip(self, offset: int, length: int) -> None:
         """The range need not be copied after all."""

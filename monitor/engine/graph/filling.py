@@ -84,7 +84,7 @@ class Filler:
             if buffer is None:
                 buffer = memoryview(bytearray(min(length, _PIECE) + 2 * self.unit))
             if run.kind is ExtentKind.ZERO:
-                self.zero(run.offset, run.length, buffer)
+                self.zero(run.offset, run.length, buffer, run.length)
                 continue
             room = len(buffer) - 2 * self.unit
             for position in range(run.offset, run.offset + run.length, room):
@@ -172,23 +172,29 @@ class Filler:
         with view[inside:] as rest:
             zero(rest)
 
-    def zero(self, offset: int, length: int, buffer: memoryview) -> None:
-        """The same for a range that reads as zeroes; no data moves where the target can say so."""
+    def zero(self, offset: int, length: int, buffer: memoryview, most: int) -> int | None:
+        """The same for a range that reads as zeroes; no data moves where the target can say so. The
+        bytes that had to be written as data; None where they would be more than ``most``."""
         length_of_disk = self.target.length()
         start = -(-offset // self.unit) * self.unit
         end = offset + length
         end = end if end == length_of_disk else end - end % self.unit
         if start >= end:
             self.copy(offset, length, buffer)
-            return
+            return 0
+        written = 0
         with self._ranges.hold(start, end, exclusive=True):
             for run in merged(runs_of(self.target, start, end - start)):
                 if run.kind is ExtentKind.UNALLOCATED and not self._zero_run(run):
+                    if run.length > most:
+                        return None
                     self.target.driver.write_zeroes(run.offset, run.length)
+                    written += run.length
         if offset < start:
             self.copy(offset, start - offset, buffer)
         if end < offset + length:
             self.copy(end, offset + length - end, buffer)
+        return written
 
     def _zero_run(self, run: Run) -> bool:
         """Whether the run now reads as zeroes, in the end, without a byte written."""

@@ -288,7 +288,8 @@ class _Walk:
     def work(self, piece: Piece, buffer: memoryview) -> None:
         if piece.zero:
             piece.side = "write"
-            self._copying.zero(piece.offset, piece.length, self._is_blank)
+            most = len(buffer)
+            piece.zeroed(self._copying.zero(piece.offset, piece.length, most, self._is_blank))
             return
 
         piece.moved = self._copying.copy(piece.offset, piece.length, buffer, piece.at)

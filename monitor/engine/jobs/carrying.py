@@ -16,6 +16,7 @@ then the policy of the side that failed ("read", "write") says what becomes of i
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from monitor.engine.jobs.copying import BUFFERED_WRITERS, DIRECT_WRITERS, Copiers, Piece
@@ -30,7 +31,8 @@ LIMITED_CHUNK: Final = 512 << 10
 """QEMU's chunk: what a stream and a commit copy in one piece while there is a speed limit or after
 an error, so that offsets, errors and pauses fall where QEMU's do."""
 ZERO_CHUNK: Final = 64 << 20
-"""Bytes of zeroes in one piece; they move no data."""
+"""Bytes of zeroes in one piece, which move no data; where they would (``Piece.too_long``), they are
+done in as small pieces as data is."""
 MOST_WRITERS: Final = DIRECT_WRITERS
 """Threads that a job has at most."""
 AGAIN: Final = 0.1
@@ -116,6 +118,8 @@ class Carrier:
         """Bytes that the target expects still; whether it may."""
         self._chunk = chunk
         self._limited_chunk = limited_chunk or chunk
+        self._shorter: deque[Piece] = deque()
+        """Zeroes that are to be written as data after all."""
         threads = max(1, min(writers, MEMORY // buffer))
         self._copiers = Copiers(job, plan.work, buffer, threads)
 
@@ -154,10 +158,15 @@ class Carrier:
 
     def _look(self) -> Piece | None:
         with self._lane:
-            piece = self._plan.next(self._limited_chunk if self._job.speed else self._chunk)
+            piece = self._shorter.popleft() if self._shorter else self._plan.next(self._most)
             if piece is not None and piece.copy:
                 self._expect(piece.size)
             return piece
+
+    @property
+    def _most(self) -> int:
+        """Bytes of data that are copied at once."""
+        return self._limited_chunk if self._job.speed else self._chunk
 
     def _expect(self, length: int) -> None:
         """So much more is planned. The target hears of it before it has come so far."""
@@ -179,9 +188,10 @@ class Carrier:
         """Waits for the oldest piece and counts it, or has it done again."""
         piece = self._copiers.oldest()
         error = piece.error
-        if error is None:
-            if piece.copy:
-                self._job.limit.spend(piece.size if piece.moved is None else piece.moved)
+        if error is None and piece.too_long:
+            self._shorter.extend(piece.cut(self._most))
+        elif error is None:
+            self._job.limit.spend(piece.cost)
             self._plan.done(piece)
         elif not isinstance(error, OSError):
             raise error

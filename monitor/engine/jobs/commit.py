@@ -21,6 +21,7 @@ from monitor.engine import permissions
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.drivers.between_files import BetweenFiles
 from monitor.engine.drivers.job_filters import CommitTopDriver
+from monitor.engine.drivers.zeroes import zero
 from monitor.engine.errors import RequestError
 from monitor.engine.graph import edit
 from monitor.engine.graph.allocation import Run, runs_through
@@ -266,7 +267,8 @@ class _Carrying:
     def work(self, piece: Piece, buffer: memoryview) -> None:
         if piece.zero:
             piece.side = "write"
-            self._base.write_zeroes(piece.offset, piece.length, True, False)
+            most = len(buffer)
+            piece.zeroed(zero(self._base, piece.offset, piece.length, may_unmap=True, most=most))
             return
         if piece.parts:
             view = buffer[: piece.size]

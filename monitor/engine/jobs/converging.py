@@ -18,6 +18,7 @@ from monitor.engine.bitmap import DirtyBitmap
 from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.drivers.between_files import BetweenFiles
 from monitor.engine.drivers.ranges import RangeLocks
+from monitor.engine.drivers.zeroes import zero
 from monitor.engine.graph.allocation import Run, runs_through, within
 from monitor.engine.jobs.carrying import ZERO_CHUNK
 from monitor.engine.jobs.copying import Piece
@@ -119,7 +120,10 @@ class Converging:
         if piece.zero and self._is_zero_still(piece):
             piece.side = "write"
             if not self._blank(piece.offset, piece.length):  # or a sparse file would be filled
-                self._target.write_zeroes(piece.offset, piece.length, self._unmap, False)
+                most = len(buffer)
+                unmap = self._unmap
+                done = zero(self._target, piece.offset, piece.length, may_unmap=unmap, most=most)
+                piece.zeroed(done)
             return
         if piece.parts:
             view = buffer[: piece.size]

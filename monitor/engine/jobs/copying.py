@@ -39,7 +39,10 @@ class Piece:
     side: Side = field(default="read", init=False)
     """Which side the work is at, hence where an error came from."""
     moved: int | None = field(default=None, init=False)
-    """Bytes that were copied, where not all of the range had to be."""
+    """Bytes that were copied, where not all of the range had to be; of zeroes, those that had to be
+    written as data."""
+    too_long: bool = field(default=False, init=False)
+    """It could not be done at once, as the target must have zeroes written as data."""
     error: Exception | None = field(default=None, init=False)
     finished: bool = field(default=False, init=False)
 
@@ -54,6 +57,27 @@ class Piece:
 
     def divisible(self, grain: int) -> bool:
         return len(self.parts) > 1 or self.size > grain
+
+    @property
+    def cost(self) -> int:
+        """Bytes that count for the speed limit."""
+        if self.moved is None:
+            return self.size if self.copy else 0
+        return self.moved
+
+    def zeroed(self, written: int | None) -> None:
+        """What ``drivers.zeroes.zero`` has answered."""
+        self.too_long = written is None
+        self.moved = written or 0
+
+    def cut(self, length: int) -> list[Piece]:
+        """The same in pieces of ``length`` bytes, which begin and end at multiples of that."""
+        end = self.offset + self.length
+        starts = [self.offset, *range((self.offset // length + 1) * length, end, length)]
+        return [
+            Piece(start, stop - start, self.copy, self.zero, self.unseen)
+            for start, stop in zip(starts, [*starts[1:], end], strict=True)
+        ]
 
     def split(self, most: int, grain: int) -> list[Piece]:
         """The piece in at most ``most``, of whole parts or whole ``grain``s."""

@@ -12,6 +12,7 @@ it on both sides (``ActiveWrites``), as soon as all that the target lacks is mar
 from __future__ import annotations
 
 import errno
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,7 @@ from monitor.engine.graph.edge import Edge, RootEdge
 from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.jobs.carrying import Carrier, writers_into
 from monitor.engine.jobs.converging import Converging
+from monitor.engine.jobs.copying import Piece
 from monitor.engine.jobs.errors import SizesDiffer
 from monitor.engine.jobs.filters import layers_above
 from monitor.engine.jobs.mirror_plan import MirrorPlan
@@ -220,15 +222,19 @@ class Mirroring:
     def _pass_over(self, length: int) -> None:
         copying, chunk = self._copying(length)
         buffer = memoryview(bytearray(chunk))
+        shorter: deque[Piece] = deque()
         while True:
             with self._lane:
-                piece = copying.next(chunk)
+                piece = shorter.popleft() if shorter else copying.next(chunk)
             if piece is None:
                 return
             if piece.copy or piece.zero:
                 with self._lane:
                     copying.work(piece, buffer)
-                self._job.progress.advance_beyond(piece.size)
+                if piece.too_long:
+                    shorter.extend(piece.cut(chunk))
+                else:
+                    self._job.progress.advance_beyond(piece.size)
 
     def _layers(self) -> list[Node]:
         """What the source shows now, top first: a stream may take layers out below it. In a

@@ -288,7 +288,7 @@ class _Filling:
         elif piece.parts:
             self._filler.copy_ranges(piece.parts, buffer)
         elif piece.zero:
-            self._filler.zero(piece.offset, piece.length, buffer)
+            piece.zeroed(self._filler.zero(piece.offset, piece.length, buffer, len(buffer)))
         else:
             self._filler.copy(piece.offset, piece.length, buffer)
 
