@@ -211,11 +211,11 @@ class Mirroring:
         self._lane = self._job.lane()
         try:
             for _ in range(MANY_PASSES):
-                if self._failure is not None:
-                    raise self._failure
                 if self._left(length) <= LAST:
-                    return
+                    break
                 self._pass_over(length)
+            if self._failure is not None:  # and a pass that was given up
+                raise self._failure
         finally:
             self._job.drop_lane(self._lane)
 

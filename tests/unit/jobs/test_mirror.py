@@ -7,6 +7,7 @@ import errno
 import itertools
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from monitor.engine.errors import RequestError
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edit import PermissionConflict
 from monitor.engine.jobs import mirroring
+from monitor.engine.jobs.converging import Converging
+from monitor.engine.jobs.copying import Piece
 from monitor.engine.jobs.mirror import MirrorJob
 from tests.support import tools
 from tests.support.bench import Bench
@@ -490,6 +493,43 @@ def test_a_target_that_fails_while_it_waits_fails_the_job(
 
     monkeypatch.setattr(mirroring, "LAST", left)
     run(main())
+
+
+def test_a_request_refused_in_the_last_pass_fails_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pass is given up then, and what it has not come to is marked nowhere any more."""
+    work, passed = Converging.work, threading.Event()
+
+    async def main() -> None:
+        async with disk(tmp_path / "disk", b"d" * 3 * MIB) as bench:
+            await target(bench, tmp_path / "copy", 3 * MIB, **REFUSED)
+            await mirror(bench, auto_finalize=False, copy_mode="write-blocking")
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            await bench.do("block-job-complete", device="j")
+            assert (await bench.engine.job_ended("j")).status == "pending"
+
+            def refused(plan: Converging, piece: Piece, buffer: memoryview) -> None:
+                work(plan, piece, buffer)
+                if not passed.is_set():
+                    passed.set()
+                    guest = threading.Thread(target=guest_writes, args=(bench, 200 * 512))
+                    guest.start()
+                    guest.join()
+
+            monkeypatch.setattr(Converging, "work", refused)
+            job = bench.engine.job_table.find("j")
+            assert isinstance(job, MirrorJob)
+            job._bitmap.set(MIB, 2 * MIB)  # as a discard leaves it whose copying is the job's
+            await bench.do("job-finalize", id="j")
+            await bench.ended()
+            (ended,) = bench.named("BLOCK_JOB_COMPLETED")
+            assert ended["error"] == "Input/output error"
+
+    monkeypatch.setattr(mirroring, "LAST", 0)
+    monkeypatch.setattr(mirroring, "MANY_PASSES", 1)
+    run(main())
+    assert passed.is_set()
 
 
 REFUSED = {
