@@ -45,6 +45,10 @@ class Channel(Protocol):
     async def drained(self) -> None:
         """Returns once everything written is on its way."""
 
+    def gone(self) -> bool:
+        """Whether the other end neither sends nor reads any more. A standard output whose reader
+        has left does not count: what the input says is to be done all the same."""
+
     def close(self) -> None:
         """Nothing more is read or sent."""
 
@@ -138,6 +142,9 @@ class FdChannel:
         self._room_found()
         self.give_up()
 
+    def gone(self) -> bool:
+        return False
+
     async def drained(self) -> None:
         while self._room is not None:
             await asyncio.shield(self._room)
@@ -204,6 +211,7 @@ class SocketChannel(FdChannel):
         sock.setblocking(False)
         super().__init__(sock.fileno(), sock.fileno())
         self._socket = sock
+        self._hangs_up = _asking(sock.fileno(), 0)  # hangups and errors are told unasked
         self._moved = asyncio.get_running_loop().time()
 
     def write(self, data: bytes) -> None:
@@ -216,6 +224,10 @@ class SocketChannel(FdChannel):
             self._room_found()
             return
         super().write(data)
+
+    def gone(self) -> bool:
+        """One that has only sent its last (shut down one way) still reads its answers."""
+        return self._broken or bool(self._hangs_up.poll(0))
 
     def _send(self) -> None:
         before = len(self._unsent)

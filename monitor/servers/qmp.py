@@ -3,7 +3,8 @@
 
 Commands of a client run strictly in order, one at a time; events are sent as they come, between
 and during commands. What a client has sent waits in a short queue while a command runs: when it is
-full nothing more is read, so a client that sends faster than it is served waits too.
+full nothing more is read, so a client that sends faster than it is served waits too. When the
+client has hung up, what is in the queue is dropped, as in QEMU.
 """
 
 from __future__ import annotations
@@ -227,6 +228,8 @@ class QmpClient:
 
     async def _work(self) -> None:
         while not self.quitting and (action := await self._next()) is not None:
+            if self._channel.gone():
+                return
             self._channel.write(
                 action.data if isinstance(action, Reply) else await self._answer(action)
             )

@@ -67,6 +67,9 @@ class MemoryChannel:
     async def drained(self) -> None:
         pass
 
+    def gone(self) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 

@@ -35,6 +35,21 @@ class Answering(FakeEngine):
         return [] if isinstance(request, QueryJobs) else await super().execute(request)
 
 
+class Gated(Answering):
+    """``query-jobs`` waits until the test lets it go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def execute(self, request: Request) -> Any:
+        if isinstance(request, QueryJobs):
+            self.asked.set()
+            await self.go_on.wait()
+        return await super().execute(request)
+
+
 OPEN: list[Client] = []
 """The clients of a test, which are all closed in the end."""
 
@@ -64,6 +79,10 @@ class Client:
         self.send(json.dumps({"execute": command}))
         return await self.line()
 
+    def end(self) -> None:
+        """Sends no more, and still reads."""
+        self._writer.write_eof()
+
     async def close(self) -> None:
         self._writer.close()
         with contextlib.suppress(OSError):
@@ -73,11 +92,11 @@ class Client:
 Scenario = Callable[[FakeEngine, str], Awaitable[None]]
 
 
-def served(folder: Path, scenario: Scenario) -> None:
+def served(folder: Path, scenario: Scenario, kind: type[FakeEngine] = Answering) -> None:
     """Runs ``scenario`` with a server at a socket in ``folder``; then the socket is gone."""
 
     async def main() -> None:
-        engine = Answering()
+        engine = kind()
         server = QmpServer(engine, VERSION)
         doors = Doors(server)
         path = str(folder / "qmp.sock")
@@ -123,6 +142,42 @@ def test_a_client_that_quits_ends_it_for_all(tmp_path: Path) -> None:
         assert engine.was_shut_down
 
     served(tmp_path, scenario)
+
+
+TWO = "{'execute':'query-jobs'}{'execute':'query-commands'}"
+
+
+def test_what_waits_is_dropped_when_its_client_has_hung_up(tmp_path: Path) -> None:
+    async def scenario(engine: FakeEngine, path: str) -> None:
+        assert isinstance(engine, Gated)
+        first = await Client.at(path)
+        await first.ask("qmp_capabilities")
+        first.send(TWO)
+        await engine.asked.wait()
+        await first.close()
+        engine.go_on.set()
+        last = await Client.at(path)
+        await last.ask("qmp_capabilities")
+        await last.ask("query-status")
+        assert [type(request).__name__ for request in engine.requests] == ["QueryStatus"]
+
+    served(tmp_path, scenario, Gated)
+
+
+def test_who_only_sends_no_more_is_answered(tmp_path: Path) -> None:
+    async def scenario(engine: FakeEngine, path: str) -> None:
+        assert isinstance(engine, Gated)
+        client = await Client.at(path)
+        await client.ask("qmp_capabilities")
+        client.send(TWO)
+        await engine.asked.wait()
+        client.end()
+        engine.go_on.set()
+        assert await client.line() == {"return": []}
+        assert (await client.line()).keys() & {"return", "error"}
+        assert await client.line() is None
+
+    served(tmp_path, scenario, Gated)
 
 
 def test_requests_may_come_in_any_pieces(tmp_path: Path) -> None:
