@@ -43,6 +43,9 @@ _NEW_FILES = {
 }
 """Commands and requests that make an image, and what says where."""
 
+_MAKE_FILES = frozenset({"transaction", "blockdev-create"})
+"""Requests that may make images too, in their actions or options. A rehearsal overwrites none."""
+
 _USES_WHAT_IS_THERE = {"reuse": True, "mode": "existing"}
 
 
@@ -75,9 +78,9 @@ def _new_file(name: object, given: Any) -> Any:
 async def loss_of(invocation: Invocation, engine: Engine) -> str | None:
     """What would be lost, as a sentence without its end; None for nothing."""
     name = invocation.name
-    if name in _NEW_FILES and not _is_a_question(invocation):
-        files = new_files(invocation)
-        return await _overwritten(files[0]) if files else None
+    if (name in _NEW_FILES or name in _MAKE_FILES) and not _is_a_question(invocation):
+        losses = [await _overwritten(path) for path in dict.fromkeys(new_files(invocation))]
+        return "; ".join(filter(None, losses)) or None
     if name == "block_resize":
         return await _cut_off(invocation, engine)
     if name in ("loadvm", "x-blkmon-loadvm"):

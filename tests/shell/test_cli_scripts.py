@@ -258,6 +258,17 @@ LOSING = [
         "snapshot_blkdev d0 b.qcow2",
         "'b.qcow2' holds 192 KiB",
     ),
+    (
+        CREATE + OPEN + "create -f qcow2 b.qcow2 1M\n",
+        "transaction(\nblock-dirty-bitmap-add node=d0 name=b\n"
+        "drive-backup device=d0 target=b.qcow2 sync=full\n)",
+        "'b.qcow2' holds 192 KiB",
+    ),
+    (
+        CREATE,
+        "blockdev-create job-id=c0 options.driver=file options.filename=a.qcow2 options.size=0",
+        "'a.qcow2' holds 192 KiB",
+    ),
 ]
 
 
@@ -277,6 +288,14 @@ def test_what_loses_nothing_does_not_ask(run: Run) -> None:
     script = f"""{CREATE}{OPEN}block_resize d0 2M
 create -f qcow2 b.qcow2 2M
 snapshot_blkdev -n d0 b.qcow2 qcow2
+create -f qcow2 c.qcow2 2M
+transaction --dry-run(
+drive-backup device=d0 target=c.qcow2 sync=full
+)
+transaction(
+drive-backup device=d0 target=c.qcow2 sync=full mode=existing
+)
+wait d0
 set confirm off
 block_resize d0 1M
 """
