@@ -31,7 +31,18 @@ async def add_disks(engine: Engine, disks: Sequence[tuple[str, str]]) -> None:
         try:
             await engine.execute(_request(option.lstrip("-"), value))
         except MonitorError as error:
-            raise DiskRefused(option, value, error.text) from error
+            refused = DiskRefused(option, value, error.text)
+            refused.hint = await _hint(error, engine)
+            raise refused from error
+
+
+async def _hint(error: MonitorError, engine: Engine) -> str | None:
+    """What is said below a command's error too: the nearest name, who holds the lock."""
+    from monitor.language.hints import hint_for, missing_file
+    from monitor.shell.files import nearest_file
+
+    path = missing_file(error)
+    return hint_for(error, engine) if path is None else await nearest_file(path)
 
 
 async def setup_lines(engine: Engine, disks: Sequence[tuple[str, str]]) -> list[str]:

@@ -51,7 +51,7 @@ async def _open_disks(engine: Engine, options: Options) -> bool:
     try:
         await add_disks(engine, options.disks)
     except DiskRefused as refused:
-        print(f"blkmon: {refused}", file=sys.stderr)
+        print(f"blkmon: {refused}", *filter(None, [refused.hint]), sep="\n", file=sys.stderr)
         return False
     finally:
         unsubscribe()

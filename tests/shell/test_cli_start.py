@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -155,3 +156,15 @@ def test_a_disk_that_cannot_be_had(run: Run, option: str, value: str, reason: st
     ended = run(option, value, "-c", "echo not reached")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == f"blkmon: {option} {value}: {reason}\n"
+
+
+def test_a_disk_that_cannot_be_had_comes_with_what_helps(run: Run, tmp_path: Path) -> None:
+    assert run("-c", CREATE).returncode == 0
+    typo = run("--drive", "if=none,id=d0,file=b.qcow2", "-c", "quit").stderr
+    assert typo.split("\n")[1:] == ["did you mean 'a.qcow2'?", ""]
+    typo = run("--blockdev", "driver=qcow,file.filename=a.qcow2", "-c", "quit").stderr
+    assert typo.split("\n")[1:] == ["did you mean 'qcow2'?", ""]
+    with (tmp_path / "a.qcow2").open("rb") as image:
+        fcntl.lockf(image, fcntl.LOCK_SH, 1, 201)  # somebody does not share writing
+        held = run("--drive", "if=none,id=d0,file=a.qcow2", "-c", "quit").stderr
+    assert held.split("\n")[1:] == ["Is another process using the image [a.qcow2]?", ""]
