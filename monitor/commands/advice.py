@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from monitor.commands.outcomes import outcomes_of
+from monitor.commands.outcomes import outcomes_of, resuming
 from monitor.engine.api import Engine, JobSnapshot
 from monitor.engine.errors import MonitorError
 
@@ -19,7 +19,9 @@ def advice(error: MonitorError, engine: Engine) -> str | None:
     for pattern, hint in _HINTS:
         match = pattern.search(error.text)
         if match is not None:
-            return hint(match, engine, getattr(error, "job", None))
+            said = hint(match, engine, getattr(error, "job", None))
+            above = getattr(error, "above", None)
+            return f"node '{above}' lies above it" if said is None and above else said
     return None
 
 
@@ -32,8 +34,7 @@ def _refused_verb(match: re.Match[str], engine: Engine, _: str | None) -> str | 
         return f"it has ended: job-dismiss id={job} forgets it"
     snapshot = next((each for each in engine.jobs() if each.id == job), None)
     if snapshot is not None and snapshot.takes("resume"):  # neither wait nor a mere cancel would do
-        resume = f"block_job_resume {job}" if snapshot.block else f"job-resume id={job}"
-        return f"{resume} lets it go on"
+        return f"{resuming(job, snapshot.block)} lets it go on"
     if status == "pending" and verb != "dismiss":
         return f"job-finalize id={job} lets it finish"
     if verb == "dismiss":
@@ -56,11 +57,26 @@ def _too_early(job: JobSnapshot | None) -> str | None:
     return f"a {job.type} job ends by itself: wait {job.id} waits for that"
 
 
-def _busy(match: re.Match[str], engine: Engine, _: str | None) -> str | None:
-    jobs = [job.id for job in engine.jobs() if job.type == match["type"]]
+def _busy(match: re.Match[str], engine: Engine, job: str | None) -> str | None:
+    """By the job that the error names, or else the only one of the type that it tells."""
+    kind = match.groupdict().get("type")
+    jobs = [each for each in engine.jobs() if each.id == job or (not job and each.type == kind)]
     if len(jobs) != 1:
         return "info jobs shows them" if jobs else None
-    return f"that is job '{jobs[0]}': wait {jobs[0]}, or block_job_cancel {jobs[0]}"
+    return f"that is job '{jobs[0].id}'{_way_out(jobs[0])}"
+
+
+def _way_out(job: JobSnapshot) -> str:
+    """What ends a job as it stands: ``wait`` fails at once for one that stands still, and returns
+    at once for one that waits for a verb; and block_job_cancel is refused there."""
+    if job.takes("resume"):
+        resume = resuming(job.id, job.block)
+        return f", which stands still: {resume} lets it go on, block_job_cancel -f {job.id} ends it"
+    if job.status == "pending":
+        return f", which is pending: job-finalize id={job.id} lets it finish"
+    if job.takes("complete"):
+        return f", which is ready: block_job_complete {job.id}, or block_job_cancel {job.id}"
+    return f": wait {job.id}, or block_job_cancel {job.id}"
 
 
 def _not_found(match: re.Match[str], engine: Engine, job: str | None) -> str | None:
@@ -78,17 +94,31 @@ def _is_paused(match: re.Match[str], engine: Engine, job: str | None) -> str | N
     return f"block_job_resume {job} lets it go on" if job else None
 
 
+def _uncommitted(match: re.Match[str], engine: Engine, _: str | None) -> str | None:
+    """A job's filter has no backing image either, as far as ``commit`` can see."""
+    if engine.jobs():
+        return "info jobs shows what may be at work on it"
+    return "it has no backing image to commit into" if "supported" in match[1] else None
+
+
 _HINTS: tuple[tuple[re.Pattern[str], _Hint], ...] = (
     (
         re.compile(r"Job '([^']+)' in state '([^']+)' cannot accept command verb '([^']+)'"),
         _refused_verb,
     ),
     (re.compile(r"in use by block job: (?P<type>\S+)$"), _busy),
+    (re.compile(r"^Need a root block node$|^Device '[^']+' is in use$"), _busy),
     (re.compile(r"^(?:Block job '(?P<job>[^']+)'|Job) not found$"), _not_found),
     (re.compile(r"^Job is already paused$"), _is_paused),
     (
         re.compile(r"^The block job for device '(?P<job>[^']+)' is currently paused$"),
         lambda match, *_: f"block_job_cancel -f {match['job']} cancels it all the same",
+    ),
+    (
+        re.compile(
+            r"\A'commit' error for '[^']+': (Operation not supported|Device or resource busy)\Z"
+        ),
+        _uncommitted,
     ),
     (
         re.compile(r"\nCould not open backing image\.$"),

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Literal
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import msgspec
 
 from monitor.engine.api import Engine, Event, JobSnapshot
 
 Result = Literal["completed", "cancelled", "failed"]
+
+LEFT = "completed: the copy is whole, and not put to use"
+"""What is said of a job that was cancelled when it was ready."""
 
 CANCELLED = "Operation canceled"
 """The error of a job without events of its own (create) that someone cancelled."""
@@ -25,18 +28,24 @@ MAX_KEPT = 1000
 
 _NEXT = {
     "ready": "block_job_complete {job} finishes it",
-    "standby": "block_job_resume {job} lets it go on",
+    "standby": "{resume} lets it go on",
     "pending": "job-finalize id={job} lets it finish",
-    "paused": "block_job_resume {job} lets it go on",
+    "paused": "{resume} lets it go on",
 }
 
 
-def standing(job: str, status: str, stopped: str | None = None) -> str:
+def standing(job: str, status: str, stopped: str | None = None, *, block: bool = True) -> str:
     """What is said of a job that takes a verb to go on: its status (or the error at which it has
     ``stopped``), and the command for it."""
+    resume = resuming(job, block)
     if stopped is not None:
-        return f"stopped at a {stopped}; block_job_resume {job} tries again"
-    return f"is {status}: {_NEXT[status].format(job=job)}"
+        return f"stopped at a {stopped}; {resume} tries again"
+    return f"is {status}: {_NEXT[status].format(job=job, resume=resume)}"
+
+
+def resuming(job: str, block: bool = True) -> str:
+    """The command that resumes a job: the human one knows block jobs only."""
+    return f"block_job_resume {job}" if block else f"job-resume id={job}"
 
 
 _AWAITED = {
@@ -59,11 +68,13 @@ def awaited(job: JobSnapshot) -> str | None:
 
 
 class Outcome(msgspec.Struct):
-    """``claimed`` once someone waited for the job and was told. ``born`` orders jobs by age."""
+    """``claimed`` once someone waited for the job and was told. ``born`` orders jobs by age.
+    ``left`` is a ``JobSnapshot``'s."""
 
     job: str
     result: Result
     error: str | None = None
+    left: bool = False
     claimed: bool = False
     born: int = 0
 
@@ -75,6 +86,7 @@ class Outcomes:
         self._outcomes: dict[str, Outcome] = {}
         self._born: dict[str, int] = {}  # of the jobs that live
         self._births = 0
+        self._engine = ref(engine)
         self._handlers = {
             "JOB_STATUS_CHANGE": self._on_status,
             "BLOCK_JOB_COMPLETED": self._on_completed,
@@ -123,7 +135,9 @@ class Outcomes:
 
     def _on_completed(self, event: Event) -> None:
         error = event.data.get("error")
-        self.record(str(event.data["device"]), "failed" if error else "completed", error)
+        job, engine = str(event.data["device"]), self._engine()
+        outcome = self.record(job, "failed" if error else "completed", error)
+        outcome.left = engine is not None and any(j.left for j in engine.jobs() if j.id == job)
 
     def _on_cancelled(self, event: Event) -> None:
         self.record(str(event.data["device"]), "cancelled")

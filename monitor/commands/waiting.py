@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from monitor.commands.errors import BadCount, JobDoesNotEnd, JobFailed, JobStandsStill, WaitTimedOut
-from monitor.commands.outcomes import CANCELLED, Outcomes, Result, outcomes_of, standing
+from monitor.commands.outcomes import CANCELLED, LEFT, Outcomes, Result, outcomes_of, standing
 from monitor.commands.registry import Answer, Session, command
 from monitor.commands.render import job_line
 from monitor.engine.errors import JobNotActive
@@ -22,21 +22,25 @@ ALL = "all"
 
 class End(msgspec.Struct, frozen=True):
     """How far a job came: ``result`` is that of ``outcomes.Outcome``, or the status in which the
-    job waits for a verb: ready, pending, paused. ``error`` is why it failed or stands still."""
+    job waits for a verb: ready, pending, paused. ``error`` is why it failed or stands still;
+    ``block`` and ``left`` are a ``JobSnapshot``'s."""
 
     job: str
     result: str
     error: str | None = None
+    block: bool = True
+    left: bool = False
 
     @property
     def line(self) -> str:
         if self.result == "failed":
             return JobFailed(self.job, self.error or "").text
-        return f"Job '{self.job}' {_WORDS.get(self.result) or self.standing}"
+        words = LEFT if self.left else _WORDS.get(self.result)
+        return f"Job '{self.job}' {words or self.standing}"
 
     @property
     def standing(self) -> str:
-        return standing(self.job, self.result, self.error)
+        return standing(self.job, self.result, self.error, block=self.block)
 
 
 _WORDS = {"completed": "completed", "cancelled": "was cancelled"}
@@ -165,13 +169,13 @@ def _judge(outcomes: Outcomes, name: str, snapshot: JobSnapshot | None) -> End:
     if snapshot is not None and snapshot.status in ("ready", "pending"):
         return End(name, snapshot.status)
     if snapshot is not None and snapshot.status in ("paused", "standby"):
-        return End(name, "paused", snapshot.stopped)
+        return End(name, "paused", snapshot.stopped, snapshot.block)
     outcome = outcomes.of(name)
     if outcome is None:  # no block job: only its error tells
         error = snapshot.error if snapshot is not None else None
         outcome = outcomes.record(name, _result(error), error)
     outcome.claimed = True
-    return End(name, outcome.result, outcome.error)
+    return End(name, outcome.result, outcome.error, left=outcome.left)
 
 
 def _result(error: str | None) -> Result:

@@ -96,6 +96,8 @@ _UNKNOWN = (
         "snapshot",
     ),
     (re.compile(r"Could not open '(?P<name>[^']+)': No such file or directory"), "file"),
+    (re.compile(r"Can't find '(?P<name>[^']+)' in the backing chain"), "layer"),
+    (re.compile(r"Top image file (?P<name>.+) not found"), "layer"),
     (re.compile(r"Export '(?P<name>[^']+)' is not found"), "export"),
     (re.compile(r"object '(?P<name>[^']+)' not found"), "object"),
     (re.compile(r"No (?:secret|TLS credentials) with id '(?P<name>[^']+)'"), "object"),
@@ -151,7 +153,7 @@ def _known(error: MonitorError, kind: str, engine: Names) -> Iterable[str]:
             return getattr(mistake, "choices", ())
         case "key":
             return mistake.known if isinstance(mistake, UnexpectedParameter) else image_keys()
-        case "file":
+        case "file" | "layer":
             return ()
         case "drive cache" | "drive discard" | "drive media":
             from monitor.engine.schema.drive import choices

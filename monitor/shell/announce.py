@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from monitor.commands.outcomes import standing
+from monitor.commands.outcomes import LEFT, standing
 from monitor.commands.render import note_line
 from monitor.engine.api import Event, JobSnapshot
 
@@ -128,7 +128,7 @@ def _ending(outcome: _Outcome) -> str:
         return "was cancelled"
     if outcome.error is not None:
         return f"failed: {outcome.error}{_advice(outcome)}"
-    return "completed: the copy is whole, and not put to use" if outcome.left else "completed"
+    return LEFT if outcome.left else "completed"
 
 
 _STOPPING = {

@@ -9,6 +9,9 @@ from monitor.engine.errors import RequestError
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node, skip_filters
 
+MOST_NAMED = 5
+"""Layers that a hint names."""
+
 
 class NotInBackingChain(RequestError):
     template = "Can't find '{file}' in the backing chain"
@@ -30,8 +33,16 @@ async def find_backing_image(graph: Graph, top: Node, name: str) -> Node:
         overlay = layer
     found = await graph.in_worker(_first_same, paths)
     if found is None:
-        raise NotInBackingChain(name)
+        raise NotInBackingChain(name).with_hint(_those_there([top, *layers]))
     return layers[found]
+
+
+def _those_there(chain: Sequence[Node]) -> str:
+    if len(chain) == 1:
+        return f"'{chain[0].filename}' has no backing image"
+    names = [f"'{layer.filename}'" for layer in chain[1 : MOST_NAMED + 1]]
+    names += [f"{len(chain) - 1 - MOST_NAMED} more"] if len(chain) - 1 > MOST_NAMED else []
+    return f"below '{chain[0].filename}' there is {', '.join(names)}"
 
 
 def _first_same(pairs: Sequence[tuple[str, str] | None]) -> int | None:

@@ -45,10 +45,12 @@ BACKING_ALLOWS: Final = frozenset(
 
 
 class Blocker(msgspec.Struct, frozen=True):
-    """Why some operations on a node are refused. ``operations`` None: all of them."""
+    """Why some operations on a node are refused, and the ``job`` for which they are. ``operations``
+    None: all of them."""
 
     reason: str
     operations: frozenset[Operation] | None = None
+    job: str | None = None
 
     def blocks(self, operation: Operation) -> bool:
         return self.operations is None or operation in self.operations

@@ -33,8 +33,12 @@ class DeviceHasNoMedium(RequestError):
 
 
 class NeedRootNode(RequestError):
+    """The node ``above`` keeps it from being one, or the ``job`` that works on it or from there."""
+
     template = "Need a root block node"
     node: str
+    above: str | None
+    job: str | None
 
 
 class InvalidNodeName(RequestError):
@@ -66,6 +70,7 @@ class NodeBusy(RequestError):
     template = "Node '{node}' is busy: {reason}"
     node: str
     reason: str
+    job: str | None = None
 
 
 class NodeInUse(RequestError):

@@ -103,8 +103,9 @@ class Graph:
     def find_root(self, name: str) -> Node:
         """As ``find``, of what is no other node's child nor a job's."""
         node = self.find(name)
-        if any(isinstance(edge.parent, Node) or edge.parent.stays_at_node for edge in node.parents):
-            raise NeedRootNode(name)
+        for edge in node.parents:
+            if isinstance(edge.parent, Node) or edge.parent.stays_at_node:
+                raise _no_root(name, edge.parent)
         return node
 
     def find_either(self, device: str | None, node_name: str | None) -> Node:
@@ -417,6 +418,18 @@ class Graph:
         self._lane_workers.close()
 
     def refuse_if_busy(self, node: Node, operation: Operation) -> None:
-        reason = node.blocker(operation)
-        if reason is not None:
-            raise NodeBusy(node.user_name(), reason)
+        blocker = node.blocker(operation)
+        if blocker is not None:
+            raise NodeBusy(node.user_name(), blocker.reason, blocker.job)
+
+
+def _no_root(name: str, parent: Node | Client) -> NeedRootNode:
+    """``parent``, a job or a node, keeps the node from being a root."""
+    if not isinstance(parent, Node):
+        return NeedRootNode(name, None, parent.name)
+    jobs = [
+        edge.parent.name
+        for edge in parent.parents
+        if not isinstance(edge.parent, Node) and edge.parent.stays_at_node
+    ]
+    return NeedRootNode(name, parent.name, jobs[0] if jobs else None)

@@ -170,16 +170,16 @@ class Node(Operations):
         mode = "ro" if self.read_only else "rw"
         return f"{self.driver.name} {human_size(self.length())} {mode}"
 
-    def blocker(self, operation: Operation) -> str | None:
+    def blocker(self, operation: Operation) -> Blocker | None:
         """Why ``operation`` is refused now; None when it is not."""
         for blocker in reversed(self.blockers):
             if blocker.blocks(operation):
-                return blocker.reason
+                return blocker
         if operation not in BACKING_ALLOWS:
             for edge in self.parents:
                 parent = edge.parent
                 if edge.role == "backing" and isinstance(parent, Node) and not parent.is_filter:
-                    return f"node is used as backing hd of '{parent.user_name()}'"
+                    return Blocker(f"node is used as backing hd of '{parent.user_name()}'")
         return None
 
     def user_name(self) -> str:

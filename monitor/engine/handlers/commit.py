@@ -119,8 +119,8 @@ async def _top(graph: Graph, device: Node, request: BlockCommit) -> Node:
         return device
     try:
         return await find_backing_image(graph, device, request.top)
-    except NotInBackingChain:
-        raise TopNotFound(request.top) from None
+    except NotInBackingChain as error:
+        raise TopNotFound(request.top).with_hint(error.hint) from None
 
 
 async def _base(graph: Graph, top: Node, request: BlockCommit) -> Node:

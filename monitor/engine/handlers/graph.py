@@ -55,6 +55,7 @@ class BlockDeviceInUse(RequestError):
 class DeviceInUse(RequestError):
     template = "Device '{device}' is in use"
     device: str
+    job: str | None = None
 
 
 class ImageIsReadOnly(RequestError):
@@ -182,8 +183,9 @@ async def resize(
 ) -> None:
     """Has ``change`` set the size of a node, in a worker, with nobody at it. The caller has the
     turn. Raises RequestError."""
-    if node.blocker(Operation.RESIZE) is not None:
-        raise DeviceInUse(device or "(null)")
+    blocker = node.blocker(Operation.RESIZE)
+    if blocker is not None:
+        raise DeviceInUse(device or "(null)", blocker.job)
     client = Client()
     await graph.make_ready(node, permissions.RESIZE)
     root = graph.add_client(client, node, permissions.RESIZE, permissions.ALL)

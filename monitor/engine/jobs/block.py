@@ -112,7 +112,7 @@ class BlockJob(Job):
     def block(self, *nodes: Node) -> None:
         """Has all other operations on ``nodes`` refused until the job is gone."""
         for node in nodes:
-            blocker = Blocker(f"block device is in use by block job: {self.type}")
+            blocker = Blocker(f"block device is in use by block job: {self.type}", job=self.name)
             node.blockers.append(blocker)
             self._blocked.append((node, blocker))
 

@@ -8,7 +8,9 @@ import pytest
 
 from monitor.commands.advice import advice
 from monitor.commands.outcomes import outcomes_of
-from monitor.engine.errors import JobNotActive, MonitorError, Refused
+from monitor.engine.errors import JobNotActive, MonitorError, Refused, RequestError
+from monitor.engine.graph.errors import NeedRootNode
+from monitor.engine.handlers.graph import DeviceInUse
 from monitor.engine.jobs.errors import JobAlreadyPaused, JobNotFound, JobPaused
 from monitor.engine.jobs.state import Status, Verb, VerbRefused
 from tests.support.fake_engine import FakeEngine, job
@@ -94,6 +96,45 @@ def test_a_job_that_stands_still(verb: str) -> None:
 )
 def test_hints(error: MonitorError, expected: str | None) -> None:
     assert hint(error) == expected
+
+
+class Busy(RequestError):
+    template = "Node 'd0' is busy: block device is in use by block job: mirror"
+    job: str
+
+
+@pytest.mark.parametrize(
+    ("status", "verb", "expected"),
+    [
+        ("running", "pause", ": wait j1, or block_job_cancel j1"),
+        ("ready", "complete", ", which is ready: block_job_complete j1, or block_job_cancel j1"),
+        ("pending", "finalize", ", which is pending: job-finalize id=j1 lets it finish"),
+        (
+            "paused",
+            "resume",
+            ", which stands still: block_job_resume j1 lets it go on, block_job_cancel -f j1 ends "
+            "it",
+        ),
+    ],
+)
+def test_what_frees_a_node_goes_by_how_the_job_stands(
+    status: str, verb: str, expected: str
+) -> None:
+    """``wait`` does nothing for a job that waits itself. Of several the error names the one."""
+
+    async def work(error: MonitorError) -> str | None:
+        engine = FakeEngine()
+        engine.start(job("j0", type="mirror"))
+        engine.start(job("j1", type="mirror", status=status, verbs=frozenset({verb})))
+        return advice(error, engine)
+
+    for error in (Busy("j1"), NeedRootNode("d0", "#block1", "j1"), DeviceInUse("d0", "j1")):
+        assert asyncio.run(work(error)) == f"that is job 'j1'{expected}"
+
+
+def test_what_lies_above_a_node_that_is_no_root() -> None:
+    assert hint(NeedRootNode("mid", "top", None)) == "node 'top' lies above it"
+    assert hint(DeviceInUse("d0", None)) is None
 
 
 def test_which_of_several_jobs_keeps_a_node_busy_is_not_guessed() -> None:

@@ -192,17 +192,20 @@ def test_a_job_without_events_of_its_own_tells_by_its_error() -> None:
         run(after(ending("File exists"))("wait c0"))
 
 
-def test_a_paused_job_is_not_waited_for() -> None:
+@pytest.mark.parametrize(
+    ("block", "resume"), [(True, "block_job_resume s0"), (False, "job-resume id=s0")]
+)
+def test_a_paused_job_is_not_waited_for(block: bool, resume: str) -> None:
     class Paused(AnsweringEngine):
         async def job_ended(self, job_id: str):  # type: ignore[no-untyped-def]
-            return job(job_id, status="paused", paused=True)
+            return job(job_id, status="paused", paused=True, block=block)
 
     async def work() -> None:
         await FakeSession(Paused()).type("wait s0")
 
     with pytest.raises(JobStandsStill) as caught:
         run(work())
-    assert caught.value.text == "Job 's0' is paused: block_job_resume s0 lets it go on"
+    assert caught.value.text == f"Job 's0' is paused: {resume} lets it go on"
 
 
 def test_a_timeout_leaves_the_job_running() -> None:
