@@ -20,25 +20,41 @@ from tests.support.guests import MIB, make_disk
 from tests.support.killing import told_of
 
 
+async def found(bench: Bench, image: Path, size: int) -> None:
+    """An empty image that is there already, as the node ``found``."""
+    tools.run("qemu-img", "create", "-q", "-f", "qcow2", image, str(size))
+    file = {"driver": "file", "filename": str(image)}
+    await bench.do("blockdev-add", node_name="found", driver="qcow2", file=file)
+
+
 def notes(bench: Bench) -> list[str]:
     return [data["text"] for data in bench.named("X_BLKMON_NOTE")]
 
 
-@pytest.mark.parametrize("job", ["drive-backup", "drive-mirror"])
+@pytest.mark.parametrize(
+    "job", ["drive-backup", "drive-mirror", "blockdev-backup", "blockdev-mirror"]
+)
 def test_until_its_end_the_target_is_marked(tmp_path: Path, job: str) -> None:
+    """One that the job makes is born so, one that it finds gets the mark."""
     disk, target, killed = make_disk(tmp_path, "raw"), tmp_path / "target", tmp_path / "killed"
-    told = f"'{killed}' is incomplete: {job[6:]} 'j' of '{disk}' has not ended"
+    command, kind = job.split("-")
+    told = f"'{killed}' is incomplete: {kind} 'j' of '{disk}' has not ended"
 
     async def main() -> None:
         bench = Bench()
         await bench.open(disk, "raw")
-        options = {"job_id": "j", "device": "d0", "sync": "full", "target": str(target)}
-        await bench.do(job, format="qcow2", speed=MIB, **options)
+        options = {"job_id": "j", "device": "d0", "sync": "full", "speed": MIB}
+        if command == "drive":
+            options |= {"target": str(target), "format": "qcow2"}
+        else:
+            await found(bench, target, disk.stat().st_size)
+            options["target"] = "found"
+        await bench.do(job, **options)
         while not bench.engine.jobs()[0].current:
             await asyncio.sleep(0)
         killed.write_bytes(target.read_bytes())  # what a kill would leave now
         await bench.do("block-job-set-speed", device="j", speed=0)
-        if job == "drive-mirror":
+        if kind == "mirror":
             assert (await bench.engine.job_ended("j")).status == "ready"
             await bench.do("block-job-complete", device="j")
         await bench.ended()
@@ -48,8 +64,8 @@ def test_until_its_end_the_target_is_marked(tmp_path: Path, job: str) -> None:
         assert await told_of(killed) == [told]
         tools.run("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 64k", killed)
         assert await told_of(killed) == [told]  # QEMU has kept it
-        command = [sys.executable, "-m", "monitor", "--drive", f"file={killed},id=d"]
-        session = subprocess.run([*command, "-c", "check d"], capture_output=True, text=True)
+        monitor = [sys.executable, "-m", "monitor", "--drive", f"file={killed},id=d"]
+        session = subprocess.run([*monitor, "-c", "check d"], capture_output=True, text=True)
         assert session.stderr == f"blkmon: {told}\n"
         tools.run("qemu-img", "check", "-q", killed)
 

@@ -79,6 +79,14 @@ def test_the_old_contents_stay(requests: list[tuple[str, int, int]]) -> None:
     assert disk.contents() == model
 
 
+def test_what_is_cut_off_is_kept() -> None:
+    before = bytes(range(1, 251)) * (SIZE // 250 + 1)
+    disk, target = MemoryDriver(data=before[:SIZE]), MemoryDriver(SIZE)
+    opened(disk, target).truncate(2 * UNIT + 512)
+    assert disk.contents() == before[: 2 * UNIT + 512]
+    assert target.contents()[2 * UNIT :] == before[2 * UNIT : SIZE]
+
+
 def test_a_part_is_copied_once() -> None:
     seen: list[tuple[str, int, int]] = []
     target = MemoryDriver(SIZE, before=lambda *request: seen.append(request))
