@@ -21,7 +21,7 @@ from monitor.engine.schema.stream import BlockStream
 
 @command(
     "block_stream",
-    "device:B,speed:o?,base:F?",
+    "device:B,speed:o?,base:F/layer?",
     help="copy data from a backing file into a block device",
     params="device [speed [base]]",
     details="Starts a job named as the device. In the end the image needs the layers above base\n"

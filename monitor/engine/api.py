@@ -214,8 +214,8 @@ class Engine(ABC):
 
         It is asked at each key: with thousands of names a ``NameList`` is the answer.
         For jobs and bitmaps, ``verb`` narrows to those that accept it now, "block-" and a verb to
-        block jobs that do; ``of`` is the device
-        or node whose bitmaps are meant, "" for all.
+        block jobs that do; ``of`` is the device or node whose bitmaps are meant, or below which the
+        layers are, "" for all. The verb "below" narrows nodes to those layers.
         """
 
     @abstractmethod

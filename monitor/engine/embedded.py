@@ -10,13 +10,13 @@ from monitor.engine.clock import Clock, HostClock
 from monitor.engine.errors import JobNotActive, host_failure
 from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.handlers import handler_of
 from monitor.engine.jobs.manager import Jobs
 from monitor.engine.schema.base import Request
 
 if TYPE_CHECKING:
     from monitor.engine.exports import Exports
-    from monitor.engine.graph.node import Node
 
 
 class EmbeddedEngine(Engine):
@@ -55,6 +55,12 @@ class EmbeddedEngine(Engine):
 
     def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
         nodes, drives = self.graph.nodes, self.graph.drives
+        if kind == "layer":
+            every = [node.backing for node in nodes.values() if node.backing is not None]
+            layers = self._below(of) if of else every
+            return [Name(n.filename, n.meta()) for n in layers if n.filename and not n.is_filter]
+        if kind == "node" and verb == "below" and of:
+            return [Name(node.name, node.meta()) for node in self._below(of)]
         if kind == "node":
             return NameList(list(nodes), lambda name: nodes[name].meta())
         if kind == "drive":
@@ -89,6 +95,11 @@ class EmbeddedEngine(Engine):
                 if bitmap.name is not None and bitmap.accepts(verb)
             ]
         return []
+
+    def _below(self, name: str) -> list[Node]:
+        """What lies below the image that a device or node shows."""
+        tops = [top for node in self._named(name) if (top := skip_filters(node)) is not None]
+        return [below for top in tops for below in top.chain()][1:]
 
     def _named(self, name: str) -> list[Node]:
         """The node that a device or node name means now; all nodes for ""."""

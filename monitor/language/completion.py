@@ -24,8 +24,9 @@ class Catalogue(Protocol):
     """Names that exist now; an ``Engine`` is one."""
 
     def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
-        """Of a kind ("node", "drive", "device", "job", "bitmap", "snapshot", "export",
-        "object"); jobs and bitmaps that accept ``verb``, bitmaps of the node ``of``."""
+        """Of a kind ("node", "drive", "device", "job", "bitmap", "snapshot", "layer", "export",
+        "object"); jobs and bitmaps that accept ``verb``, bitmaps of the node ``of``, layers below
+        it, and nodes below it for the verb "below"."""
 
 
 class Candidate(NamedTuple):
@@ -127,6 +128,7 @@ _FROM_CATALOGUE = frozenset(
         "job",
         "bitmap",
         "snapshot",
+        "layer",
         "export",
         "object",
         "variable",

@@ -271,6 +271,7 @@ def expected(member: Field) -> str:
             "object": "an object",
             "snapshot": "an internal snapshot",
             "file": "a file name",
+            "layer": "a backing file",
             "new": "a new name",
         }[member.names.kind]
     if structs_of(member.type):

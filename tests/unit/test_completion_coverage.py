@@ -26,6 +26,7 @@ NAMED = {
     "export",
     "object",
     "file",
+    "layer",
     "variable",
     "macro",
 }
@@ -65,7 +66,7 @@ def test_every_argument_of_every_command(name: str) -> None:
         expected = {
             "B": "device", "N": "node", "D": "drive", "J": "job", "F": "file", "X": "export",
         }  # fmt: skip
-        kind = expected.get(argument.kind)
+        kind = "layer" if argument.verb == "layer" else expected.get(argument.kind)
         if kind is not None:
             assert kind in [slot.kind for slot in found], line
         line += f"{word_for(argument)} "

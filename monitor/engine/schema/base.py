@@ -70,11 +70,11 @@ class Names(msgspec.Struct, frozen=True):
 
     kind: str
     verb: str = ""  # for jobs and bitmaps: the verb that those offered must accept; block-VERB:
-    # it must be a block job, too
+    # it must be a block job, too. For nodes "below": those below the device beside it
 
     KINDS: ClassVar[tuple[str, ...]] = (
         "node", "drive", "device", "job", "bitmap", "snapshot", "export", "object", "file",
-        "new",
+        "layer", "new",
     )  # fmt: skip
 
 
@@ -104,6 +104,8 @@ DeviceName = Annotated[str, Names("device")]  # a drive or a node
 SnapshotName = Annotated[str, Names("snapshot")]  # of any image
 JobName = Annotated[str, Names("job")]
 FileName = Annotated[str, Names("file")]
+LayerFile = Annotated[str, Names("layer")]  # an image below the device beside it, by its file
+LayerNode = Annotated[str, Names("node", "below")]  # the same by its node
 ObjectName = Annotated[str, Names("object")]  # a secret, TLS credentials, an iothread
 NewName = Annotated[str, Names("new")]
 

@@ -10,8 +10,8 @@ from monitor.engine.schema.base import (
     DeviceName,
     DriveName,
     Feature,
-    FileName,
-    NodeName,
+    LayerFile,
+    LayerNode,
     Request,
 )
 from monitor.engine.schema.blockjob import (
@@ -29,10 +29,10 @@ class BlockCommit(Request, kw_only=True, tag="block-commit"):
 
     job_id: JobId | UnsetType = UNSET
     device: Annotated[DeviceName, "the top of the whole chain"]
-    base_node: Annotated[NodeName, "what is copied into (default: the lowest)"] | UnsetType = UNSET
-    base: Annotated[FileName, Feature("deprecated"), "the same by its file"] | UnsetType = UNSET
-    top_node: Annotated[NodeName, "what is copied first (default: device)"] | UnsetType = UNSET
-    top: Annotated[FileName, Feature("deprecated"), "the same by its file"] | UnsetType = UNSET
+    base_node: Annotated[LayerNode, "what is copied into (default: the lowest)"] | UnsetType = UNSET
+    base: Annotated[LayerFile, Feature("deprecated"), "the same by its file"] | UnsetType = UNSET
+    top_node: Annotated[LayerNode, "what is copied first (default: device)"] | UnsetType = UNSET
+    top: Annotated[LayerFile, Feature("deprecated"), "the same by its file"] | UnsetType = UNSET
     backing_file: Annotated[str, "the backing link to write in the overlay"] | UnsetType = UNSET
     speed: Speed | UnsetType = UNSET
     on_error: OnError | UnsetType = UNSET

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import UNSET, UnsetType
 
-from monitor.engine.schema.base import DeviceName, FileName, NodeName, Request
+from monitor.engine.schema.base import DeviceName, LayerFile, LayerNode, Request
 from monitor.engine.schema.blockjob import (
     AutoDismiss,
     AutoFinalize,
@@ -22,10 +22,10 @@ class BlockStream(Request, kw_only=True, tag="block-stream"):
 
     job_id: JobId | UnsetType = UNSET
     device: Annotated[DeviceName, "what is filled"]
-    base: Annotated[FileName, "stop above this backing file"] | UnsetType = UNSET
-    base_node: Annotated[NodeName, "stop above this node"] | UnsetType = UNSET
+    base: Annotated[LayerFile, "stop above this backing file"] | UnsetType = UNSET
+    base_node: Annotated[LayerNode, "stop above this node"] | UnsetType = UNSET
     backing_file: Annotated[str, "the backing link to write in the end"] | UnsetType = UNSET
-    bottom: Annotated[NodeName, "the last node to copy from"] | UnsetType = UNSET
+    bottom: Annotated[LayerNode, "the last node to copy from"] | UnsetType = UNSET
     speed: Speed | UnsetType = UNSET
     on_error: OnError | UnsetType = UNSET
     filter_node_name: FilterName | UnsetType = UNSET

@@ -19,8 +19,8 @@ class Word:
 @dataclass(frozen=True, slots=True)
 class Slot:
     """``kind`` is "node", "drive", "device", "job" or "bitmap" (that accepts ``verb``; of the node
-    ``of``), "snapshot", "export", "object", "variable", "macro", "file" or "free"; with the
-    ``words`` that may stand there it is "command", "flag", "key" or "value"."""
+    ``of``), "layer" (below ``of``), "snapshot", "export", "object", "variable", "macro", "file" or
+    "free"; with the ``words`` that may stand there it is "command", "flag", "key" or "value"."""
 
     kind: str
     what: str

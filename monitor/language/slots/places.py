@@ -186,6 +186,9 @@ def _value_of(
         slots = (Slot("macro", what),)
     elif argument.verb == "format":
         slots = (Slot("value", what, choice_words("format", CREATED)),)
+    elif argument.verb == "layer":
+        device = next((token.text for token in cursor.arguments if token.text[:1] != "-"), "")
+        slots = (Slot("layer", what, of=device),)
     elif kind in _NAMED or argument.verb in ("file", "snapshot"):
         named = _NAMED.get(kind, argument.verb)
         slots = (Slot(named, what, verb=argument.verb, exclude=frozenset(taken)),)

@@ -79,7 +79,7 @@ def value_slots(kind: Any, tree: Tree, path: list[str]) -> tuple[Slot, ...]:
     if found is None:
         return ()
     slots = slots_of(found)
-    if any(slot.kind == "bitmap" for slot in slots):
+    if any(slot.kind in ("bitmap", "layer") or slot.verb == "below" for slot in slots):
         node = _node_beside(kind, tree, outer)
         slots = tuple(replace(slot, of=node) for slot in slots)
     return slots

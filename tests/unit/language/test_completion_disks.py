@@ -16,7 +16,8 @@ from tests.support.bench import Bench
 
 CALLS = ("fstat", "stat", "lstat", "open", "lseek", "pread", "preadv", "pwrite", "fdatasync")
 TYPED = ("drive_del ", "blockdev-del node-name=", "qemu-io d", "block_stream ", "savevm ",
-         "block-dirty-bitmap-remove node=disk name=", "info block ", "loadvm ")  # fmt: skip
+         "block-dirty-bitmap-remove node=disk name=", "info block ", "loadvm ",
+         "block_stream d0 1M ", "block-commit device=d0 top-node=")  # fmt: skip
 
 
 def test_no_key_waits_for_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,6 +45,40 @@ def test_no_key_waits_for_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return offered
 
     assert {"disk", "d0", "b0"} <= {name for name, _ in asyncio.run(scenario())}
+
+
+def test_layers_are_those_below_the_device_on_the_line(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        for name in ("low", "other"):
+            (tmp_path / name).write_bytes(bytes(1 << 20))
+            await bench.do("x-blkmon-drive-add", options=_drive(name, tmp_path / name))
+        for name in ("mid", "top"):
+            file = str(tmp_path / name)
+            await bench.do(
+                "blockdev-snapshot-sync",
+                device="low",
+                snapshot_file=file,
+                snapshot_node_name=f"n-{name}",
+            )
+
+        def offered(line: str) -> list[str]:
+            return [each.text for each in suggest(line, bench.engine) if each.kind != "key"]
+
+        files = {str(tmp_path / "mid"), str(tmp_path / "low")}
+        for line in ("block-commit device=low top=", "block-stream device=low base="):
+            assert set(offered(line)) == files
+        assert set(offered("block_stream low 0 ")) == files
+        assert set(offered("block-commit device=low base-node=")) == {"n-mid", "n-low"}
+        assert set(offered("block-stream device=n-mid bottom=")) == {"n-low"}
+        assert offered("block_stream other 0 ") == []
+        await bench.engine.shut_down()
+
+    asyncio.run(scenario())
+
+
+def _drive(name: str, path: Path) -> str:
+    return f"if=none,id={name},node-name=n-{name},file={path},format=raw"
 
 
 def _offered(bench: Bench) -> set[tuple[str, str]]:
