@@ -235,8 +235,9 @@ def element_field(name: str, kind: Any) -> Field:
 
 @functools.cache
 def tag_member(tag: str, structs: tuple[type[msgspec.Struct], ...]) -> Field:
-    """The member that chooses among ``structs``."""
-    return describe(tag, tag, Literal[tuple(branches_of(structs))], required=True)
+    """The member that chooses among ``structs``, those that a person may want."""
+    offered = tuple(struct for struct in structs if getattr(struct, "offered", True))
+    return describe(tag, tag, Literal[tuple(branches_of(offered))], required=True)
 
 
 def image_formats() -> dict[str, type[msgspec.Struct]]:

@@ -100,7 +100,7 @@ def assert_keys(line: str, prefix: str, kind: Any, request: type[Request], depth
         if tag is not None:
             value = struct.__struct_config__.tag
             values = {w.text for s in slots(f"{line}{prefix}{tag}=") for w in s.words}
-            assert value in values
+            assert (value in values) == getattr(struct, "offered", True)
             chosen = f"{line}{prefix}{tag}={value} "
         members = fields.members(struct)
         if not members:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Union
+from typing import Annotated, ClassVar, Literal, Union
 
 from msgspec import UNSET, UnsetType
 
@@ -268,9 +268,14 @@ AnyBlockdevOptions = (
 class BlockdevCreateOptions(Options, tag_field="driver", kw_only=True):
     """Members that every format has: none but the driver."""
 
+    offered: ClassVar[bool] = True
+    """Whether a person may want it: QMP knows drivers too that create nothing."""
+
 
 class BlockdevCreateOptionsBlkdebug(BlockdevCreateOptions, tag="blkdebug", kw_only=True):
     """Not there: what lies below is created."""
+
+    offered = False
 
 
 class BlockdevCreateOptionsFile(BlockdevCreateOptions, tag="file", kw_only=True):
@@ -284,27 +289,39 @@ class BlockdevCreateOptionsFile(BlockdevCreateOptions, tag="file", kw_only=True)
 class BlockdevCreateOptionsRaw(BlockdevCreateOptions, tag="raw", kw_only=True):
     """Not there: a raw image is created as a file."""
 
+    offered = False
+
 
 class BlockdevCreateOptionsCopyBeforeWrite(
     BlockdevCreateOptions, tag="copy-before-write", kw_only=True
 ):
     """Not there: a filter has no image."""
 
+    offered = False
+
 
 class BlockdevCreateOptionsCopyOnRead(BlockdevCreateOptions, tag="copy-on-read", kw_only=True):
     """Not there: a filter has no image."""
+
+    offered = False
 
 
 class BlockdevCreateOptionsHostDevice(BlockdevCreateOptions, tag="host_device", kw_only=True):
     """Not there: a device is not created."""
 
+    offered = False
+
 
 class BlockdevCreateOptionsNullAio(BlockdevCreateOptions, tag="null-aio", kw_only=True):
     """Not there: such a disk needs nothing created."""
 
+    offered = False
+
 
 class BlockdevCreateOptionsNullCo(BlockdevCreateOptions, tag="null-co", kw_only=True):
     """Not there: such a disk needs nothing created."""
+
+    offered = False
 
 
 class BlockdevCreateOptionsQcow2(BlockdevCreateOptions, tag="qcow2", kw_only=True):
