@@ -149,14 +149,15 @@ class _Binder:
         self, token: Token, span: Span, letter: str, flags: dict[str, Argument]
     ) -> Mistake:
         hint = suggestion(f"-{letter}", [f"-{known}" for known in flags])
+        typed = f"-{letter.strip()}"
         if letter == "-":  # a flag in words, where it has one letter
             names = {argument.name: f"-{known}" for known, argument in flags.items()}
             meant = nearest(token.text[2:], names) or token.text[2:]
-            span = token.span
+            span, typed = token.span, token.text
             hint = f"did you mean '{names[meant]}'?" if meant in names else None
         return self._mistake(
             span,
-            f"unsupported option -{letter.strip()}",
+            f"unsupported option {typed}",
             expected=one_of([f"-{known}" for known in flags]),
             hint=hint,
             hmp=f"{{name}}: unsupported option -{letter}",

@@ -20,7 +20,7 @@ from monitor.engine.schema.base import Field, Request, describe, fields_of, tag_
 from monitor.engine.schema.decode import ParameterError, decode
 from monitor.engine.schema.scalars import parse_int64
 from monitor.language.scanner import MAX_DEPTH
-from monitor.language.syntax import Kind, Mistake, Span, Statement, Token, one_of
+from monitor.language.syntax import Kind, Mistake, NoField, Span, Statement, Token, one_of
 
 
 class Tree(msgspec.Struct):
@@ -57,7 +57,7 @@ def collect(tokens: list[Token]) -> Tree:
     for token in tokens:
         key, value = _split(token)
         if not key:
-            raise Mistake(token.span, f"'{token.whole}' has no field", expected="FIELD=VALUE")
+            raise NoField(token.span, f"'{token.whole}' has no field", expected="FIELD=VALUE")
         _plant(root, key, value, token)
     return root
 

@@ -38,8 +38,8 @@ def explain(error: MonitorError, invocation: Invocation, engine: Names) -> None:
     """Gives ``error``, which ``invocation`` has met, the hint and the mark that help a person."""
     if isinstance(error, ParseError):
         return
-    error.hint = hint_for(error, engine)
     unknown = _unknown(error)
+    error.hint = hint_for(error, engine) or _request_meant(unknown, invocation)
     if error.failed_action is not None:
         _explain_action(error, error.failed_action, unknown, invocation)
     elif unknown is not None:
@@ -71,6 +71,18 @@ def _explain_action(
     line = invocation.error_at(f"actions.{number}", "").line
     where = f"in action {number + 1}, {action} (line {line}): all is undone"
     error.hint = f"{where}\n{error.hint}" if error.hint else where
+
+
+def _request_meant(unknown: _Unknown | None, invocation: Invocation) -> str | None:
+    """``block_stream device=d0``: the human command has a request beside it, which has fields."""
+    from monitor.language.completion import whole_language
+    from monitor.language.fields import arguments_type, members
+
+    key, equals, _ = (unknown or ("", ""))[1].partition("=")
+    name = invocation.name.replace("_", "-")
+    request = whole_language().requests.get(name) if equals and invocation.command else None
+    fits = request is not None and key in members(arguments_type(request))
+    return f"did you mean '{name}'?" if fits else None
 
 
 def hint_for(error: MonitorError, engine: Names) -> str | None:

@@ -24,6 +24,7 @@ from monitor.language.scanner import Assembler
 from monitor.language.syntax import (
     Kind,
     Mistake,
+    NoField,
     ParseError,
     ScriptErrors,
     SourceText,
@@ -254,7 +255,13 @@ class Language:
             from monitor.language.grouping import rehearsal
 
             what, statement = rehearsal(statement)
-        made, spans = read_request(what, statement)
+        try:
+            made, spans = read_request(what, statement)
+        except NoField as mistake:
+            human = what.qmp_name().replace("-", "_")  # which takes words as they come
+            if human in self.human:
+                mistake.details["hint"] = f"did you mean '{human}'?"
+            raise
         return made, {}, spans
 
     def _read_with(

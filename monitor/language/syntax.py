@@ -174,6 +174,10 @@ class Mistake(Exception):
         return text.error(self.span, self.message, **self.details)
 
 
+class NoField(Mistake):
+    """A word by itself among a request's fields."""
+
+
 def one_of(words: list[str] | tuple[str, ...]) -> str:
     """``one of: full, top, none``; a single word stands alone."""
     return words[0] if len(words) == 1 else "one of: " + ", ".join(words)

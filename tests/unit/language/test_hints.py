@@ -108,3 +108,20 @@ def test_a_mistake_in_the_line_has_its_own_caret() -> None:
     assert invocation is not None
     explain(error, invocation, Exists())
     assert (error.mark, error.hint) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("block_stream device=d0", "did you mean 'block-stream'?"),
+        ("block_stream devise=d0", None),
+        ("drive_mirror device=d0 target=a sync=full", "did you mean 'drive-mirror'?"),
+        ("check device=d0", None),
+    ],
+)
+def test_fields_are_a_requests(typed: str, hint: str | None) -> None:
+    error = Refused(f"Cannot find device='{typed.split()[1]}' nor node-name=''")
+    invocation = parse_line(typed)
+    assert invocation is not None
+    explain(error, invocation, Exists())
+    assert error.hint == hint

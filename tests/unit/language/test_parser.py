@@ -170,11 +170,11 @@ MISTAKES = [
     ("info block -nx", "unsupported option -x: expected one of: -n, -v", 14, 1, None),
     ("info block -V", "unsupported option -V: expected one of: -n, -v", 12, 2,
      "did you mean '-v'?"),
-    ("info block --verbose", "unsupported option --: expected one of: -n, -v", 12, 9,
+    ("info block --verbose", "unsupported option --verbose: expected one of: -n, -v", 12, 9,
      "did you mean '-v'?"),
-    ("info block --node", "unsupported option --: expected one of: -n, -v", 12, 6,
+    ("info block --node", "unsupported option --node: expected one of: -n, -v", 12, 6,
      "did you mean '-n'?"),
-    ("info block --x", "unsupported option --: expected one of: -n, -v", 12, 3, None),
+    ("info block --x", "unsupported option --x: expected one of: -n, -v", 12, 3, None),
     ("info block -n -n", "-n is given twice", 15, 2, None),
     ("wait --timout 5", "unknown option --timout: expected one of: --timeout, --all", 6, 8,
      "did you mean '--timeout'?"),
@@ -262,6 +262,19 @@ def test_mistakes_are_placed_and_named(
     assert (error.column, error.length) == (column, length)
     assert message is None or error.message == message
     assert error.hint == hint
+
+
+def test_words_by_themselves_are_a_human_commands() -> None:
+    for request, human in (
+        ("block-stream d0", "block_stream"),
+        ("drive-backup d0 a", "drive_backup"),
+    ):
+        with pytest.raises(ParseError) as caught:
+            parse_line(request)
+        assert caught.value.hint == f"did you mean '{human}'?"
+    with pytest.raises(ParseError) as caught:
+        parse_line("blockdev-del d0")
+    assert caught.value.hint is None
 
 
 def test_the_caret_is_under_the_word() -> None:
