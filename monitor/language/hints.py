@@ -34,6 +34,14 @@ def missing_file(error: MonitorError) -> str | None:
     return unknown[1] if unknown is not None and unknown[0] == "file" and not error.hint else None
 
 
+def missing_device(error: MonitorError) -> str | None:
+    """The drive or node that does not exist, where no hint is there yet: a file may be meant."""
+    unknown = _unknown(error)
+    if unknown is None or unknown[0] not in ("device", "node") or error.hint:
+        return None
+    return unknown[1]
+
+
 def explain(error: MonitorError, invocation: Invocation, engine: Names) -> None:
     """Gives ``error``, which ``invocation`` has met, the hint and the mark that help a person."""
     if isinstance(error, ParseError):

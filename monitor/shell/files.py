@@ -102,3 +102,8 @@ async def nearest_file(path: str) -> str | None:
     prefix = f"{folder}/" if folder or path.startswith("/") else ""
     found = await Lister().matching(prefix + ("." if name.startswith(".") else ""))
     return suggestion(path, [file.path for file in found])
+
+
+async def is_file(path: str) -> bool:
+    """Whether the folder has it; False when that does not answer in time."""
+    return any(found.path == path for found in await Lister().matching(path))

@@ -223,7 +223,7 @@ class Session(ABC):
         """Adds what helps a person: what to type instead, the nearest name to one that does not
         exist, and its place."""
         from monitor.commands.advice import advice
-        from monitor.language.hints import explain, missing_file
+        from monitor.language.hints import explain, missing_device, missing_file
 
         error.hint = error.hint or advice(error, self.engine)
         explain(error, invocation, self.engine)
@@ -232,6 +232,12 @@ class Session(ABC):
             from monitor.shell.files import nearest_file
 
             error.hint = await nearest_file(path)
+        device = missing_device(error)
+        if device is not None:
+            from monitor.shell.files import is_file
+
+            if await is_file(device):
+                error.hint = f"'{device}' is a file: drive_add opens one"
 
     def give(self, invocation: Invocation, answer: Answer) -> None:
         """Prints what a command has answered."""

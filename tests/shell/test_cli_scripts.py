@@ -300,3 +300,9 @@ set confirm off
 block_resize d0 1M
 """
     assert run(typed=script).returncode == 0
+
+
+def test_a_file_is_not_yet_a_drive(run: Run) -> None:
+    ended = run("--keep-going", typed=CREATE + "check a.qcow2\nmap b.qcow2\n")
+    assert ended.stderr.split("\n")[3] == "'a.qcow2' is a file: drive_add opens one"
+    assert "b.qcow2' is a file" not in ended.stderr
