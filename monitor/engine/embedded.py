@@ -12,11 +12,11 @@ from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.handlers import handler_of
-from monitor.engine.jobs.manager import Jobs
 from monitor.engine.schema.base import Request
 
 if TYPE_CHECKING:
     from monitor.engine.exports import Exports
+    from monitor.engine.jobs.manager import Jobs
 
 
 class EmbeddedEngine(Engine):
@@ -25,7 +25,7 @@ class EmbeddedEngine(Engine):
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock: Clock = clock or HostClock()
         self.graph = Graph(self.emit)
-        self._jobs = Jobs(self.graph, self.clock)
+        self._jobs: Jobs | None = None
         self._exports: Exports | None = None
         self._export_servers: dict[str, Callable[[], ExportServer]] = {}
         self._subscribers: list[Callable[[Event], None]] = []
@@ -110,11 +110,15 @@ class EmbeddedEngine(Engine):
         return [node] if node else []
 
     def jobs(self) -> list[JobSnapshot]:
-        return self._jobs.snapshots()
+        return self._jobs.snapshots() if self._jobs is not None else []
 
     @property
     def job_table(self) -> Jobs:
-        """The jobs themselves, for handlers."""
+        """The jobs themselves, for handlers; made when first asked for, as ``exports`` are."""
+        if self._jobs is None:
+            from monitor.engine.jobs.manager import Jobs
+
+            self._jobs = Jobs(self.graph, self.clock)
         return self._jobs
 
     @property
@@ -137,32 +141,34 @@ class EmbeddedEngine(Engine):
         self._export_servers[kind] = make
 
     async def job_ended(self, job_id: str) -> JobSnapshot:
-        return await self._jobs.ended(job_id)
+        return await self.job_table.ended(job_id)
 
     # -- by steps ----------------------------------------------------------------------------
 
     def go_by_steps(self, by_steps: bool) -> None:
         self.clock.stand(by_steps)
-        self._jobs.stepping.hold(by_steps)
+        if by_steps or self._jobs is not None:
+            self.job_table.stepping.hold(by_steps)
 
     @property
     def by_steps(self) -> bool:
-        return self._jobs.stepping.held
+        return self._jobs is not None and self._jobs.stepping.held
 
     async def rest(self) -> None:
-        await self._jobs.stepping.rest()
+        if self._jobs is not None:
+            await self._jobs.stepping.rest()
 
     async def step(self, job_id: str) -> JobSnapshot:
-        job = self._jobs.find(job_id)
+        job = self.job_table.find(job_id)
         if job is None:
             raise JobNotActive(job_id)
-        await self._jobs.stepping.step(job)
+        await self.job_table.stepping.step(job)
         return job.snapshot()
 
     async def go_on(self, job_ids: Sequence[str], timeout: float | None) -> None:
         if self.by_steps:
-            jobs = [job for job in self._jobs.visible() if job.id in job_ids]
-            await self._jobs.stepping.go_on(jobs, timeout)
+            jobs = [job for job in self.job_table.visible() if job.id in job_ids]
+            await self.job_table.stepping.go_on(jobs, timeout)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -171,6 +177,7 @@ class EmbeddedEngine(Engine):
             async with self.graph.turn:
                 await self._exports.close()
         self.graph.let_go()
-        await self._jobs.cancel_all()
+        if self._jobs is not None:
+            await self._jobs.cancel_all()
         await self.graph.close_all()
         self.graph.objects.close()

@@ -21,7 +21,8 @@ from typing import Any, cast
 from lark import Lark, Tree, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 from lark import Token as Leaf
 
-from monitor.language.scanner import MAX_DEPTH, Assembler, unescape
+from monitor.language.assembling import Assembler
+from monitor.language.scanner import MAX_DEPTH, unescape
 from monitor.language.syntax import Kind, Mistake, Span, Statement, Token, one_of
 
 

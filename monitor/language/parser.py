@@ -20,7 +20,6 @@ from monitor.engine.schema.base import Request, request_types
 from monitor.language import scanner
 from monitor.language.arguments import bind
 from monitor.language.fields import read_request
-from monitor.language.scanner import Assembler
 from monitor.language.syntax import (
     Kind,
     Mistake,
@@ -40,12 +39,10 @@ if TYPE_CHECKING:
     from monitor.language.variables import Scope
 
 __all__ = [
-    "Assembler",
     "Invocation",
     "Language",
     "ParseError",
     "ScriptErrors",
-    "is_complete",
     "parse_line",
     "parse_script",
 ]
@@ -112,15 +109,6 @@ def parse_script(
     the output; without one QEMU's human monitor's. The scope follows what the text defines.
     """
     return Language().parse_script(text, source, line, scope)
-
-
-def is_complete(text: str) -> bool:
-    """Whether no bracket and no group is open at the end of ``text``."""
-    reader = Assembler()
-    complete = True
-    for line in text.split("\n"):
-        complete = reader.feed(line)
-    return complete
 
 
 class Language:
@@ -200,6 +188,8 @@ class Language:
 
     def _whole(self, lines: list[str], at: int, source: str, first: int) -> tuple[SourceText, int]:
         """The command that begins at line ``at`` to its end, and the line after it."""
+        from monitor.language.assembling import Assembler
+
         reader = Assembler()
         after = at
         while after < len(lines):

@@ -1,4 +1,4 @@
-"""Words of ordinary lines, without the weight of a parser; and where a command's text ends.
+"""Words of ordinary lines, without the weight of a parser.
 
 ``grammar.lark`` defines the language. Importing lark takes longer than parsing a thousand lines,
 so ``scan`` finds the pieces of what is well formed and ordinary by regular expressions, and gives
@@ -21,13 +21,13 @@ MAX_DEPTH = 100
 """Brackets inside each other in JSON; options nest a few levels, Python's stack is limited."""
 
 _STRING = r'"(?:[^"\\\n]|\\[nr\\\'"])*"(?!\S)'
-_KEY = r"[A-Za-z_][\w.-]*="
+KEY = r"[A-Za-z_][\w.-]*="
 LEXER = re.compile(
     rf"""[ \t\r\f\v]*(?:
       (?P<end>(?:\#(?!\S)[^\n]*)?(?:\n|\Z) | ;(?!\S))
-    | (?P<key>{_KEY})?(?:(?P<string>{_STRING})|(?P<json>[{{\[]))
+    | (?P<key>{KEY})?(?:(?P<string>{_STRING})|(?P<json>[{{\[]))
     | (?P<group_end>\)(?!\S))
-    | (?P<word>(?!{_KEY}["{{\[])[^\s"]\S*)
+    | (?P<word>(?!{KEY}["{{\[])[^\s"]\S*)
     )""",
     re.ASCII | re.VERBOSE,
 )
@@ -44,7 +44,7 @@ _GROUP = r"(?:[A-Za-z][\w-]*(?:[ \t]+--[\w-]+)*|transaction(?:[ \t]+--[\w-]+)*[ 
 GROUP = re.compile(_GROUP, re.ASCII)
 """The head of a group, with its flags."""
 GROUP_END = re.compile(rf"{_BETWEEN}\)(?!\S)", re.ASCII)
-PLAIN_WORD = re.compile(rf"(?!{_KEY}[\"{{\[])(?![;)#]\Z)[^\s\"{{\[-]\S*", re.ASCII)
+PLAIN_WORD = re.compile(rf"(?!{KEY}[\"{{\[])(?![;)#]\Z)[^\s\"{{\[-]\S*", re.ASCII)
 """What means itself wherever an argument stands."""
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r"}
@@ -57,6 +57,14 @@ def unescape(body: str) -> str:
     if "\\" not in body:
         return body
     return _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[1]), body)
+
+
+_SPECIAL = re.compile(r'["{\[(]')
+
+
+def may_continue(line: str) -> bool:
+    """Whether the command that ``line`` begins can go on in the next line (``assembling``)."""
+    return _SPECIAL.search(line) is not None
 
 
 def scan(text: str) -> list[Statement] | None:
@@ -168,110 +176,3 @@ def json_token(text: str, match: re.Match[str]) -> Token | None:
     key = (match["key"] or "")[:-1]
     start = match.start("key") if key else begin
     return Token(Kind.JSON, text[begin:end], start, end, key, data)
-
-
-# Where a command's text ends
-
-_SPECIAL = re.compile(r'["{\[(]')
-_OUTSIDE = re.compile(
-    rf"""\s+|\#(?!\S).*|(?P<close>\)(?!\S))|(?:{_KEY})?(?P<open>["{{\[])"""
-    rf"""|(?P<group>{_GROUP})|[-!](?={_GROUP})|\S+""",
-    re.ASCII,
-)
-_COMMAND_PLACE = re.compile(r"(?:.*(?<!\S);)?[\s!-]*\Z", re.ASCII)
-_STRING_END = re.compile(r'(?:[^"\\]|\\.)*"')
-_INSIDE_JSON = re.compile(
-    r"""\s+|[{}\[\]:,]|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|-?\d[\d.eE+-]*"""
-    r"""|(?:true|false|null)\b""",
-    re.ASCII,
-)
-_CLOSING = {"{": "}", "[": "]"}
-
-
-def may_continue(line: str) -> bool:
-    """Whether the command that ``line`` begins can go on in the next line."""
-    return _SPECIAL.search(line) is not None
-
-
-class Assembler:
-    """Joins physical lines to whole commands: feed lines until ``feed`` answers True.
-
-    Open brackets (a group's, JSON's) are kept from line to line, so that feeding costs the length
-    of the new line only. A string ends on its line. What can no longer be closed properly, brackets
-    or a string, ends the command: there is an error to report, and nothing to wait for.
-    """
-
-    def __init__(self) -> None:
-        self._open: list[tuple[str, int]] = []
-        self._lines: list[str] = []
-        self._offset = 0  # of the current line
-
-    @property
-    def text(self) -> str:
-        """The lines fed so far."""
-        return "\n".join(self._lines)
-
-    @property
-    def unclosed(self) -> tuple[str, int] | None:
-        """The innermost of what is still open (one of ``( { [``) and its offset."""
-        return self._open[-1] if self._open else None
-
-    @property
-    def in_group(self) -> bool:
-        """Whether a group (``transaction(``) is open, whatever is open inside it."""
-        return any(what == "(" for what, _ in self._open)
-
-    def feed(self, line: str) -> bool:
-        """Takes one line (without its end); True when the command is whole."""
-        self._lines.append(line)
-        if (self._open or _SPECIAL.search(line)) and not self._follow(line):
-            self._open.clear()
-        self._offset += len(line) + 1
-        return not self._open
-
-    def _follow(self, line: str) -> bool:
-        """Brackets and quotes of ``line``; False when something is out of place."""
-        if self._innermost in ("", "(") and line.lstrip(" \t\r\f\v").startswith("#"):
-            return True
-        position = 0
-        while position < len(line):
-            if self._innermost in _CLOSING:
-                after = self._in_json(line, position)
-            else:
-                after = self._outside(line, position)
-            if after is None:
-                return False
-            position = after
-        return True
-
-    @property
-    def _innermost(self) -> str:
-        return self._open[-1][0] if self._open else ""
-
-    def _outside(self, line: str, position: int) -> int | None:
-        match = _OUTSIDE.match(line, position)
-        assert match is not None  # \s+ and \S+ leave nothing over
-        what = match.lastgroup
-        if match["open"] == '"':
-            string = _STRING_END.match(line, match.end())
-            return string.end() if string is not None else None
-        if what == "open":
-            self._open.append((match["open"], self._offset + match.start("open")))
-        elif what == "close":
-            if not self._open:
-                return None
-            self._open.pop()
-        elif what == "group" and _COMMAND_PLACE.match(line, 0, position):
-            self._open.append(("(", self._offset + match.end() - 1))
-        return match.end()
-
-    def _in_json(self, line: str, position: int) -> int | None:
-        match = _INSIDE_JSON.match(line, position)
-        if match is None:
-            return None
-        piece = match[0]
-        if piece in _CLOSING:
-            self._open.append((piece, self._offset + position))
-        elif piece in "}]" and _CLOSING[self._open.pop()[0]] != piece:
-            return None
-        return match.end()

@@ -12,18 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from monitor.engine.api import Engine, Event
 from monitor.engine.errors import CommandNotFound, InternalError, MonitorError, Refused
-from monitor.engine.schema.base import Options, QInt, Request, request_type
+from monitor.engine.schema.base import OWN_EVENTS, Request, request_type
 from monitor.engine.schema.decode import decode
-from monitor.engine.schema.events import OWN as OWN_EVENTS
-from monitor.engine.schema.introspect import QueryQmpSchema, SchemaInfo
-from monitor.engine.schema.monitor import CommandInfo, QueryCommands, Quit
 from monitor.servers.channel import Channel
 from monitor.wire.qmp import NEGOTIATE, Command, QmpSession, Reply, Version
 from monitor.wire.qmpjson import encode
@@ -37,23 +33,13 @@ LAST_WORDS = 5.0
 """Seconds that the end waits for clients to take what was sent to them."""
 
 HUMAN = "human-monitor-command"
+QUIT = "quit"
 
 Human = Callable[[str], Awaitable[str]]
 """Carries out one line of the human monitor; what it prints, errors included, is the answer."""
 
 Report = Callable[[Exception], MonitorError]
 """Puts the traceback of an exception that is our mistake where it belongs; gives what to say."""
-
-
-class NegotiateCapabilities(Options, kw_only=True):
-    """As ``wire.qmp`` takes it; declared for query-qmp-schema."""
-
-    enable: list[Literal["oob"]] | UnsetType = UNSET
-
-
-class HumanMonitorCommand(Options, kw_only=True):
-    command_line: str
-    cpu_index: QInt | UnsetType = UNSET
 
 
 class QmpServer:
@@ -247,40 +233,42 @@ class QmpClient:
 
     async def _carry_out(self, command: Command) -> Any:
         if command.name == HUMAN and self._human is not None:
+            from monitor.servers.owncommands import HumanMonitorCommand
+
             arguments: HumanMonitorCommand = decode(HumanMonitorCommand, command.arguments)
             return await self._human(arguments.command_line)
         kind = request_type(command.name)
         if kind is None:
             raise CommandNotFound(command.name)
         request: Request = decode(kind, command.arguments)
-        if isinstance(request, Quit):
+        if command.name == QUIT:
             self.quitting = True
             await self._engine.shut_down()  # whoever reads the reply finds the images closed
             return None
         result = await self._engine.execute(request)
-        if isinstance(request, QueryCommands):
-            return [*result, *(CommandInfo(name=name) for name in self._own_commands())]
-        if isinstance(request, QueryQmpSchema):
-            return self._with_own_schema(result)
-        return result
-
-    def _with_own_schema(self, schema: list[SchemaInfo]) -> list[SchemaInfo]:
-        """The engine's commands and types, and those of the session itself."""
-        from monitor.engine.schema.shapes import CommandShape, schema_of
-
-        shapes = {
-            NEGOTIATE: CommandShape(NEGOTIATE, NegotiateCapabilities),
-            HUMAN: CommandShape(HUMAN, HumanMonitorCommand, str),
-        }
-        known = {entry.name for entry in schema}
-        own = schema_of((shapes[name] for name in self._own_commands()), prefix="session-")
-        return [*schema, *(entry for entry in own if entry.name not in known)]
+        add = _ADD_OWN.get(command.name)
+        return result if add is None else add(result, self._own_commands())
 
     def _own_commands(self) -> list[str]:
         return [NEGOTIATE] if self._human is None else [NEGOTIATE, HUMAN]
 
     def _knows(self, name: str) -> bool:
         return name in self._own_commands() or request_type(name) is not None
+
+
+def _add_commands(result: Any, own: list[str]) -> Any:
+    from monitor.servers.owncommands import add_commands
+
+    return add_commands(result, own)
+
+
+def _add_schema(result: Any, own: list[str]) -> Any:
+    from monitor.servers.owncommands import add_schema
+
+    return add_schema(result, own)
+
+
+_ADD_OWN = {"query-commands": _add_commands, "query-qmp-schema": _add_schema}
 
 
 def to_json(result: Any) -> str:

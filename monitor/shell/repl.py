@@ -99,7 +99,7 @@ def make_screen(engine: Engine, history: StateHistory) -> Screen | PlainScreen:
 
 def is_complete(text: str) -> bool:
     """Whether Enter runs ``text``: no bracket, group or string in it is open."""
-    from monitor.language.parser import is_complete as no_bracket_open
+    from monitor.language.assembling import is_complete as no_bracket_open
 
     return no_bracket_open(text)
 

@@ -224,7 +224,7 @@ class ScriptSession(Session):
     async def run_pipe(self, lines: AsyncIterator[str]) -> None:
         """Runs commands as their lines arrive. A line that does not parse ends it with SYNTAX, as
         a failing command would; with ``keep_going`` only that line is lost."""
-        from monitor.language.parser import Assembler
+        from monitor.language.assembling import Assembler
 
         reader, first, number = Assembler(), 1, 0
         async for line in lines:

@@ -49,7 +49,7 @@ GROUP = " TRANS> "
 def continuation(text: str, line: int) -> str:
     """What stands before line ``line`` (from 1) of a command that ``text`` is: which bracket is
     open there. A recording has ``CONTINUATION`` in all cases."""
-    from monitor.language.scanner import Assembler
+    from monitor.language.assembling import Assembler
 
     reader = Assembler()
     for before in text.split("\n")[:line]:

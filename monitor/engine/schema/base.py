@@ -20,6 +20,7 @@ from msgspec import UNSET, UnsetType
 from monitor.bytopic import ByTopic
 
 __all__ = [
+    "OWN_EVENTS",
     "UNSET",
     "Feature",
     "Field",
@@ -40,6 +41,10 @@ __all__ = [
     "wire_name",
 ]
 
+
+OWN_EVENTS = "X_BLKMON_"
+"""Events that QEMU does not have begin so. They are for the people at this program's own front
+ends: a QMP client hears what QEMU's would, and nothing else."""
 
 T = TypeVar("T")
 D = TypeVar("D")

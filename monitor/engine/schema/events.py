@@ -132,11 +132,6 @@ class Suspended(EventData, kw_only=True, tag="X_BLKMON_SUSPENDED"):
     tag: str
 
 
-OWN = "X_BLKMON_"
-"""Events that QEMU does not have begin so. They are for the people at this program's own front
-ends: a QMP client hears what QEMU's would, and nothing else."""
-
-
 @functools.cache
 def event_types() -> dict[str, type[EventData]]:
     """Every declared event by name."""

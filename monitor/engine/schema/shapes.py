@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from monitor.engine.schema.base import (
+    OWN_EVENTS,
     Field,
     Options,
     Request,
@@ -28,7 +29,7 @@ from monitor.engine.schema.base import (
     request_types,
     tag_field,
 )
-from monitor.engine.schema.events import OWN, EventData, event_types
+from monitor.engine.schema.events import EventData, event_types
 from monitor.engine.schema.introspect import (
     JsonType,
     SchemaAlternate,
@@ -79,7 +80,7 @@ def command_shape(request: type[Request]) -> CommandShape:
 def engine_schema() -> tuple[SchemaInfo, ...]:
     """Everything that an engine takes and reports."""
     shapes = (command_shape(request) for request in request_types().values())
-    qemus = [event for name, event in event_types().items() if not name.startswith(OWN)]
+    qemus = [event for name, event in event_types().items() if not name.startswith(OWN_EVENTS)]
     return tuple(schema_of(shapes, qemus))
 
 

@@ -10,9 +10,10 @@ from monitor.engine.api import Name
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.graph import BlockdevSnapshot
 from monitor.engine.schema.transaction import RehearseTransaction, Transaction
+from monitor.language.assembling import is_complete
 from monitor.language.completion import suggest
 from monitor.language.hints import explain
-from monitor.language.parser import Invocation, ScriptErrors, is_complete, parse_script
+from monitor.language.parser import Invocation, ScriptErrors, parse_script
 from monitor.language.variables import Scope
 
 TWO = "transaction(\n  blockdev-snapshot node=n0 overlay=ov\n  # so far\n  abort\n)"

@@ -8,13 +8,12 @@ import pytest
 
 from monitor.engine.drivers.registry import driver_names
 from monitor.engine.schema.graph import BlockdevAdd, BlockResize
+from monitor.language.assembling import Assembler, is_complete
 from monitor.language.parser import (
-    Assembler,
     Invocation,
     Language,
     ParseError,
     ScriptErrors,
-    is_complete,
     parse_line,
     parse_script,
 )

@@ -8,8 +8,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from monitor.language import grammar, scanner
-from monitor.language.parser import is_complete
-from monitor.language.scanner import Assembler
+from monitor.language.assembling import Assembler, is_complete
 from monitor.language.syntax import Kind, Mistake, Statement
 
 PIECES = [

@@ -9,6 +9,7 @@ import pytest
 from msgspec import UNSET, UnsetType
 
 from monitor.engine.schema.base import (
+    OWN_EVENTS,
     Alternate,
     Feature,
     NodeName,
@@ -16,7 +17,7 @@ from monitor.engine.schema.base import (
     Result,
     request_types,
 )
-from monitor.engine.schema.events import OWN, JobStatusChange, event_types
+from monitor.engine.schema.events import JobStatusChange, event_types
 from monitor.engine.schema.introspect import AnySchemaInfo
 from monitor.engine.schema.shapes import CommandShape, engine_schema, schema_of
 
@@ -150,7 +151,7 @@ def test_the_engines_schema_is_whole() -> None:
     assert len(set(names)) == len(names)
     kinds = {kind: {e["name"] for e in entries if e["meta-type"] == kind} for kind in KINDS}
     assert kinds["command"] == request_types().keys()
-    assert kinds["event"] == {name for name in event_types() if not name.startswith(OWN)}
+    assert kinds["event"] == {name for name in event_types() if not name.startswith(OWN_EVENTS)}
     used = {name for entry in entries for name in _references(entry)}
     assert used == set(names) - kinds["command"] - kinds["event"]
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.wire.qmpjson import encode, lenient_text, member_order, quote, respell
+from monitor.wire.qmpjson import encode, member_order, quote, respell
+from monitor.wire.qmpparser import lenient_text
 from monitor.wire.qmpstream import JSONStream
 
 

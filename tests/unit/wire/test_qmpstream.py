@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.wire.qmpjson import JSONParseError, encode
+from monitor.wire.qmplexer import Lexer
 from monitor.wire.qmpstream import JSONStream, one_value
 from tests.support.qmp_corpus import JSON, NESTED
 
@@ -25,10 +26,15 @@ class ExactStream(JSONStream):
     max_short_cut = 0
 
 
-class SmallStream(JSONStream):
+class SmallLexer(Lexer):
     max_token_bytes = 20
     max_tokens = 6
     max_nesting = 3
+
+
+class SmallStream(JSONStream):
+    def _make_lexer(self) -> Lexer:
+        return SmallLexer()
 
 
 SUBTLE = [
@@ -121,17 +127,26 @@ def test_limits(data: bytes, found: list[Any], step: int) -> None:
 
 
 def test_the_limits_are_qemus() -> None:
-    assert JSONStream.max_token_bytes == 64 * 1024 * 1024
-    assert JSONStream.max_tokens == 2 * 1024 * 1024
-    assert JSONStream.max_nesting == 1024
+    assert Lexer.max_token_bytes == 64 * 1024 * 1024
+    assert Lexer.max_tokens == 2 * 1024 * 1024
+    assert Lexer.max_nesting == 1024
 
 
-class CountingStream(JSONStream):
+class CountingLexer(Lexer):
     steps = 0
 
     def _step(self, data: bytes, position: int, found: list[Any]) -> int:
         self.steps += 1
         return super()._step(data, position, found)
+
+
+class CountingStream(JSONStream):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lexer = CountingLexer()
+
+    def _make_lexer(self) -> Lexer:
+        return self.lexer
 
 
 @pytest.mark.parametrize(
@@ -150,7 +165,7 @@ def test_nothing_is_lexed_twice(data: bytes, tokens: int) -> None:
     pieces = [data[i : i + 1000] for i in range(0, len(data), 1000)]
     for piece in pieces:
         stream.feed(piece)
-    assert stream.steps <= tokens + 4 * len(pieces)
+    assert stream.lexer.steps <= tokens + 4 * len(pieces)
 
 
 @pytest.mark.parametrize(
