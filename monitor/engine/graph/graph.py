@@ -212,6 +212,13 @@ class Graph:
                 section.clients.add(client)
                 client.close_gate(section.wake)
 
+    async def after_change(self, node: Node) -> None:
+        """For who names a node without having the turn: where it is drained, a change is about to
+        be made, or undone, and the name may stand for another node afterwards."""
+        if any(node in edit.with_all_above(section.nodes) for section in self._sections):
+            async with self.turn:
+                pass
+
     # -- changing ----------------------------------------------------------------------------
 
     def rewire(self, transaction: Transaction) -> None:
@@ -289,13 +296,14 @@ class Graph:
     def add_client(
         self, client: Client, node: Node, taken: int, shared: int, role: str = "root"
     ) -> RootEdge:
-        """A new root for a client. Raises PermissionConflict and changes nothing then."""
+        """A new root for a client, which keeps to the sections that ``node`` is in. Raises
+        PermissionConflict and changes nothing then."""
         with Transaction() as transaction:
             edge = edit.attach(transaction, client, role, node)
             edit.set_permissions(transaction, edge, taken, shared)
             edit.refresh(transaction, [node])
             self.commit(transaction)
-        self.clients.add(client)
+        self.admit(client)
         assert isinstance(edge, RootEdge)
         return edge
 

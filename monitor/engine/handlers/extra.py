@@ -117,6 +117,7 @@ async def io_request(engine: EmbeddedEngine, request: IoRequest) -> IoResult:
     if drive is not None and not drive.writeback and request.operation in ("write", "zero"):
         request = msgspec.structs.replace(request, fua=True)
     await graph.make_ready(node, io.permissions_for(request))
+    await graph.after_change(node)
     node, drive = graph.find(request.device), graph.drives.get(request.device)
     client = Client(account=drive.account if drive is not None else None)
     root = graph.add_client(client, node, io.permissions_for(request), permissions.ALL)
@@ -199,6 +200,7 @@ async def resize_image(engine: EmbeddedEngine, request: ResizeImage) -> None:
 @handles(MapImage)
 async def map_image(engine: EmbeddedEngine, request: MapImage) -> list[MapEntry]:
     graph = engine.graph
+    await graph.after_change(graph.find(request.device))
     node = graph.find(request.device)
     client = Client()
     graph.add_client(client, node, 0, permissions.ALL)

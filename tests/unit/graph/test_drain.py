@@ -249,3 +249,28 @@ def test_who_has_a_lane_is_waited_for_though_it_only_reads() -> None:
         await going
 
     run(main())
+
+
+def test_who_comes_within_a_section_waits_for_its_end() -> None:
+    async def main() -> None:
+        graph = Graph(Events())
+        node, client = add(graph, "n0"), Client("late")
+        done = threading.Event()
+
+        def read() -> None:
+            lane = client.lane()
+            with lane:
+                client.roots[0].read(memoryview(bytearray(1)), 0)
+            done.set()
+
+        async with graph.drained(node):
+            graph.add_client(client, node, permissions.CONSISTENT_READ, permissions.ALL)
+            reading = asyncio.ensure_future(asyncio.to_thread(read))
+            while not client.lanes:
+                await asyncio.sleep(0)
+            assert client.closed
+            assert not done.is_set()
+        await reading
+        assert done.is_set()
+
+    run(main())

@@ -349,6 +349,48 @@ def test_replacing_a_node_that_has_gone(tmp_path: Path) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("way", ["complete", "fail"])
+def test_the_prompts_requests_wait_for_the_moment_that_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """qemu-io is a client of its own, and came into the drained section: what it wrote was lost."""
+    reached, go_on = threading.Event(), threading.Event()
+    prepare = MirrorJob.prepare
+
+    def held(job: MirrorJob) -> None:
+        reached.set()
+        assert go_on.wait(20)
+        if way == "fail":
+            raise OSError(errno.EIO, "injected")
+        prepare(job)
+
+    async def main() -> None:
+        async with disk(tmp_path / "disk", b"x" * MIB) as bench:
+            await target(bench, tmp_path / "copy", MIB)
+            await mirror(bench, auto_finalize=False)
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            await bench.do("block-job-complete", device="j")
+            assert (await bench.engine.job_ended("j")).status == "pending"
+            await asyncio.to_thread(guest_writes, bench, 0)  # left to the end
+            ending = asyncio.ensure_future(bench.do("job-finalize", id="j"))
+            assert await asyncio.to_thread(reached.wait, 20)
+            request = {"device": "d0", "operation": "write", "length": 4096, "pattern": 7}
+            writing = asyncio.ensure_future(bench.do("x-blkmon-io", **request))
+            mapping = asyncio.ensure_future(bench.do("x-blkmon-map", device="d0"))
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not writing.done()
+            assert not mapping.done()
+            go_on.set()
+            await asyncio.gather(ending, writing, mapping)
+            assert bench.drive.node is not None
+            assert bench.drive.node.name == ("target" if way == "complete" else "disk")
+            assert contents(bench.drive.node)[:4096] == bytes([7]) * 4096
+
+    monkeypatch.setattr(MirrorJob, "prepare", held)
+    run(main())
+
+
 def test_completing_twice_is_completing(tmp_path: Path) -> None:
     """The node that is replaced was held once more, for good: nobody could remove it any more."""
 
