@@ -10,6 +10,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "drives": (
         "drive_add",
         "drive_del",
+        "block_set_io_throttle",
     ),
     "exports": (
         "nbd_server_start",

@@ -72,18 +72,22 @@ def _details(node: BlockDeviceInfo, verbose: bool) -> Iterator[str]:
         yield f"    Backing file:     {node.backing_file} (chain depth: {depth})"
     if node.detect_zeroes != "off":
         yield f"    Detect zeroes:    {node.detect_zeroes}"
-    limits = {
-        key: getattr(node, key) for key in ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
-    }
-    if any(limits.values()):
-        text = " ".join(f"{key}={value}" for key, value in limits.items())
-        yield f"    I/O throttling:   {text}"
+    if any(getattr(node, key) for key in _RATES):
+        limits = (f"{key}={getattr(node, key) or 0}" for key in _LIMITS)
+        yield f"    I/O throttling:   {' '.join(limits)} group={node.group or ''}"
     if verbose:
         yield from ("", "Images:")
         image: Any = node.image
         while isinstance(image, ImageInfo):
             yield from image_lines(image)
             image = image.backing_image
+
+
+_RATES = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
+_LIMITS = (
+    *_RATES[:3], "bps_max", "bps_rd_max", "bps_wr_max",
+    *_RATES[3:], "iops_max", "iops_rd_max", "iops_wr_max", "iops_size",
+)  # fmt: skip
 
 
 def image_lines(image: ImageInfo) -> Iterator[str]:

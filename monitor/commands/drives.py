@@ -9,6 +9,7 @@ from monitor.engine.errors import RequestError
 from monitor.engine.schema.base import Request
 from monitor.engine.schema.extra import DriveAdd, DriveDel
 from monitor.engine.schema.graph import BlockdevDel
+from monitor.engine.schema.throttle import BlockSetIoThrottle
 
 
 async def _as_said(session: Session, request: Request) -> None:
@@ -29,7 +30,10 @@ async def _as_said(session: Session, request: Request) -> None:
     "[,snapshot=on|off][,cache=on|off]\n"
     "[,readonly=on|off][,copy-on-read=on|off]",
     details="There is no PCI here, so the slot is ignored (write 0). The format is guessed where\n"
-    "format= is missing. With -n the options are those of blockdev-add, and make a node.",
+    "format= is missing. throttling.bps-total=1048576 and its like (bps=, iops_rd=, iops_max=)\n"
+    "limit what goes through the drive in a second, as block_set_io_throttle does; drives with\n"
+    "the same throttling.group= share its limits. With -n the options are those of blockdev-add,\n"
+    "and make a node.",
     example="drive_add 0 if=none,id=d0,file=disk.qcow2,format=qcow2\n"
     "drive_add -n 0 driver=qcow2,node-name=n0,file.driver=file,file.filename=other.qcow2",
     arguments_help={
@@ -76,3 +80,44 @@ async def drive_del(session: Session, id: str) -> None:
         await _as_said(session, BlockdevDel(node_name=id))
     else:
         await _as_said(session, DriveDel(id=id))
+
+
+@command(
+    "block_set_io_throttle",
+    "device:D,bps:i,bps_rd:i,bps_wr:i,iops:i,iops_rd:i,iops_wr:i",
+    help="change I/O throttle limits for a block drive",
+    params="device bps bps_rd bps_wr iops iops_rd iops_wr",
+    details="Of what goes through the drive in a second: bytes, then requests; all, those that\n"
+    "read, those that write; 0 for no limit. A limit of all excludes those of a part. Bursts,\n"
+    "and groups of drives, are options of drive_add and fields of the QMP request.",
+    example="block_set_io_throttle d0 10485760 0 0 0 0 0\nblock_set_io_throttle d0 0 0 0 0 0 0",
+    arguments_help={
+        "device": "the drive",
+        "bps": "bytes a second",
+        "bps_rd": "bytes a second that are read",
+        "bps_wr": "bytes a second that are written",
+        "iops": "requests a second",
+        "iops_rd": "reads a second",
+        "iops_wr": "writes a second",
+    },
+)
+async def block_set_io_throttle(
+    session: Session,
+    device: str,
+    bps: int,
+    bps_rd: int,
+    bps_wr: int,
+    iops: int,
+    iops_rd: int,
+    iops_wr: int,
+) -> None:
+    request = BlockSetIoThrottle(
+        device=device,
+        bps=bps,
+        bps_rd=bps_rd,
+        bps_wr=bps_wr,
+        iops=iops,
+        iops_rd=iops_rd,
+        iops_wr=iops_wr,
+    )
+    await session.engine.execute(request)

@@ -10,16 +10,24 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+from monitor.engine.drive_limits import take_limits
 from monitor.engine.drive_place import Place, take_place
 from monitor.engine.errors import RequestError
 from monitor.engine.names import NotAnIdentifier, well_formed
 from monitor.engine.schema.blockdev import AioOptions, DetectZeroes
 from monitor.engine.schema.decode import WrongParameterValue
-from monitor.engine.schema.drive import CACHE_MODES, LATER, WITH_ERROR_ACTIONS, choices
+from monitor.engine.schema.drive import (
+    CACHE_MODES,
+    LATER,
+    LIMIT_ALIASES,
+    WITH_ERROR_ACTIONS,
+    choices,
+)
 from monitor.engine.schema.keyval import parse_opts
 from monitor.engine.schema.mistakes import InvalidOptionValue
 from monitor.engine.schema.optionstrings import nest
 from monitor.engine.schema.scalars import parse_bool
+from monitor.engine.throttle import Limits
 
 
 class InvalidCacheOption(RequestError):
@@ -86,6 +94,9 @@ class DriveSpec:
     copy_on_read: bool = False
     notes: list[str] = field(default_factory=list)
     """What is to be told if the drive is made."""
+    limits: Limits | None = None
+    group: str | None = None
+    """Whose members have their limits together; None for a group of its own."""
     writeback: bool = True  # False: every write is on disk when it ends
     loose: dict[str, Any] = field(default_factory=dict)
 
@@ -125,16 +136,19 @@ def parse_drive(text: str, taken: Collection[str], places: Collection[Place] = (
     for option in LATER:
         if _switch(flat, option):
             raise NotHereYet(option)
+    limits, spec.group = take_limits(flat)
+    spec.limits = limits if limits.any else None
     _driver(flat)
     _image_options(spec, flat)
     return spec
 
 
 def _aliases(flat: dict[str, Any]) -> None:
-    if "readonly" in flat:
-        if "read-only" in flat:
-            raise AliasConflict("read-only", "readonly")
-        flat["read-only"] = flat.pop("readonly")
+    for alias, name in (LIMIT_ALIASES | {"readonly": "read-only"}).items():
+        if alias in flat:
+            if name in flat:
+                raise AliasConflict(name, alias)
+            flat[name] = flat.pop(alias)
 
 
 def _free_id(taken: Collection[str]) -> str:

@@ -17,6 +17,7 @@ from monitor.engine.schema.base import Request
 if TYPE_CHECKING:
     from monitor.engine.exports import Exports
     from monitor.engine.jobs.manager import Jobs
+    from monitor.engine.throttle import Throttles
 
 
 class EmbeddedEngine(Engine):
@@ -27,6 +28,7 @@ class EmbeddedEngine(Engine):
         self.graph = Graph(self.emit)
         self._jobs: Jobs | None = None
         self._exports: Exports | None = None
+        self._throttles: Throttles | None = None
         self._export_servers: dict[str, Callable[[], ExportServer]] = {}
         self._subscribers: list[Callable[[Event], None]] = []
         self.chardevs: list[str] = []
@@ -130,6 +132,15 @@ class EmbeddedEngine(Engine):
             self._exports = Exports(self.graph, self._export_servers)
         return self._exports
 
+    @property
+    def throttles(self) -> Throttles:
+        """The groups of drives with limits; made when first asked for."""
+        if self._throttles is None:
+            from monitor.engine.throttle import Throttles
+
+            self._throttles = Throttles(self.clock)
+        return self._throttles
+
     async def drop_exports_of(self, drive: Drive) -> None:
         """Exports of a drive's disk (nbd-server-add) go with it, whoever uses them. The caller has
         the turn."""
@@ -177,6 +188,8 @@ class EmbeddedEngine(Engine):
             async with self.graph.turn:
                 await self._exports.close()
         self.graph.let_go()
+        if self._throttles is not None:
+            self._throttles.let_go()
         if self._jobs is not None:
             await self._jobs.cancel_all()
         await self.graph.close_all()

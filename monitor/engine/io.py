@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec import UNSET
 
@@ -29,13 +29,21 @@ def permissions_for(request: IoRequest) -> int:
     return 0
 
 
-def carry_out(client: Client, root: RootEdge, request: IoRequest, clock: Clock) -> IoResult:
+Admit = Callable[[int, bool], None]
+"""Waits until so many bytes may be read, or written, where there are limits."""
+
+
+def carry_out(
+    client: Client, root: RootEdge, request: IoRequest, clock: Clock, admit: Admit | None = None
+) -> IoResult:
     """Does the request on the calling (worker) thread, and counts it as one, in however many
-    pieces it is done. Raises OSError."""
+    pieces it is done. What it waits for its limits is part of its time. Raises OSError."""
     lane = client.lane()
     kind = _KINDS.get(request.operation)
     started = clock.monotonic()
     try:
+        if admit is not None and request.operation in ("read", "write", "zero"):
+            admit(_span(request)[1], request.operation != "read")
         result = _OPERATIONS[request.operation](lane, root, request)
         if request.fua is True:
             with lane:

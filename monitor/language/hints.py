@@ -205,7 +205,7 @@ def image_keys() -> set[str]:
     from monitor.language.fields import members, structs_of
 
     structs = (DriveOptions, *structs_of(AnyBlockdevOptions))
-    return {name for struct in structs for name in members(struct)}
+    return {name.rpartition(".")[2] for struct in structs for name in members(struct)}
 
 
 def _place(unknown: _Unknown, invocation: Invocation, error: MonitorError) -> ParseError | None:

@@ -519,6 +519,7 @@ def test_each_command_is_in_a_script() -> None:
 
 
 ELSEWHERE = {
+    "block_set_io_throttle",  # test_hmp_drives.py
     "info history",  # not the monitor's, but the prompt's
     "info version",  # says whose it is
 }

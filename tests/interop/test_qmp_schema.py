@@ -33,6 +33,7 @@ EXPECTED = {
 
 QUESTIONS = {
     "query-status", "query-name", "query-kvm", "query-cpus-fast", "query-tpm", "query-iothreads",
+    "block_set_io_throttle",
 }  # fmt: skip
 """Of the system emulator only."""
 

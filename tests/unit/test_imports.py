@@ -40,6 +40,7 @@ TOOLS = engine(
     "names",
     "permissions",
     "schema",
+    "throttle",
     "units",
     "workers",
 )
@@ -67,7 +68,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     | engine("drivers.registry", "drivers.file.create", "drivers.qcow2.create"),
     "monitor.engine.io": GRAPH,
     "monitor.engine.drive_place": TOOLS,
-    "monitor.engine.drive_options": TOOLS | engine("drive_place"),
+    "monitor.engine.drive_limits": TOOLS,
+    "monitor.engine.drive_options": TOOLS | engine("drive_limits", "drive_place"),
     "monitor.engine.export": GRAPH,
     "monitor.engine.exports": GRAPH | engine("api", "export"),
     "monitor.engine.jobs": GRAPH

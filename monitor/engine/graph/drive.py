@@ -10,6 +10,7 @@ from monitor.engine.graph.errors import DeviceHasNoMedium
 if TYPE_CHECKING:
     from monitor.engine.drive_place import Place
     from monitor.engine.graph.node import Node
+    from monitor.engine.throttle import ThrottleGroup
 
 
 class Drive(Client):
@@ -23,6 +24,7 @@ class Drive(Client):
         self.media = "disk"
         self.writeback = True  # False (cache=writethrough): each write is flushed
         self.io_status: str | None = None
+        self.throttle: ThrottleGroup | None = None  # where it has limits
 
     def meta(self) -> str:
         """A few words for completion."""

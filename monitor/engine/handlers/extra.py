@@ -79,6 +79,10 @@ async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
                 await begin(graph, node, CopyOnRead())
             graph.add_client(drive, node, permissions.CONSISTENT_READ, permissions.ALL)
             graph.drives[drive.name] = drive
+            if spec.limits is not None:
+                from monitor.engine.handlers.throttle import set_limits
+
+                set_limits(engine, drive, spec.limits, spec.group)
 
 
 def _refuse_name_of_node(graph: Graph, name: str) -> None:
@@ -103,6 +107,10 @@ async def drive_del(engine: EmbeddedEngine, request: DriveDel) -> None:
             graph.refuse_if_busy(drive.node, Operation.DRIVE_DEL)
         del graph.drives[request.id]
         await engine.drop_exports_of(drive)
+        if drive.throttle is not None:
+            from monitor.engine.handlers.throttle import leave
+
+            leave(engine, drive)
         await graph.remove_client(drive)
 
 
@@ -122,11 +130,19 @@ async def io_request(engine: EmbeddedEngine, request: IoRequest) -> IoResult:
     client = Client(account=drive.account if drive is not None else None)
     root = graph.add_client(client, node, io.permissions_for(request), permissions.ALL)
     try:
-        return await graph.in_lane_worker(io.carry_out, client, root, request, engine.clock)
+        admit = _limits_of(drive)
+        return await graph.in_lane_worker(io.carry_out, client, root, request, engine.clock, admit)
     except OSError as error:
         raise host_failure(f"{request.operation} failed", error) from error
     finally:
         await graph.remove_client(client)
+
+
+def _limits_of(drive: Drive | None) -> io.Admit | None:
+    throttle = drive.throttle if drive is not None else None
+    if drive is None or throttle is None:
+        return None
+    return lambda length, writes: throttle.enter(drive, length, writes=writes)
 
 
 @handles(CreateImage)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET
@@ -35,6 +35,9 @@ from monitor.engine.schema.query import (
     QueryNamedBlockNodes,
 )
 from monitor.engine.units import whole_sectors
+
+if TYPE_CHECKING:
+    from monitor.engine.throttle import ThrottleGroup
 
 AllocatedBytes = dict[Node, int | None]
 
@@ -221,4 +224,18 @@ def _block_info(drive: Drive, sizes: AllocatedBytes, images: dict[Node, ImageInf
     if drive.shown is not None:
         info.inserted = _device_info(drive.shown, sizes, images, flat=False)
         info.inserted.cache.writeback = drive.writeback
+        if drive.throttle is not None:
+            _tell_limits(info.inserted, drive.throttle)
     return info
+
+
+def _tell_limits(info: BlockDeviceInfo, group: ThrottleGroup) -> None:
+    """A burst and its length are told where there is one."""
+    info.group = group.name
+    for name, limit in group.limits.by_name.items():
+        setattr(info, name, limit.rate)
+        if limit.burst:
+            setattr(info, f"{name}_max", limit.burst)
+            setattr(info, f"{name}_max_length", limit.length)
+    if group.limits.op_size:
+        info.iops_size = group.limits.op_size

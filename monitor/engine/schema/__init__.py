@@ -106,6 +106,7 @@ REQUESTS: dict[str, tuple[str, ...]] = {
     ),
     "stats": ("query-blockstats",),
     "stream": ("block-stream",),
+    "throttle": ("block_set_io_throttle",),
     "transaction": (
         "transaction",
         "x-blkmon-rehearse-transaction",

@@ -7,12 +7,22 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, UnsetType
 
-from monitor.engine.schema.base import FileName, NewName, Options, fields_of
+from monitor.engine.schema.base import FileName, NewName, Options, QInt, fields_of
 
 CacheMode = Literal["writeback", "none", "off", "writethrough", "directsync", "unsafe"]
 
 
-class DriveOptions(Options, kw_only=True):
+Rate = Annotated[QInt, "at most so many a second; 0: no limit"]
+Burst = Annotated[QInt, "at most so many a second in a burst"]
+Seconds = Annotated[QInt, "seconds that a burst may last (default 1)"]
+
+
+def _option(attribute: str) -> str:
+    """Two underscores are a dot."""
+    return attribute.rstrip("_").replace("__", ".").replace("_", "-")
+
+
+class DriveOptions(Options, kw_only=True, rename=_option):
     """What can be given; a value outside an option's choices is refused."""
 
     if_: Annotated[Literal["none"], "the bus; none for a drive without a device"] | UnsetType = (
@@ -35,7 +45,53 @@ class DriveOptions(Options, kw_only=True):
     rerror: (
         Annotated[Literal["ignore", "stop", "report"], "what a failing read does"] | UnsetType
     ) = UNSET
+    throttling__bps_total: Rate | UnsetType = UNSET
+    throttling__bps_read: Rate | UnsetType = UNSET
+    throttling__bps_write: Rate | UnsetType = UNSET
+    throttling__iops_total: Rate | UnsetType = UNSET
+    throttling__iops_read: Rate | UnsetType = UNSET
+    throttling__iops_write: Rate | UnsetType = UNSET
+    throttling__bps_total_max: Burst | UnsetType = UNSET
+    throttling__bps_read_max: Burst | UnsetType = UNSET
+    throttling__bps_write_max: Burst | UnsetType = UNSET
+    throttling__iops_total_max: Burst | UnsetType = UNSET
+    throttling__iops_read_max: Burst | UnsetType = UNSET
+    throttling__iops_write_max: Burst | UnsetType = UNSET
+    throttling__bps_total_max_length: Seconds | UnsetType = UNSET
+    throttling__bps_read_max_length: Seconds | UnsetType = UNSET
+    throttling__bps_write_max_length: Seconds | UnsetType = UNSET
+    throttling__iops_total_max_length: Seconds | UnsetType = UNSET
+    throttling__iops_read_max_length: Seconds | UnsetType = UNSET
+    throttling__iops_write_max_length: Seconds | UnsetType = UNSET
+    throttling__iops_size: (
+        Annotated[QInt, "bytes above which a request counts as several"] | UnsetType
+    ) = UNSET
+    throttling__group: Annotated[NewName, "drives of one group share its limits"] | UnsetType = (
+        UNSET
+    )
 
+
+THROTTLING = {
+    "bps": "throttling.bps-total",
+    "bps_rd": "throttling.bps-read",
+    "bps_wr": "throttling.bps-write",
+    "iops": "throttling.iops-total",
+    "iops_rd": "throttling.iops-read",
+    "iops_wr": "throttling.iops-write",
+}
+"""A limit's short name, by which it is known elsewhere -> its option. ``OPTION-max`` is its burst,
+``OPTION-max-length`` how many seconds that may last."""
+
+LIMIT_ALIASES = {
+    **{
+        name: THROTTLING[name] for name in ("iops", "iops_rd", "iops_wr", "bps", "bps_rd", "bps_wr")
+    },
+    **{f"{name}_max": f"{THROTTLING[name]}-max" for name in ("iops", "iops_rd", "iops_wr")},
+    **{f"{name}_max": f"{THROTTLING[name]}-max" for name in ("bps", "bps_rd", "bps_wr")},
+    "iops_size": "throttling.iops-size",
+    "group": "throttling.group",
+}
+"""Older names, in the order in which QEMU looks for both being given."""
 
 CACHE_MODES: dict[CacheMode, tuple[bool, bool, bool]] = {
     "writeback": (False, False, True),

@@ -112,14 +112,17 @@ CASES: dict[str, Requests] = {
     ],
 }
 
+NO_DRIVES = Never("the daemon has no drives")
+
 SUCCEEDS: dict[str, str | Never] = {
+    "block_set_io_throttle": Never(
+        "the daemon has no such request: unit/handlers/test_throttle.py"
+    ),
     "block-set-write-threshold": "write thresholds",
     "block_resize": "resize",
     "change-backing-file": "change-backing-file",
     "query-blockstats": "statistics of nodes",
 }
-
-NO_DRIVES = Never("the daemon has no drives")
 
 REFUSALS: dict[str, dict[str, str | Never]] = {
     "block_resize": {

@@ -71,6 +71,8 @@ def test_what_is_out_of_the_ordinary() -> None:
         backing_file_depth=2,
         detect_zeroes="unmap",
         iops=7,
+        iops_max=70,
+        group="g",
     )
     shown = drive("d0", inserted=node, qdev="/x", locked=True, tray_open=True, io_status="nospace")
     assert typed("info block", {QueryBlock: [shown]})[0] == (
@@ -81,7 +83,8 @@ def test_what_is_out_of_the_ordinary() -> None:
         "    Cache mode:       writethrough, direct, ignore flushes\n"
         "    Backing file:     base.qcow2 (chain depth: 2)\n"
         "    Detect zeroes:    unmap\n"
-        "    I/O throttling:   bps=0 bps_rd=0 bps_wr=0 iops=7 iops_rd=0 iops_wr=0"
+        "    I/O throttling:   bps=0 bps_rd=0 bps_wr=0 bps_max=0 bps_rd_max=0 bps_wr_max=0 "
+        "iops=7 iops_rd=0 iops_wr=0 iops_max=70 iops_rd_max=0 iops_wr_max=0 iops_size=0 group=g"
     )
 
 

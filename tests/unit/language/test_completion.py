@@ -114,6 +114,7 @@ def offered(text: str) -> list[str]:
              ["transaction(\n blockdev-snapshot-internal-sync"]),
         ("drive_add 0 if=none,forma", ["drive_add 0 if=none,format="]),
         ("drive_add 0 if=none,format=qc", ["drive_add 0 if=none,format=qcow2"]),
+        ("drive_add 0 throttling.iops-s", ["drive_add 0 throttling.iops-size="]),
         ("drive_add 0 file=a,,b", ["drive_add 0 file=FILE"]),
         ("drive_add 0 driver=qcow2,file.driver=fil", ["drive_add 0 driver=qcow2,file.driver=file"]),
         ("drive_add 0 driver=qcow2,file.driver=file,file.filen",
