@@ -28,9 +28,34 @@ _BACKING_AT = 8
 _BACKING = struct.Struct(">QI")  # backing_file_offset, backing_file_size
 
 
+class HeaderUnknown(OSError):
+    """A change of the header failed, and so did putting it back."""
+
+
 def replace(image: Image, data: bytes | None) -> None:
-    """Makes ``data`` the bitmaps extension, or takes it out (flush lock held). Raises OSError:
-    ENOSPC where the header outgrows its cluster."""
+    """Makes ``data`` the bitmaps extension, or takes it out (flush lock held). Raises OSError, and
+    the header is as it was: ENOSPC where it outgrows its cluster; HeaderUnknown."""
+    before = image.header.copy()
+    try:
+        _replace(image, data)
+    except OSError as error:
+        _put_back(image, before, error)
+        raise
+
+
+def _put_back(image: Image, before: Header, error: OSError) -> None:
+    """After a step of ``_replace`` has failed."""
+    try:
+        _write_whole(image, before)
+    except OSError:
+        header = before.copy()
+        header.extensions = [e for e in header.extensions if e.magic != q.EXT_BITMAPS]
+        header.autoclear |= q.AUTOCLEAR_BITMAPS  # perhaps: ``begin_changes`` takes it away
+        image.header = header
+        raise HeaderUnknown(*error.args) from error
+
+
+def _replace(image: Image, data: bytes | None) -> None:
     present = image.header.extension(q.EXT_BITMAPS)
     if data is None:
         if present is not None:
@@ -83,8 +108,11 @@ def _put_in(image: Image, data: bytes) -> None:
     image.file.read(memoryview(raw), 0)
     name_at, name_size = _BACKING.unpack_from(raw, _BACKING_AT)
     new_at = (max(end, name_at + name_size) + 7) & ~7
-    marked = q.EXTENSION.unpack_from(raw, at)[0] == q.EXT_END and at + q.EXTENSION.size <= (
-        name_at or len(raw)
+    first = image.header.header_length
+    marked = (
+        raw[first:at] == image.header.pack()[first:at]  # not after ``HeaderUnknown``
+        and q.EXTENSION.unpack_from(raw, at)[0] == q.EXT_END
+        and at + q.EXTENSION.size <= (name_at or len(raw))
     )
     if not marked or not _in_one_sector(at, q.EXTENSION.size) or new_at + name_size > len(raw):
         _write_whole(image, header)

@@ -229,12 +229,12 @@ def store(image: Image, kept: Sequence[DirtyBitmap]) -> None:
 
 def remove(image: Image, name: str) -> None:
     """Forgets one bitmap; none of that name is no mistake. Raises OSError."""
-    gone = [entry for entry in image.bitmap_directory.entries if entry.name == name]
-    if not gone:
+    if all(entry.name != name for entry in image.bitmap_directory.entries):
         return
-    rest = tuple(entry for entry in image.bitmap_directory.entries if entry.name != name)
     if not image.changing:
-        image.begin_changes()
+        image.begin_changes()  # those that stay are marked
+    gone = [entry for entry in image.bitmap_directory.entries if entry.name == name]
+    rest = tuple(entry for entry in image.bitmap_directory.entries if entry.name != name)
     with image.flush_lock:
         _replace_directory(image, rest, [], gone)
 
@@ -292,6 +292,9 @@ def _replace_directory(
             _write_padded(image, pack_directory(entries), at)
         writeback.drain_locked(image)
         extension.replace(image, extension_of(directory) if entries else None)
+    except extension.HeaderUnknown:  # either may be in force, so the clusters of both stay
+        image.bitmap_directory, image.changing = Directory(), False
+        raise
     except BaseException:
         if not image.broken:
             with image.lock:

@@ -56,7 +56,8 @@ class Refcounts:
     ``file_end`` is the end of the part of the file that may hold anything but zeroes, in whole
     clusters: a file may hold only the beginning of its last one, and the rest be written in place.
     ``table_moved`` means that the header does not yet name this table, ``table_dirty`` lists the
-    entries that the disk lacks, ``retired`` the clusters of tables that were replaced.
+    entries that the disk lacks, ``retired`` the clusters of tables that were replaced. ``owed`` are
+    references that could not be taken away, as their block could not be read.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Refcounts:
         self.table_dirty: set[int] = set()
         self.table_moved = False
         self.retired: list[NDArray[np.uint64]] = []
+        self.owed: list[NDArray[np.uint64]] = []
         self.file_end = -(-file.length() & -geometry.cluster_size)
         self._metadata = metadata
         self._corrupt = corrupt
@@ -222,7 +224,11 @@ class Refcounts:
         if not at or -at & (self.geometry.cluster_size - 1) < size:
             fresh = self.allocate(1)
             if at and fresh == (at >> bits) + 1:
-                self.add(np.array([at >> bits], np.uint64))
+                try:
+                    self.add(np.array([at >> bits], np.uint64))
+                except BaseException:
+                    self.release(np.array([fresh], np.uint64))
+                    raise
             else:
                 at = fresh << bits
         else:
@@ -379,21 +385,29 @@ class Refcounts:
     def release(self, clusters: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Takes one reference from each item of ``clusters``; returns those now free, ascending.
 
-        A reference that was not counted is ignored: the image was wrong before.
+        A reference that was not counted is ignored: the image was wrong before. Where a count
+        cannot be read the reference is ``owed``; nothing is raised.
         """
         if not len(clusters):
             return clusters
         self._tell("cluster_free")
         unique, counts = tally(clusters)
-        freed = []
-        for block, part, taken in self._by_block(unique, counts):
+        freed = [unique[:0]]
+        for index, part, times in self._by_index(unique, counts):
+            try:
+                block = self.block(index)
+            except OSError:
+                self.owed.append(np.repeat(part, times))
+                continue
+            if block is None:
+                continue
             at = (part & np.uint64(self.block_entries - 1)).astype(np.intp)
             old = block.counters[at]
-            taken = np.minimum(old, taken.astype(np.uint64)).astype(old.dtype)
+            taken = np.minimum(old, times.astype(np.uint64)).astype(old.dtype)
             block.counters[at] = old - taken
             block.touch(int(at[0]), int(at[-1]) + 1)
             freed.append(part[(old == taken) & (old != 0)])
-        free = np.concatenate(freed) if freed else unique[:0]
+        free = np.concatenate(freed)
         if len(free):
             self.stop_packing(free)
             self._single_hint = min(self._single_hint, int(free[0]))
@@ -414,12 +428,19 @@ class Refcounts:
     def _by_block(
         self, unique: NDArray[np.uint64], counts: NDArray[np.intp]
     ) -> Iterator[tuple[RefBlock, NDArray[np.uint64], NDArray[np.intp]]]:
+        for index, part, times in self._by_index(unique, counts):
+            block = self.block(index)
+            if block is not None:
+                yield block, part, times
+
+    def _by_index(
+        self, unique: NDArray[np.uint64], counts: NDArray[np.intp]
+    ) -> Iterator[tuple[int, NDArray[np.uint64], NDArray[np.intp]]]:
+        """Ascending clusters cut at the borders of blocks."""
         indexes = unique >> np.uint64(self.geometry.block_bits)
         starts = [0, *(np.flatnonzero(indexes[1:] != indexes[:-1]) + 1).tolist()]
         for low, high in zip(starts, [*starts[1:], len(unique)], strict=True):
-            block = self.block(int(indexes[low]))
-            if block is not None:
-                yield block, unique[low:high], counts[low:high]
+            yield int(indexes[low]), unique[low:high], counts[low:high]
 
 
 def _free_run(counters: NDArray[Any], before: int, count: int) -> tuple[int | None, int]:

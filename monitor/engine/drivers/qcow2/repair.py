@@ -60,6 +60,7 @@ def repair_if_dirty(image: Image) -> None:
 def set_refcounts(image: Image, counts: NDArray[np.uint32], *, add_blocks: bool = True) -> None:
     """Makes the refcounts what was counted. Raises OSError."""
     refcounts = image.refcounts
+    refcounts.owed = []
     limit = (1 << image.geometry.refcount_bits) - 1
     if int(counts.max()) > limit:
         raise OSError(EIO, "a cluster has more references than its refcount can hold")

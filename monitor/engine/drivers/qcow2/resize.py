@@ -163,6 +163,8 @@ def _write_size(image: Image, size: int) -> None:
                     image.write_size()
                 except OSError:
                     image.header.size = old
+                    with contextlib.suppress(OSError):
+                        image.write_size()  # a part of it may have reached the disk
                     raise
                 image.size = size
             image.file.flush()

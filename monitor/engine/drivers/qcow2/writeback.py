@@ -245,9 +245,12 @@ def _put_back(image: Image, cut: _Cut) -> None:
 
 
 def _release(image: Image) -> None:
-    """Lowers the refcounts of retired clusters that no request uses any more."""
+    """Lowers the refcounts of retired clusters that no request uses any more, and of those whose
+    counts could not be read before. Raises nothing: what it cannot do has nothing to do with what
+    is to be durable."""
     with image.lock:
-        clusters = image.releasable()
+        owed, image.refcounts.owed = image.refcounts.owed, []
+        clusters = owed + image.releasable()
     for part in clusters:
         for low in range(0, len(part), q.PIECE):
             piece = part[low : low + q.PIECE]
@@ -259,9 +262,12 @@ def _release(image: Image) -> None:
 
 def _discard(image: Image, clusters: NDArray[np.uint64]) -> None:
     """Gives clusters back to the host while they still count as used, so nobody gets them."""
-    with image.lock:
-        free = image.refcounts.would_free(clusters)
-        image.refcounts.stop_packing(free)
+    try:
+        with image.lock:
+            free = image.refcounts.would_free(clusters)
+            image.refcounts.stop_packing(free)
+    except OSError:
+        return  # it is told where somebody needs these counts
     if not len(free):
         return
     bits = image.geometry.cluster_bits

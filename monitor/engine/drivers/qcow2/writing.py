@@ -224,8 +224,7 @@ def _link(image: Image, plan: Plan) -> None:
 
 
 def abandon(image: Image, plan: Plan) -> None:
-    """The write failed: what it allocated was never referred to. Raises OSError where that cannot
-    be said; it leaks then."""
+    """The write failed: what it allocated was never referred to."""
     image.leave(plan.epoch)
     with image.lock:
         if plan.claim is not None:
