@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from monitor.engine.latency import Interval
 
 READ: Final = 0
 WRITE: Final = 1
@@ -24,9 +27,10 @@ class Counters:
     and how many failed. ``last`` is when the last one ended. Times that are passed are seconds of
     the monotonic clock."""
 
-    __slots__ = ("bytes", "failed", "last", "nanoseconds", "operations")
+    __slots__ = ("_account", "bytes", "failed", "last", "nanoseconds", "operations")
 
-    def __init__(self) -> None:
+    def __init__(self, account: Account | None = None) -> None:
+        self._account = account
         self.bytes = [0, 0, 0, 0]
         self.operations = [0, 0, 0, 0]
         self.nanoseconds = [0, 0, 0, 0]
@@ -37,14 +41,21 @@ class Counters:
     def done(self, kind: int, length: int, began: float, now: float) -> None:
         self.bytes[kind] += length
         self.operations[kind] += 1
-        self.nanoseconds[kind] += int((now - began) * 1e9)
-        self.last = now
+        self._took(kind, int((now - began) * 1e9), now)
 
     def has_failed(self, kind: int, began: float, now: float) -> None:
-        """Failed requests take their time too, and end idleness (QEMU's stats-account-failed)."""
+        """Failed requests take their time too, and end idleness, unless the account is told not to
+        (QEMU's stats-account-failed)."""
         self.failed[kind] += 1
-        self.nanoseconds[kind] += int((now - began) * 1e9)
+        if self._account is None or self._account.account_failed:
+            self._took(kind, int((now - began) * 1e9), now)
+
+    def _took(self, kind: int, nanoseconds: int, now: float) -> None:
+        self.nanoseconds[kind] += nanoseconds
         self.last = now
+        if self._account is not None:
+            for interval in self._account.intervals:
+                interval.add(kind, nanoseconds, now)
 
     def add(self, other: Counters) -> None:
         for name in ("bytes", "operations", "nanoseconds", "failed"):
@@ -60,10 +71,14 @@ class Account:
         self._lock = threading.Lock()
         self._past = Counters()
         self._live: list[Counters] = []
+        self.account_invalid = True
+        """Whether requests that could not be made end idleness; here all can."""
+        self.account_failed = True
+        self.intervals: tuple[Interval, ...] = ()
 
     def open(self) -> Counters:
         """Counters for one more thread."""
-        counters = Counters()
+        counters = Counters(self)
         with self._lock:
             self._live.append(counters)
         return counters

@@ -21,8 +21,8 @@ class NumberTooLarge(RequestError):
 
 
 def take_limits(flat: dict[str, Any]) -> tuple[Limits, str | None]:
-    """Takes the options out of ``flat``: the limits, which are sound, and the group's name.
-    Raises RequestError."""
+    """Takes the options out of ``flat``: the limits, which are to be checked, and the group's name.
+    Raises RequestError for what is no number."""
     limits = {}
     for name in NAMES:
         option = THROTTLING[name]
@@ -30,7 +30,6 @@ def take_limits(flat: dict[str, Any]) -> tuple[Limits, str | None]:
         limits[name] = Limit(rate, burst, _number(flat, f"{option}-max-length", 1))
     taken = Limits(limits, _number(flat, "throttling.iops-size"))
     group = flat.pop("throttling.group", None)
-    taken.check()
     return taken, group
 
 

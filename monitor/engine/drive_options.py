@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from monitor.engine.drive_limits import take_limits
 from monitor.engine.drive_place import Place, take_place
+from monitor.engine.drive_statistics import Statistics, take_intervals, take_statistics
 from monitor.engine.errors import RequestError
 from monitor.engine.names import NotAnIdentifier, well_formed
 from monitor.engine.schema.blockdev import AioOptions, DetectZeroes
@@ -94,6 +95,7 @@ class DriveSpec:
     copy_on_read: bool = False
     notes: list[str] = field(default_factory=list)
     """What is to be told if the drive is made."""
+    statistics: Statistics = field(default_factory=Statistics)
     limits: Limits | None = None
     group: str | None = None
     """Whose members have their limits together; None for a group of its own."""
@@ -105,9 +107,9 @@ class DriveSpec:
         return not self.filename and not self.loose
 
 
-def _switch(flat: dict[str, Any], option: str) -> bool:
-    """Takes out an on/off option that is off by default."""
-    value = parse_bool(flat.pop(option, "off"))
+def _switch(flat: dict[str, Any], option: str, default: bool = False) -> bool:
+    """Takes out an on/off option."""
+    value = parse_bool(flat.pop(option, "on" if default else "off"))
     if value is None:
         raise WrongParameterValue(option, "'on' or 'off'")
     return value
@@ -132,13 +134,19 @@ def parse_drive(text: str, taken: Collection[str], places: Collection[Place] = (
         spec.copy_on_read = False
         spec.notes.append("warning: disabling copy-on-read on read-only drive")
     spec.filename = flat.pop("file", None)
-    _actions(flat, spec.place.interface)
+    actions = _take_actions(flat, spec.place.interface)
     for option in LATER:
         if _switch(flat, option):
             raise NotHereYet(option)
+    spec.statistics = take_statistics(flat, _switch)
     limits, spec.group = take_limits(flat)
+    spec.statistics.given = take_intervals(flat)
+    _check_aio(flat)
+    limits.check()
     spec.limits = limits if limits.any else None
+    _detect_zeroes(spec, flat)
     _driver(flat)
+    _check_actions(actions)
     _image_options(spec, flat)
     return spec
 
@@ -165,11 +173,15 @@ def _media(flat: dict[str, Any]) -> str:
     return media
 
 
-def _actions(flat: dict[str, Any], interface: str) -> None:
+def _take_actions(flat: dict[str, Any], interface: str) -> dict[str, str | None]:
     given = {option: flat.pop(option, None) for option in ("werror", "rerror")}
     for option, value in given.items():
         if value is not None and interface not in WITH_ERROR_ACTIONS:
             raise NoErrorActions(option)
+    return given
+
+
+def _check_actions(given: dict[str, str | None]) -> None:
     for option, direction in (("werror", "write"), ("rerror", "read")):
         value = given[option]
         if value is not None and value not in choices(option):
@@ -204,7 +216,6 @@ def _image_options(spec: DriveSpec, flat: dict[str, Any]) -> None:
         if discard not in choices("discard"):
             raise InvalidDiscardOption(discard)
         flat["discard"] = "unmap" if discard in ("unmap", "on") else "ignore"
-    _detect_zeroes(spec, flat)
     _aio(flat)
     tree = nest(flat)
     if not spec.filename and not tree:
@@ -225,12 +236,13 @@ def _detect_zeroes(spec: DriveSpec, flat: dict[str, Any]) -> None:
     spec.detect_zeroes = value
 
 
+def _check_aio(flat: dict[str, Any]) -> None:
+    value = flat.get("aio")
+    if value is not None and value not in get_args(AioOptions):
+        raise InvalidAioOption(value)
+
+
 def _aio(flat: dict[str, Any]) -> None:
     """``aio`` is the file's business, wherever the image's options have it."""
-    value = flat.get("aio")
-    if value is None:
-        return
-    if value not in get_args(AioOptions):
-        raise InvalidAioOption(value)
-    if flat.get("driver") != "file":
+    if "aio" in flat and flat.get("driver") != "file":
         flat.setdefault("file.aio", flat.pop("aio"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import tools
-from tests.support.hmp import side_by_side
+from tests.support.hmp import blkmon, converse, qemu, side_by_side
 
 IMAGES = [
     ["qemu-img", "create", "-q", "-f", "qcow2", "base.qcow2", "1M"],
@@ -95,6 +97,31 @@ SCRIPTS: dict[str, list[str]] = {
         "block_set_io_throttle a 0 0 0 0 0 1000000000000001",
         "info block a",
     ],
+    "statistics": [
+        f"{RAW},stats-account-invalid=off,stats-account-failed=off,stats-intervals.0=1",
+        "info blockstats",
+        f"{NULL},id=b,stats-account-invalid=maybe",
+        f"{NULL},id=b,stats-account-failed=",
+        f"{NULL},id=b,stats-intervals=5",
+        *(f"{NULL},id=b,stats-intervals.0={n}" for n in ("0", "x", "", "-1", 1 << 32, "0x10")),
+        f"{NULL},id=b,stats-intervals.1=1",
+        f"{NULL},id=b,stats-intervals.0=1,stats-intervals.2=1",
+        f"{NULL},id=b,stats-intervals.0.a=1",
+        f"{NULL},id=b,stats-intervals.0=1,stats-intervals.x=1",
+        f"{NULL},id=b,stats-intervals.0=1,stats-intervals.0.b=1",
+        "drive_add 0 if=none,id=b,file=nowhere,stats-intervals.0=0",
+        "drive_add 0 if=none,id=b,file=nowhere,stats-intervals.1=0",
+        "drive_add 0 if=none,id=c,stats-intervals.0=0",
+        "drive_add 0 if=none,id=d,stats-intervals.1=0,bps=1,bps_rd=1",
+        "drive_add 0 if=none,id=d,stats-intervals.1=0,stats-account-failed=x",
+        "drive_add 0 if=none,id=d,bps=x,stats-account-failed=x",
+        "drive_add 0 if=none,id=d,detect-zeroes=x,bps=1,bps_rd=1",
+        "drive_add 0 if=none,id=d,aio=x,bps=1,bps_rd=1",
+        "drive_add 0 if=none,id=d,format=x,driver=y,bps=1,bps_rd=1",
+        "drive_add 0 if=none,id=d,werror=x,bps=1,bps_rd=1",
+        "drive_add 0 if=none,id=d,werror=x,format=z,driver=y",
+        "info block",
+    ],
     "names in options are files": [
         "drive_add 0 if=none,id=x,format=raw,file.filename=nbd:unix:x",
         "drive_add 0 if=none,id=x,file.filename=nbd://x/x",
@@ -111,3 +138,39 @@ def test_the_answers_are_qemus(tmp_path: Path, name: str) -> None:
     tools.need("qemu-system-x86_64", "qemu-img")
     theirs, ours = side_by_side(tmp_path, IMAGES, SCRIPTS[name])
     assert ours == theirs
+
+
+STATISTICS = [
+    f"{RAW},stats-account-invalid=off,stats-account-failed=off,stats-intervals.0=3600,"
+    "stats-intervals.1=1000000",
+    "drive_add 0 if=none,id=e,stats-account-failed=off",
+    'qemu-io a "aio_write 0 64k"',
+    'qemu-io a "aio_read 0 64k"',
+    "qemu-io a aio_flush",
+    'qemu-io a "aio_read 20M 64k"',
+]
+
+
+def test_what_statistics_take_in_is_qemus(tmp_path: Path) -> None:
+    """The times are each side's own; what has one and what has none is the same."""
+    tools.need("qemu-system-x86_64", "qemu-img")
+    told = []
+    for name, start in (("qemu", qemu), ("blkmon", blkmon)):
+        folder = tmp_path / name
+        folder.mkdir()
+        subprocess.run(IMAGES[-1], cwd=folder, check=True, capture_output=True, timeout=20)
+        with start(folder) as monitor:
+            converse(monitor, STATISTICS)
+            stats = [drive["stats"] for drive in monitor.execute("query-blockstats")]
+        told.append([_plain(entry) for entry in stats])
+    assert told[0] == told[1]
+    first, _ = told[1]
+    assert [timed["interval_length"] for timed in first["timed_stats"]] == [3600, 1000000]
+
+
+def _plain(value: Any, name: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(member, key) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_plain(member) for member in value]
+    return value > 0 if name.endswith(("_ns", "_depth")) else value

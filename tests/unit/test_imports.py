@@ -37,6 +37,7 @@ TOOLS = engine(
     "bits",
     "clock",
     "errors",
+    "latency",
     "names",
     "permissions",
     "schema",
@@ -69,7 +70,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "monitor.engine.io": GRAPH,
     "monitor.engine.drive_place": TOOLS,
     "monitor.engine.drive_limits": TOOLS,
-    "monitor.engine.drive_options": TOOLS | engine("drive_limits", "drive_place"),
+    "monitor.engine.drive_statistics": TOOLS,
+    "monitor.engine.drive_options": TOOLS
+    | engine("drive_limits", "drive_place", "drive_statistics"),
     "monitor.engine.export": GRAPH,
     "monitor.engine.exports": GRAPH | engine("api", "export"),
     "monitor.engine.jobs": GRAPH
@@ -81,8 +84,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "monitor.engine.disk_snapshots": GRAPH | engine("embedded", "node_snapshots", "transaction"),
     "monitor.engine.embedded": GRAPH | engine("api", "exports", "handlers", "jobs.manager"),
     "monitor.engine.handlers": GRAPH
-    | engine("api", "disk_snapshots", "drive_options", "drive_place", "embedded", "exports")
-    | engine("images", "io", "jobs", "node_snapshots", "transaction")
+    | engine("api", "disk_snapshots", "drive_options", "drive_place", "drive_statistics")
+    | engine("embedded", "exports", "images", "io", "jobs", "node_snapshots", "transaction")
     | engine("drivers.blkdebug", "drivers.copy_before_write", "drivers.registry"),
     "monitor.servers": DOOR | {"monitor.wire"},
     "monitor.commands": DOOR | JSON,

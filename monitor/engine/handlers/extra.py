@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from monitor.engine import images, io, permissions
 from monitor.engine.drive_options import parse_drive
 from monitor.engine.drive_place import Place
+from monitor.engine.drive_statistics import Statistics
 from monitor.engine.drivers.base import CheckReport, Fix
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import DeviceNotFound, RequestError, host_failure
@@ -69,6 +70,7 @@ async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
             return
         async with Opening(graph) as opening:
             node = await open_given(opening, spec.loose, spec.filename)
+            _account(engine, drive, spec.statistics)
             _refuse_name_of_node(graph, drive.name)  # the image's own node may have it
             _refuse_other_bus(spec.place)
             node.detect_zeroes = spec.detect_zeroes
@@ -83,6 +85,18 @@ async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
                 from monitor.engine.handlers.throttle import set_limits
 
                 set_limits(engine, drive, spec.limits, spec.group)
+
+
+def _account(engine: EmbeddedEngine, drive: Drive, asked: Statistics) -> None:
+    """What is asked of the statistics of a drive with an image. Raises RequestError."""
+    account, lengths = drive.account, asked.intervals()
+    account.account_invalid = asked.account_invalid
+    account.account_failed = asked.account_failed
+    if lengths:
+        from monitor.engine.latency import Interval
+
+        now = engine.clock.monotonic()
+        account.intervals = tuple(Interval(seconds, now) for seconds in lengths)
 
 
 def _refuse_name_of_node(graph: Graph, name: str) -> None:

@@ -15,6 +15,7 @@ from monitor.engine.schema.stats import (
     BlockDeviceStats,
     BlockStats,
     QueryBlockstats,
+    TimedStats,
 )
 
 
@@ -35,7 +36,15 @@ def _drive(drive: Drive, now: float) -> BlockStats:
 
 def _accounted(drive: Drive, highest: int, now: float) -> BlockDeviceStats:
     total = drive.account.total()
-    stats = BlockDeviceStats(wr_highest_offset=highest, account_invalid=True, account_failed=True)
+    stats = BlockDeviceStats(
+        wr_highest_offset=highest,
+        account_invalid=drive.account.account_invalid,
+        account_failed=drive.account.account_failed,
+        timed_stats=[
+            msgspec.convert(interval.figures(now), TimedStats)
+            for interval in drive.account.intervals
+        ],
+    )
     for kind, name in _NAMES.items():
         setattr(stats, f"{name}_operations", total.operations[kind])
         setattr(stats, f"{name}_total_time_ns", total.nanoseconds[kind])

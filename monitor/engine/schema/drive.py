@@ -45,6 +45,15 @@ class DriveOptions(Options, kw_only=True, rename=_option):
     rerror: (
         Annotated[Literal["ignore", "stop", "report"], "what a failing read does"] | UnsetType
     ) = UNSET
+    stats_account_invalid: (
+        Annotated[bool, "whether requests that could not be made end idleness"] | UnsetType
+    ) = UNSET
+    stats_account_failed: (
+        Annotated[bool, "whether the times of failed requests count"] | UnsetType
+    ) = UNSET
+    stats_intervals__0: (
+        Annotated[QInt, "seconds over which times are told; .1 and so on: more of them"] | UnsetType
+    ) = UNSET
     throttling__bps_total: Rate | UnsetType = UNSET
     throttling__bps_read: Rate | UnsetType = UNSET
     throttling__bps_write: Rate | UnsetType = UNSET
