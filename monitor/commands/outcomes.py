@@ -27,6 +27,7 @@ CANCELLED = "Operation canceled"
 MAX_KEPT = 1000
 
 _NEXT = {
+    "running": "block_job_cancel {job} ends it",
     "ready": "block_job_complete {job} finishes it",
     "standby": "{resume} lets it go on",
     "pending": "job-finalize id={job} lets it finish",
@@ -63,6 +64,8 @@ def awaited(job: JobSnapshot) -> str | None:
     """What the job waits for, in words: "complete"; None for a job that goes on by itself."""
     if job.status == "waiting":
         return "the other jobs of its group"
+    if job.endless and job.status == "running":
+        return "cancel"
     verb = _AWAITED.get(job.status)
     return verb if verb in job.verbs else None
 

@@ -22,8 +22,8 @@ ALL = "all"
 
 class End(msgspec.Struct, frozen=True):
     """How far a job came: ``result`` is that of ``outcomes.Outcome``, or the status in which the
-    job waits for a verb: ready, pending, paused. ``error`` is why it failed or stands still;
-    ``block`` and ``left`` are a ``JobSnapshot``'s."""
+    job waits for a verb: ready, pending, paused, and running of one that has to be cancelled.
+    ``error`` is why it failed or stands still; ``block`` and ``left`` are a ``JobSnapshot``'s."""
 
     job: str
     result: str
@@ -54,8 +54,9 @@ _WORDS = {"completed": "completed", "cancelled": "was cancelled"}
     hmp=False,
     details="Without a name, for all jobs; those that ended while nobody waited are told of, too.\n"
     "A job that is ready or pending is not waited for any longer, since it takes a verb to\n"
-    "end it. A failed job is an error (a script ends with status 4); so is a timeout, which\n"
-    "leaves the job running, and a paused job.",
+    "end it, nor is a backup with sync=none, which goes on until it is cancelled. A failed\n"
+    "job is an error (a script ends with status 4); so is a timeout, which leaves the job\n"
+    "running, and a paused job.",
     example="wait d0 --timeout 60",
     arguments_help={"timeout": "the longest that is waited"},
     status="0  all have ended well, were cancelled, or wait for a verb\n"
@@ -93,7 +94,8 @@ def _told_by_others(session: Session, jobs: list[str]) -> frozenset[str]:
     """The jobs of which ``wait`` need not tell: they move yet."""
     if not announced(session, jobs):
         return frozenset()
-    return frozenset(job.id for job in session.engine.jobs() if job.status not in _STANDS)
+    live = session.engine.jobs()
+    return frozenset(job.id for job in live if job.status not in _STANDS and not job.endless)
 
 
 def _all(engine: Engine, outcomes: Outcomes) -> list[str]:
@@ -166,7 +168,7 @@ async def _end(engine: Engine, outcomes: Outcomes, name: str) -> End:
 
 def _judge(outcomes: Outcomes, name: str, snapshot: JobSnapshot | None) -> End:
     """The end of a job from its last state, or from what was heard of it."""
-    if snapshot is not None and snapshot.status in ("ready", "pending"):
+    if snapshot is not None and snapshot.status in ("ready", "pending", "running"):
         return End(name, snapshot.status)
     if snapshot is not None and snapshot.status in ("paused", "standby"):
         return End(name, "paused", snapshot.stopped, snapshot.block)

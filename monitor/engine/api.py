@@ -67,7 +67,7 @@ class JobSnapshot(msgspec.Struct, frozen=True):
     ``block`` says that it is a block job: the ``block-job-*`` requests know no other.
     ``stopped`` says at which error the job stands still until it is resumed ("write error: No space
     left on device"); ``left`` that it was cancelled when it was ready: it ends well, and what it
-    made is not put to use.
+    made is not put to use; ``endless`` that it goes on until it is cancelled.
     """
 
     id: str
@@ -82,6 +82,7 @@ class JobSnapshot(msgspec.Struct, frozen=True):
     block: bool = True
     stopped: str | None = None
     left: bool = False
+    endless: bool = False
 
     def takes(self, verb: str) -> bool:
         """Whether ``verb`` would do something now: "complete", or as a block job's

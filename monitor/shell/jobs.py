@@ -17,6 +17,7 @@ _OVER = frozenset({"concluded", "null", "undefined"})
 
 # What keeps a job from ending by itself, by its status.
 _STUCK = {
+    "running": "only block_job_cancel ends it",
     "ready": "only block_job_complete ends it",
     "standby": "only block_job_complete ends it",
     "pending": "only job-finalize ends it",

@@ -306,3 +306,17 @@ def test_a_file_is_not_yet_a_drive(run: Run) -> None:
     ended = run("--keep-going", typed=CREATE + "check a.qcow2\nmap b.qcow2\n")
     assert ended.stderr.split("\n")[3] == "'a.qcow2' is a file: drive_add opens one"
     assert "b.qcow2' is a file" not in ended.stderr
+
+
+def test_a_backup_that_never_ends_by_itself_does_not_hold_up_the_end(run: Run) -> None:
+    """Its target is what the disk was, for as long as somebody wants it."""
+    begins = "drive-backup job-id=b0 device=d0 target=was.qcow2 sync=none\n"
+    ended = run(typed=CREATE + OPEN + begins + "wait b0\ninfo jobs\n")
+    assert ended.returncode == 0
+    assert ended.stdout.split("\n")[1:] == [
+        "Job 'b0' is running: block_job_cancel b0 ends it",
+        "b0: backup, running, 0% (0 of 1048576): waiting for cancel",
+        "",
+    ]
+    note = "blkmon: Job 'b0' is running, only block_job_cancel ends it: cancelled\n"
+    assert ended.stderr == note

@@ -289,6 +289,7 @@ def _make_job(
     )
     engine.job_table.check_id(settings.job_id)
     job = BackupJob(settings, engine.graph, engine.job_table.clock, plan)
+    job.endless = plan.sync == "none"
     actions.add_job(job)
     job.set_speed(settings.speed)
     return job

@@ -52,6 +52,8 @@ class Job(Client, Work):
     """Whether the ``block-job-*`` requests know it."""
     stopped: str | None = None
     """The error at which it stands still until it is resumed."""
+    endless = False
+    """Whether it goes on until it is cancelled."""
 
     def __init__(
         self,
@@ -165,6 +167,7 @@ class Job(Client, Work):
             block=self.is_block_job,
             stopped=self.stopped,
             left=self.cancel_requested and not self.force_cancelled,
+            endless=self.endless,
         )
 
     # -- the user's verbs --------------------------------------------------------------------
@@ -302,6 +305,9 @@ class Job(Client, Work):
                 return True
             case Status.READY:
                 return not self.cancel_requested and not self._completing
+            case Status.RUNNING:
+                ends = self.cancel_requested or self.run_is_over or self.group.ends(self)
+                return self.endless and not ends
             case Status.PAUSED | Status.STANDBY:
                 return self.user_paused
             case Status.PENDING:
