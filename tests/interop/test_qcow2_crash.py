@@ -152,6 +152,19 @@ def scatter(story: Story, chance: random.Random) -> None:
             story.write(places[-1] * cluster + 100, chance.randbytes(300))
 
 
+def one_by_one(story: Story, chance: random.Random) -> None:
+    """Requests within a cluster, each flushed by itself: no other one's barrier orders it."""
+    cluster = story.driver.cluster_size() or 1
+    for number in range(8):
+        first = chance.randrange(story.size // cluster)
+        if number % 2:
+            story.write(first * cluster, chance.randbytes(512))
+        else:
+            shrinking = bytes(chance.choices(b"abcd", k=cluster - 60)) + chance.randbytes(60)
+            story.write_compressed(first * cluster, shrinking)
+        story.flush()
+
+
 SCENARIOS = [
     allocate,
     copy_on_write,
@@ -222,7 +235,9 @@ def test_crash_with_internal_snapshots(tmp_path: Path, cluster_size: int) -> Non
 
 @pytest.mark.parametrize("cluster_size", [512, 65536])
 @pytest.mark.parametrize(
-    "scenario", [allocate, discard_and_reuse, resize, compress], ids=lambda s: s.__name__
+    "scenario",
+    [allocate, discard_and_reuse, resize, compress, one_by_one],
+    ids=lambda s: s.__name__,
 )
 def test_crash_with_lazy_refcounts(tmp_path: Path, scenario: Scenario, cluster_size: int) -> None:
     """Refcounts may be anything then, and the dirty bit says so: opening counts anew."""

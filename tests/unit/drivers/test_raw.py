@@ -98,6 +98,13 @@ def test_nothing_around_the_part_is_shown_or_touched() -> None:
     assert child.contents() == b"\xa5" * 512 + bytes(1024) + b"\xa5" * 2560
 
 
+def test_a_flush_of_a_part_reaches_the_file() -> None:
+    seen: list[str] = []
+    child = MemoryDriver(MIB, before=lambda operation, *_: seen.append(operation))
+    raw_on(child, offset=512).flush()
+    assert seen == ["flush"]
+
+
 def test_resizing() -> None:
     child = MemoryDriver(MIB)
     raw_on(child, offset=512).truncate(1024)

@@ -13,7 +13,7 @@ from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import probe
 from monitor.engine.drivers.qcow2.header import read_header
 from monitor.engine.errors import RequestError
-from tests.support.children import MemoryChild
+from tests.support.children import Flush, MemoryChild, RecordingChild, Write
 from tests.support.effort import lines_of
 from tests.support.qcow2 import new_image, open_qcow2, read, write
 
@@ -253,6 +253,19 @@ def test_autoclear_bits_go_before_the_first_write() -> None:
     write(disk, 0, b"x")
     assert file.content[88:96] == bytes(8)
     disk.close()
+
+
+def test_autoclear_bits_are_gone_before_anything_else_changes() -> None:
+    """Also where the power is cut: else another program believes what no longer holds."""
+    file = new_image(1 << 20)
+    field(88, "Q", 1 << 60)(file)
+    child = RecordingChild(file.content)
+    disk = open_qcow2(child)
+    write(disk, 0, b"x")
+    disk.close()
+    first, second, *_ = child.events
+    assert first == Write(72, bytes(24))
+    assert second == Flush()
 
 
 def test_probe() -> None:
