@@ -206,6 +206,8 @@ class Driver(ABC):
     """Once open: it can only be read, and ``auto_read_only`` allows that."""
     is_protocol: ClassVar[bool] = False
     """A file name may call the driver by a prefix; an image in it is called by its name."""
+    remote: ClassVar[bool] = False
+    """Each request waits for an answer from somewhere else."""
     copies_on_read: ClassVar[bool] = False
     """The graph has what is read of the node copied into the image below it (a filter's)."""
     never_frozen: ClassVar[bool] = False

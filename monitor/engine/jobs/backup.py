@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -246,12 +247,19 @@ class _Walk:
         layers = list(self._job.layers())
         areas = list(todo.areas(start, end))
         short = _SHORT if len(areas) > _FEW else 0
+        blank: bool | None = None
         for offset, length in areas:
             if length <= short:  # to look would cost more than it could save
                 self._ahead.append(Run(ExtentKind.DATA, offset, length))
-            else:
-                self._ahead.extend(self._in_units(runs_through(layers, offset, length)))
-            self._offset = offset + length  # where the next one cannot be looked at
+                continue
+            self._offset = offset  # where this one cannot be looked at
+            for run in self._in_units(runs_through(layers, offset, length)):
+                if run.kind is ExtentKind.ZERO and blank is None:
+                    blank = self._is_blank(start, end - start)
+                if run.kind is ExtentKind.ZERO and blank:
+                    self._copying.zero(run.offset, run.length, 0, lambda offset, length: True)
+                else:
+                    self._ahead.append(run)
         self._offset = end
 
     def _in_units(self, runs: list[Run]) -> Iterator[Run]:
@@ -295,8 +303,10 @@ class _Walk:
         piece.moved = self._copying.copy(piece.offset, piece.length, buffer, piece.at)
 
     def _is_blank(self, offset: int, length: int) -> bool:
-        """Whether the target reads as zeroes there."""
-        return reads_as_zeroes(self._target, offset, length)
+        """Whether the target reads as zeroes there, and does so until something is copied."""
+        with suppress(OSError):
+            return reads_as_zeroes(self._target, offset, length)
+        return False
 
     # -- afterwards --------------------------------------------------------------------------
 

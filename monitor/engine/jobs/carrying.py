@@ -227,10 +227,11 @@ class Carrier:
 
 def writers_into(target: Node) -> int:
     """How many threads may write into ``target`` at once: into the page cache of one file more
-    than two slow each other down (x 3 was measured with four), past it four keep a disk busy."""
+    than two slow each other down (x 3 was measured with four), past it four keep a disk busy, or a
+    server."""
     node: Node | None = target
     while node is not None:
-        if node.flags.direct:
+        if node.flags.direct or node.driver.remote:
             return DIRECT_WRITERS
         node = node.data_child
     return BUFFERED_WRITERS

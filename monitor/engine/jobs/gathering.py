@@ -19,17 +19,19 @@ def is_short(run: Run) -> bool:
 
 def gather(ahead: deque[Run], most: int, unit: int = 1) -> Piece | None:
     """Takes the short runs that ``ahead`` begins with, up to ``most`` bytes of them, and the gaps
-    between them where nothing is to do. None, and takes nothing, where there are not two, each of
-    whole ``unit``s."""
+    between them where nothing is to do, as long as each lies behind the one before. None, and takes
+    nothing, where there are not two, each of whole ``unit``s."""
     parts: list[tuple[int, int]] = []
-    taken, left = 0, most
+    taken, left, end = 0, most, 0
     for count, run in enumerate(ahead, 1):
         if parts and run.kind is ExtentKind.UNALLOCATED:
             continue
         if not is_short(run) or (run.offset | run.length) % unit or run.length > left:
             break
+        if run.offset < end:  # the rest of a long run may come before short ones that lie below it
+            break
         parts.append((run.offset, run.length))
-        left -= run.length
+        left, end = left - run.length, run.offset + run.length
         taken = count
     if len(parts) < 2:
         return None

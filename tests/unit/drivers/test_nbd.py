@@ -6,7 +6,7 @@ import errno
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +222,7 @@ class Hostile:
         try:
             while True:
                 sock, _ = self._listener.accept()
-                with sock:
+                with sock, suppress(ConnectionAbortedError):
                     self._serve(sock)
         except OSError:
             return
@@ -233,7 +233,7 @@ class Hostile:
         while not handshake.over:
             handshake.feed(sock.recv(4096))
             sock.sendall(handshake.take())
-        while len(data := sock.recv(n.REQUEST.size)) == n.REQUEST.size:
+        while len(data := sock.recv(n.REQUEST.size, socket.MSG_WAITALL)) == n.REQUEST.size:
             request = t.read_request(memoryview(data), 0)
             if request.type == n.CMD_DISC:
                 return
@@ -246,14 +246,95 @@ class Hostile:
 
 
 @contextmanager
-def facing(path: Path, reply: Callable[[t.NbdRequest], bytes]) -> Iterator[NbdDriver]:
+def facing(
+    path: Path, reply: Callable[[t.NbdRequest], bytes], **options: Any
+) -> Iterator[NbdDriver]:
     server = Hostile(path, reply)
-    driver = opened(path)
+    driver = opened(path, **options)
     try:
         yield driver
     finally:
         driver.close()
         server.close()
+
+
+# -- many requests of one caller -------------------------------------------------------------
+
+RANGES = [(at * 8192, 512 * (1 + at % 3)) for at in range(40)]
+
+
+def numbered(r: t.NbdRequest) -> bytes:
+    """The reply to a read: bytes that tell which of ``RANGES`` it is."""
+    return (
+        t.data_header(r.cookie, r.offset, r.length, done=True) + bytes([r.offset >> 13]) * r.length
+    )
+
+
+def test_scattered_requests_are_under_way_together(path: Path) -> None:
+    """And answered in any order."""
+    asked: list[t.NbdRequest] = []
+
+    def reply(r: t.NbdRequest) -> bytes:
+        asked.append(r)
+        if len(asked) < 10:
+            return b""
+        return b"".join(numbered(r) for r in reversed(asked))
+
+    with facing(path, reply) as driver:
+        buffer = bytearray(sum(length for _, length in RANGES[:10]))
+        driver.read_ranges(memoryview(buffer), RANGES[:10])
+    assert buffer == b"".join(bytes([at >> 13]) * length for at, length in RANGES[:10])
+
+
+def test_more_of_them_than_may_be_under_way(path: Path, disk: MemoryDriver) -> None:
+    server = MemoryServer(path, disk)
+    driver = opened(path)
+    written = b"".join(bytes([at + 1]) * length for at, (_, length) in enumerate(RANGES))
+    driver.write_ranges(memoryview(written), RANGES)
+    back = bytearray(len(written))
+    driver.read_ranges(memoryview(back), RANGES)
+    assert back == written
+    assert disk.contents()[8192 + 1024 : 16384] == bytes([7]) * (8192 - 1024)
+    driver.close()
+    server.close()
+
+
+def test_one_of_them_that_fails(path: Path) -> None:
+    """It is told when all have been answered; the connection goes on."""
+    asked: list[t.NbdRequest] = []
+
+    def reply(r: t.NbdRequest) -> bytes:
+        asked.append(r)
+        if len(asked) == 3:
+            return t.failed(r.cookie, n.ENOSPC)
+        return data(r, r.offset, r.length)
+
+    with facing(path, reply) as driver:
+        with pytest.raises(OSError) as failure:
+            driver.read_ranges(memoryview(bytearray(512 * 6)), [(at << 13, 512) for at in range(6)])
+        assert failure.value.errno == errno.ENOSPC
+        assert len(asked) == 6
+        assert byte_at(driver, 0) == 0
+
+
+def test_what_was_lost_with_the_connection_is_asked_again(path: Path) -> None:
+    asked: list[int] = []
+
+    def reply(r: t.NbdRequest) -> bytes:
+        asked.append(r.offset)
+        if len(asked) == 4:
+            raise ConnectionAbortedError
+        return numbered(r)
+
+    ranges = [(at << 13, 512) for at in range(6)]
+    with facing(path, reply, reconnect_delay=30) as driver:
+        buffer = bytearray(512 * 6)
+        driver.read_ranges(memoryview(buffer), ranges)
+    assert buffer == b"".join(bytes([at]) * 512 for at in range(6))
+    assert asked[:4] == [offset for offset, _ in ranges[:4]]
+    again = asked[4:]
+    assert again == [offset for offset, _ in ranges[-len(again) :]]
+    assert len(again) >= 3
 
 
 def data(r: t.NbdRequest, offset: int, length: int, *, done: bool = True) -> bytes:

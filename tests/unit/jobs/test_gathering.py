@@ -61,6 +61,17 @@ def test_parts_of_clusters_are_left_to_themselves() -> None:
     assert gather(ahead, MIB) is not None
 
 
+def test_the_rest_of_a_long_run_is_not_put_before_what_lies_below_it() -> None:
+    """A mirror's long runs come first; the end of one, cut to pieces, is short."""
+    ahead = deque([Run(DATA, 9 * MIB, UNIT), Run(DATA, 0, UNIT), Run(DATA, 3 * UNIT, UNIT)])
+    assert gather(ahead, MIB) is None
+    rest = ahead.popleft()
+    assert rest.offset == 9 * MIB
+    piece = gather(ahead, MIB)
+    assert piece is not None
+    assert piece.parts == [(0, UNIT), (3 * UNIT, UNIT)]
+
+
 @given(
     kinds=st.lists(
         st.tuples(st.sampled_from([DATA, ZERO, NOTHING]), st.integers(1, 6)), max_size=40

@@ -1,6 +1,6 @@
 """One connection to an NBD server: many requests in flight, answered in any order.
 
-Whoever makes a request sends it himself and then waits; one thread reads all replies and puts what
+Whoever makes requests sends them himself and then waits; one thread reads all replies and puts what
 they hold straight into the callers' buffers. A server that breaks the protocol is hung up on: it
 cannot be known any more which bytes are whose. All that was in flight then fails with
 ``ConnectionLost``.
@@ -14,7 +14,8 @@ import io
 import os
 import socket
 import threading
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from monitor.engine.drivers.buffers import zero
 from monitor.wire.nbd import layout as n
@@ -34,19 +35,38 @@ class ConnectionLost(OSError):
         super().__init__(errno.EIO, reason)
 
 
+class Request(NamedTuple):
+    """What is asked of the server: ``data`` is a write's, ``into`` is filled by a read."""
+
+    kind: int
+    offset: int = 0
+    length: int = 0
+    flags: int = 0
+    data: memoryview | None = None
+    into: memoryview | None = None
+
+
 class _Call:
-    """A request in flight."""
+    """A request in flight; ``context`` is that of a block status."""
 
-    __slots__ = ("base", "context", "done", "error", "extents", "into", "length", "missing", "seen")
+    __slots__ = (
+        "context",
+        "cookie",
+        "done",
+        "error",
+        "extents",
+        "into",
+        "missing",
+        "request",
+        "seen",
+    )
 
-    def __init__(
-        self, base: int, length: int, into: memoryview | None, context: int | None
-    ) -> None:
-        self.base = base
-        self.length = length
-        self.into = into
+    def __init__(self, request: Request, context: int | None) -> None:
+        self.request = request
         self.context = context
-        self.missing = len(into) if into is not None else 0
+        self.cookie = 0
+        self.into = request.into
+        self.missing = len(request.into) if request.into is not None else 0
         self.seen: list[tuple[int, int]] = []
         self.extents: list[tuple[int, int]] = []
         self.error: OSError | None = None
@@ -85,40 +105,40 @@ class Connection:
 
     # -- requests ----------------------------------------------------------------------------
 
-    def call(
-        self,
-        kind: int,
-        offset: int = 0,
-        length: int = 0,
-        flags: int = 0,
-        *,
-        data: memoryview | None = None,
-        into: memoryview | None = None,
-    ) -> list[tuple[int, int]]:
-        """Makes a request and waits for its reply; extents (length, flags) of a block status.
-        ``data`` is a write's, ``into`` is filled by a read. Raises ConnectionLost, or OSError
-        with the server's error as this host's."""
-        status = kind == n.CMD_BLOCK_STATUS
-        call = _Call(offset, length, into, self.handshake.context_id if status else None)
-        with self._room:
-            cookie = self._register(call)
-            try:
-                self._send(request(kind, cookie, offset, length, flags), data)
-                call.done.wait()
-            finally:
-                with self._lock:
-                    self._calls.pop(cookie, None)
-        if call.error is not None:
-            raise call.error
-        return call.extents
+    def call_all(self, requests: Sequence[Request]) -> tuple[list[tuple[int, int]], list[Request]]:
+        """Makes the requests, one behind the other, and waits for all replies: the extents (length,
+        flags) of block status, and the requests that were lost with the connection. Raises OSError,
+        the first of the server's errors as this host's."""
+        calls = [self._begin(asked) for asked in requests]
+        for call in calls:
+            call.done.wait()
+        for call in calls:
+            if call.error is not None and not isinstance(call.error, ConnectionLost):
+                raise call.error
+        lost = [call.request for call in calls if call.error is not None]
+        return [extent for call in calls for extent in call.extents], lost
 
-    def _register(self, call: _Call) -> int:
+    def _begin(self, asked: Request) -> _Call:
+        status = asked.kind == n.CMD_BLOCK_STATUS
+        call = _Call(asked, self.handshake.context_id if status else None)
+        self._room.acquire()
         with self._lock:
-            if self.lost is not None:
-                raise self.lost
-            self._next += 1
-            self._calls[self._next] = call
-            return self._next
+            if self.lost is None:
+                self._next += 1
+                call.cookie = self._next
+                self._calls[call.cookie] = call
+        if call.cookie:
+            head = request(asked.kind, call.cookie, asked.offset, asked.length, asked.flags)
+            self._send(head, asked.data)
+        else:
+            call.error = self.lost
+            self._end(call)
+        return call
+
+    def _end(self, call: _Call) -> None:
+        """It has its reply, or will have none."""
+        call.done.set()
+        self._room.release()
 
     def _send(self, header: bytes, data: memoryview | None) -> None:
         """A failure to send is the reader's to find: it ends every call."""
@@ -150,10 +170,10 @@ class Connection:
         with self._lock:
             self.lost = lost
             calls = list(self._calls.values())
+            self._calls.clear()
         for call in calls:
-            if not call.done.is_set():
-                call.error = lost
-                call.done.set()
+            call.error = lost
+            self._end(call)
 
     def _exactly(self, count: int) -> bytes:
         data = self._input.read(count)
@@ -182,7 +202,7 @@ class Connection:
     def _call(self, cookie: int) -> _Call:
         with self._lock:
             call = self._calls.get(cookie)
-        if call is None or call.done.is_set():
+        if call is None:
             raise _Broken("reply to a request that was not made")
         return call
 
@@ -198,7 +218,9 @@ class Connection:
     def _done(self, call: _Call) -> None:
         if call.error is None and call.missing:
             call.error = _failure(n.EIO)  # the server left bytes out
-        call.done.set()
+        with self._lock:
+            del self._calls[call.cookie]
+        self._end(call)
 
     def _chunk(self, call: _Call, kind: int, length: int) -> None:
         if kind & (1 << 15):
@@ -206,11 +228,11 @@ class Connection:
         elif kind == n.REPLY_TYPE_NONE and not length:
             return
         elif kind == n.REPLY_TYPE_OFFSET_DATA and length > n.OFFSET.size:
-            at = int(n.OFFSET.unpack(self._exactly(n.OFFSET.size))[0]) - call.base
+            at = int(n.OFFSET.unpack(self._exactly(n.OFFSET.size))[0]) - call.request.offset
             self._fill(call, at, length - n.OFFSET.size)
         elif kind == n.REPLY_TYPE_OFFSET_HOLE and length == n.OFFSET_HOLE.size:
             offset, size = n.OFFSET_HOLE.unpack(self._exactly(length))
-            zero(self._place(call, offset - call.base, size))
+            zero(self._place(call, offset - call.request.offset, size))
         elif kind == n.REPLY_TYPE_BLOCK_STATUS and length >= 12 and length % 8 == 4:
             self._extents(call, length)
         else:
@@ -250,7 +272,7 @@ class Connection:
         data = self._exactly(length)
         if n.CONTEXT_ID.unpack_from(data)[0] != call.context or call.extents:
             raise _Broken("block status of a context that was not asked for")
-        left = call.length
+        left = call.request.length
         for size, flags in n.EXTENT.iter_unpack(data[n.CONTEXT_ID.size :]):
             if not size:
                 raise _Broken("extent of no length")

@@ -22,11 +22,15 @@ from monitor.engine.drivers.base import (
     ExtentKind,
     OpenContext,
     OpenFlags,
+    Ranges,
     Reopen,
+    cut,
+    one_by_one,
 )
 from monitor.engine.drivers.blocks import Blocks
 from monitor.engine.drivers.buffers import zero, zeroes
 from monitor.engine.drivers.nbd.address import filename_of
+from monitor.engine.drivers.nbd.connection import Request
 from monitor.engine.drivers.nbd.session import Encryption, Session, Where
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.errors import RequestError
@@ -65,6 +69,7 @@ class NbdDriver(Driver):
     name = "nbd"
     kind = DriverKind.PROTOCOL
     is_protocol = True
+    remote = True
     changeable = frozenset({"reconnect-delay", "open-timeout"})
 
     def open(self, context: OpenContext) -> None:
@@ -134,6 +139,27 @@ class NbdDriver(Driver):
         with self._ranges.hold(self._blocks.down(offset), self._blocks.up(end), exclusive=True):
             self._blocks.write(buffer, offset)
 
+    def read_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
+        if self._whole(ranges):
+            self._read_at_once(buffer, ranges)
+        else:
+            one_by_one(self.read, buffer, ranges)
+
+    def write_ranges(self, buffer: memoryview, ranges: Ranges) -> None:
+        if self._whole(ranges):
+            start, (last, length) = ranges[0][0], ranges[-1]
+            with self._ranges.hold(start, last + length, exclusive=False):
+                self._write_at_once(buffer, ranges)
+        else:
+            one_by_one(self.write, buffer, ranges)
+
+    def _whole(self, ranges: Ranges) -> bool:
+        """Whether the server takes all of them as they are."""
+        return all(
+            not self._blocks.misaligned(offset | length) and offset + length <= self._length
+            for offset, length in ranges
+        )
+
     def write_zeroes(
         self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
     ) -> None:
@@ -149,8 +175,8 @@ class NbdDriver(Driver):
                 raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
             wanted |= n.CMD_FLAG_FAST_ZERO
         with self._ranges.hold(offset, offset + length, exclusive=False):
-            for at, size in _cut(offset, length, self._largest):
-                self._session.call(n.CMD_WRITE_ZEROES, at, size, wanted)
+            for at, size in cut(((offset, length),), self._largest):
+                self._session.call(Request(n.CMD_WRITE_ZEROES, at, size, wanted))
 
     def discard(self, offset: int, length: int) -> None:
         """Whole blocks of the server's only; where it takes no advice there is none."""
@@ -158,12 +184,12 @@ class NbdDriver(Driver):
         if not self._session.handshake.flags & n.FLAG_SEND_TRIM or start >= end:
             return
         with self._ranges.hold(start, end, exclusive=False):
-            for at, size in _cut(start, end - start, MAX_ADVICE):
-                self._session.call(n.CMD_TRIM, at, size)
+            for at, size in cut(((start, end - start),), MAX_ADVICE):
+                self._session.call(Request(n.CMD_TRIM, at, size))
 
     def flush(self) -> None:
         if self._session.handshake.flags & n.FLAG_SEND_FLUSH:
-            self._session.call(n.CMD_FLUSH)
+            self._session.call(Request(n.CMD_FLUSH))
 
     def truncate(self, size: int) -> None:
         if size != self._length:
@@ -178,7 +204,8 @@ class NbdDriver(Driver):
             return [Extent(ExtentKind.DATA, length)]
         start = self._blocks.down(offset)
         asked = min(self._blocks.up(offset + length) - start, MAX_STATUS)
-        runs = self._session.call(n.CMD_BLOCK_STATUS, start, min(asked, self._length - start))
+        inside = min(asked, self._length - start)
+        runs = self._session.call(Request(n.CMD_BLOCK_STATUS, start, inside))
         found: list[Extent] = []
         skip, left = offset - start, length
         for size, flags in runs:
@@ -206,18 +233,30 @@ class NbdDriver(Driver):
     # -- blocks ------------------------------------------------------------------------------
 
     def _read_blocks(self, buffer: memoryview, offset: int) -> None:
-        for at, size in _cut(offset, len(buffer), self._largest):
-            part = buffer[at - offset : at - offset + size]
-            self._session.call(n.CMD_READ, at, size, into=part)
+        self._read_at_once(buffer, ((offset, len(buffer)),))
+
+    def _read_at_once(self, buffer: memoryview, ranges: Ranges) -> None:
+        requests: list[Request] = []
+        done = 0
+        for at, size in cut(ranges, self._largest):
+            requests.append(Request(n.CMD_READ, at, size, into=buffer[done : done + size]))
+            done += size
+        self._session.call(*requests)
 
     def _write_blocks(self, buffer: memoryview, offset: int) -> None:
-        for at, size in _cut(offset, len(buffer), self._largest):
-            part = buffer[at - offset : at - offset + size]
-            self._session.call(n.CMD_WRITE, at, size, data=part)
+        self._write_at_once(buffer, ((offset, len(buffer)),))
+
+    def _write_at_once(self, buffer: memoryview, ranges: Ranges) -> None:
+        requests: list[Request] = []
+        done = 0
+        for at, size in cut(ranges, self._largest):
+            requests.append(Request(n.CMD_WRITE, at, size, data=buffer[done : done + size]))
+            done += size
+        self._session.call(*requests)
 
     def _write_zero_buffers(self, offset: int, length: int) -> None:
         room = zeroes()
-        for at, size in _cut(offset, length, len(room)):
+        for at, size in cut(((offset, length),), len(room)):
             self.write(room[:size], at)
 
 
@@ -238,11 +277,6 @@ def _encryption(options: BlockdevOptionsNbd, objects: Objects | None) -> Encrypt
 @contextmanager
 def _room(size: int) -> Iterator[memoryview]:
     yield memoryview(mmap.mmap(-1, size))
-
-
-def _cut(offset: int, length: int, largest: int) -> Iterator[tuple[int, int]]:
-    for at in range(offset, offset + length, largest):
-        yield at, min(largest, offset + length - at)
 
 
 def _seconds(value: Any) -> float:

@@ -16,10 +16,11 @@ import errno
 import os
 import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from monitor.engine.drivers.nbd.address import connect
-from monitor.engine.drivers.nbd.connection import Connection, ConnectionLost
+from monitor.engine.drivers.nbd.connection import Connection, Request
 from monitor.engine.errors import RequestError
 from monitor.engine.schema.sockets import AnySocketAddress
 from monitor.wire.nbd import layout as n
@@ -91,15 +92,16 @@ class Session:
         if trying is not None:
             trying.join()
 
-    def call(self, *args: Any, **kwargs: Any) -> list[tuple[int, int]]:
-        """``Connection.call``, again and again as long as the server may come back. Raises
+    def call(self, *requests: Request) -> list[tuple[int, int]]:
+        """``Connection.call_all``; what was lost again, as long as the server may come back. Raises
         OSError."""
+        left: Sequence[Request] = requests
         while True:
             connection = self._there()
-            try:
-                return connection.call(*args, **kwargs)
-            except ConnectionLost:
-                self._gone(connection)
+            extents, left = connection.call_all(left)
+            if not left:
+                return extents
+            self._gone(connection)
 
     # -- connecting --------------------------------------------------------------------------
 

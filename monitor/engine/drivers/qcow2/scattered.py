@@ -22,7 +22,7 @@ from monitor.engine.drivers.qcow2.image import Image
 def write_ranges(image: Image, buffer: memoryview, ranges: Ranges) -> None:
     """See ``Driver.write_ranges``; ranges that are not of whole clusters are written one by one.
     Raises OSError."""
-    if not all(_is_whole(image, offset, length) for offset, length in ranges):
+    if not _are_whole(image, ranges):
         one_by_one(lambda part, offset: writing.write(image, part, offset), buffer, ranges)
         return
     if not image.changing:
@@ -44,7 +44,7 @@ def write_ranges(image: Image, buffer: memoryview, ranges: Ranges) -> None:
 def read_ranges(image: Image, buffer: memoryview, ranges: Ranges) -> None:
     """See ``Driver.read_ranges``; ranges that are not of whole clusters are read one by one.
     Raises OSError."""
-    if not all(_is_whole(image, offset, length) for offset, length in ranges):
+    if not _are_whole(image, ranges):
         one_by_one(lambda part, offset: reading.read(image, part, offset), buffer, ranges)
         return
     for clusters, part in _pieces(image, buffer, ranges):
@@ -80,14 +80,17 @@ def _pieces(
         yield piece, buffer[low << bits : (low + len(piece)) << bits]
 
 
-def _is_whole(image: Image, offset: int, length: int) -> bool:
-    """Whether a range is of whole clusters, the last of the disk as much as there is of it."""
-    end = offset + length
-    return (
-        length > 0
-        and not offset & image.in_cluster
-        and (not end & image.in_cluster or end == image.size)
-    )
+def _are_whole(image: Image, ranges: Ranges) -> bool:
+    """Whether the ranges are of whole clusters, the last of the disk as much as there is of it, and
+    ascending as they should be."""
+    last = 0
+    for offset, length in ranges:
+        end = offset + length
+        begins = offset >= last and not offset & image.in_cluster
+        if length <= 0 or not begins or (end & image.in_cluster and end != image.size):
+            return False
+        last = end
+    return True
 
 
 def _plan(image: Image, clusters: NDArray[np.intp]) -> writing.Plan:

@@ -96,6 +96,14 @@ def test_scattered_clusters_are_read_by_the_run() -> None:
     assert disk.read_ranges(ranges) == wanted(disk, ranges)
 
 
+def test_ranges_in_no_order_are_theirs_all_the_same() -> None:
+    disk = Disk(new_image(MIB, cluster_size=4096))
+    ranges = [(8 * 4096, 4096), (0, 4096), (3 * 4096, 2 * 4096)]
+    disk.write_ranges(random.Random(3).randbytes(4 * 4096), ranges)
+    disk.check()
+    assert disk.read_ranges(ranges) == wanted(disk, ranges)
+
+
 def wanted(disk: Disk, ranges: list[tuple[int, int]]) -> bytes:
     return b"".join(disk.model[at : at + length] for at, length in ranges)
 
