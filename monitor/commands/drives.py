@@ -33,8 +33,9 @@ async def _as_said(session: Session, request: Request) -> None:
     "format= is missing. throttling.bps-total=1048576 and its like (bps=, iops_rd=, iops_max=)\n"
     "limit what goes through the drive in a second, as block_set_io_throttle does; drives with\n"
     "the same throttling.group= share its limits. stats-intervals.0=60 keeps the times of the\n"
-    "last minute's requests for query-blockstats. With -n the options are those of\n"
-    "blockdev-add, and make a node.",
+    "last minute's requests for query-blockstats. snapshot=on leaves the image alone: what is\n"
+    "written is thrown away in the end, unless `commit` keeps it. With -n the options are those\n"
+    "of blockdev-add, and make a node.",
     example="drive_add 0 if=none,id=d0,file=disk.qcow2,format=qcow2\n"
     "drive_add -n 0 driver=qcow2,node-name=n0,file.driver=file,file.filename=other.qcow2",
     arguments_help={

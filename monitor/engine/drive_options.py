@@ -19,7 +19,6 @@ from monitor.engine.schema.blockdev import AioOptions, DetectZeroes
 from monitor.engine.schema.decode import WrongParameterValue
 from monitor.engine.schema.drive import (
     CACHE_MODES,
-    LATER,
     LIMIT_ALIASES,
     WITH_ERROR_ACTIONS,
     choices,
@@ -66,11 +65,6 @@ class DuplicateDrive(RequestError):
     id: str
 
 
-class NotHereYet(RequestError):
-    template = "'{option}' is not supported for drives by this engine"
-    option: str
-
-
 class NoErrorActions(RequestError):
     template = "{option} is not supported by this bus type"
     option: str
@@ -95,6 +89,8 @@ class DriveSpec:
     copy_on_read: bool = False
     notes: list[str] = field(default_factory=list)
     """What is to be told if the drive is made."""
+    snapshot: bool = False
+    """Whether what is written goes to an overlay that nobody keeps."""
     statistics: Statistics = field(default_factory=Statistics)
     limits: Limits | None = None
     group: str | None = None
@@ -135,9 +131,7 @@ def parse_drive(text: str, taken: Collection[str], places: Collection[Place] = (
         spec.notes.append("warning: disabling copy-on-read on read-only drive")
     spec.filename = flat.pop("file", None)
     actions = _take_actions(flat, spec.place.interface)
-    for option in LATER:
-        if _switch(flat, option):
-            raise NotHereYet(option)
+    spec.snapshot = _switch(flat, "snapshot")
     spec.statistics = take_statistics(flat, _switch)
     limits, spec.group = take_limits(flat)
     spec.statistics.given = take_intervals(flat)
@@ -220,7 +214,7 @@ def _image_options(spec: DriveSpec, flat: dict[str, Any]) -> None:
     tree = nest(flat)
     if not spec.filename and not tree:
         return
-    tree["read-only"] = "on" if spec.read_only else "off"
+    tree["read-only"] = "on" if spec.read_only or spec.snapshot else "off"
     tree.setdefault("auto-read-only", "on")
     spec.loose = tree
 

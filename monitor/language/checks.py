@@ -30,11 +30,11 @@ def _drive_add(node: bool, opts: str, **_: Any) -> None:
         decode_node_options(AnyBlockdevOptions, parse_keyval(opts))
         return
     from monitor.engine.schema.base import fields_of
-    from monitor.engine.schema.drive import LATER, LIMIT_ALIASES, PLACE, DriveOptions
+    from monitor.engine.schema.drive import LIMIT_ALIASES, PLACE, DriveOptions
     from monitor.engine.schema.mistakes import UnacceptedValue
     from monitor.language.hints import image_keys
 
-    known = {*image_keys(), *PLACE, *LATER, *LIMIT_ALIASES}
+    known = {*image_keys(), *PLACE, *LIMIT_ALIASES}
     accepted = {member.name: member.choices for member in fields_of(DriveOptions)}
     for name, value in parse_opts(opts).items():
         last = name.rpartition(".")[2]

@@ -68,6 +68,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "monitor.engine.images": GRAPH
     | engine("drivers.registry", "drivers.file.create", "drivers.qcow2.create"),
     "monitor.engine.io": GRAPH,
+    "monitor.engine.throwaway": GRAPH | engine("images"),
     "monitor.engine.drive_place": TOOLS,
     "monitor.engine.drive_limits": TOOLS,
     "monitor.engine.drive_statistics": TOOLS,
@@ -85,7 +86,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "monitor.engine.embedded": GRAPH | engine("api", "exports", "handlers", "jobs.manager"),
     "monitor.engine.handlers": GRAPH
     | engine("api", "disk_snapshots", "drive_options", "drive_place", "drive_statistics")
-    | engine("embedded", "exports", "images", "io", "jobs", "node_snapshots", "transaction")
+    | engine("embedded", "exports", "images", "io", "jobs", "node_snapshots", "throwaway")
+    | engine("transaction")
     | engine("drivers.blkdebug", "drivers.copy_before_write", "drivers.registry"),
     "monitor.servers": DOOR | {"monitor.wire"},
     "monitor.commands": DOOR | JSON,

@@ -70,6 +70,10 @@ async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
             return
         async with Opening(graph) as opening:
             node = await open_given(opening, spec.loose, spec.filename)
+            if spec.snapshot:
+                from monitor.engine import throwaway
+
+                node = await throwaway.on_top_of(opening, node, read_only=spec.read_only)
             _account(engine, drive, spec.statistics)
             _refuse_name_of_node(graph, drive.name)  # the image's own node may have it
             _refuse_other_bus(spec.place)

@@ -37,6 +37,7 @@ class DriveOptions(Options, kw_only=True, rename=_option):
     ) = UNSET
     media: Annotated[Literal["disk", "cdrom"], "what the guest sees"] | UnsetType = UNSET
     readonly: Annotated[bool, "open without writing"] | UnsetType = UNSET
+    snapshot: Annotated[bool, "have what is written thrown away in the end"] | UnsetType = UNSET
     copy_on_read: Annotated[bool, "take over what is read from backing images"] | UnsetType = UNSET
     werror: (
         Annotated[Literal["ignore", "enospc", "stop", "report"], "what a failing write does"]
@@ -120,9 +121,6 @@ PLACE = ("bus", "unit", "index", "addr")
 
 WITH_ERROR_ACTIONS = ("none", "ide", "scsi", "virtio")
 """Buses whose drives may be told what a failing request does."""
-
-LATER = ("snapshot",)
-"""Known to QEMU; refused by name when switched on until there is a driver behind them."""
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from monitor.engine.errors import RequestError
 from monitor.engine.images import NewImage, _from_strings, qcow2_options
 from monitor.engine.schema.base import fields_of
 from monitor.engine.schema.blockdev import AnyBlockdevOptions
-from monitor.engine.schema.drive import CACHE_MODES, LATER, DriveOptions, choices
+from monitor.engine.schema.drive import CACHE_MODES, DriveOptions, choices
 from monitor.engine.schema.imageopts import USUAL, image_options
 from monitor.engine.schema.mistakes import (
     SUFFIXES,
@@ -46,7 +46,6 @@ def test_every_key_of_a_drive_is_offered_once() -> None:
     keys = offered("drive_add 0 ")
     assert set(keys) >= {f"{field.name}=" for field in fields_of(DriveOptions)}
     assert len(keys) == len(set(keys))
-    assert not set(keys) & {f"{option}=" for option in LATER}
 
 
 def test_every_cache_mode_has_its_meaning() -> None:
