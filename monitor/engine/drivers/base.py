@@ -269,6 +269,10 @@ class Driver(ABC):
     def let_go(self) -> None:  # noqa: B027  (few hold anything)
         """The end is near: no request of this node may be held up any longer."""
 
+    def stop_waiting(self) -> None:  # noqa: B027  (few wait)
+        """Whoever waits for the other side to come back waits no longer, until it has come back:
+        who asked for the requests has given them up. Returns at once."""
+
     def make_empty(self) -> bool:
         """Gives up all that this layer holds, so that the backing image shows; whether it could.
         Raises OSError."""

@@ -104,6 +104,9 @@ class BackupJob(BlockJob):
             copying.todo.merge(plan.bitmap)
         self.progress.set_remaining(copying.todo.count)
 
+    def given_up(self) -> None:
+        self.stop_waiting_for(self.plan.target)
+
     def drains_for_end(self) -> Iterable[Node]:
         return [self.plan.filter, self.plan.target]
 

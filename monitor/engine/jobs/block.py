@@ -125,6 +125,13 @@ class BlockJob(Job):
             node.blockers.remove(blocker)
         self._blocked.clear()
 
+    def stop_waiting_for(self, target: Node) -> None:
+        """What the job wants of a target whose server has gone is given up."""
+        node: Node | None = target
+        while node is not None:
+            node.driver.stop_waiting()
+            node = node.data_child
+
     # -- images that are being filled --------------------------------------------------------
 
     def mark_target(self, target: Node, source: Node) -> None:

@@ -239,6 +239,7 @@ class Job(Client, Work):
         self.force_cancelled = self.force_cancelled or force
         if self.force_cancelled:
             self._pausing.cancel()
+            self.given_up()
         self._pausing.kick()
         self._leave_pause()
 

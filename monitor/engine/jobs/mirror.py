@@ -149,6 +149,9 @@ class MirrorJob(BlockJob):
     def soft_cancel(self) -> bool:
         return self.ready
 
+    def given_up(self) -> None:
+        self.stop_waiting_for(self.plan.target)
+
     def wake(self) -> None:
         """From any thread: there may be something to do."""
         self._pausing.kick()

@@ -76,6 +76,9 @@ class Work(ABC):
     def report_pending(self) -> None:
         """Hook: the job waits for ``job-finalize``."""
 
+    def given_up(self) -> None:
+        """Hook: cancelled by force."""
+
     def released(self) -> None:
         """Hook: the job's edges are gone."""
 

@@ -25,6 +25,7 @@ from monitor.wire.nbd import transmission as t
 from monitor.wire.nbd.handshake import ServerHandshake
 from monitor.wire.nbd.offers import Offer
 from tests.support.nbd import FLAGS, MemoryServer
+from tests.support.spin import until
 
 SIZE = 1 << 20
 
@@ -67,6 +68,39 @@ def test_requests_wait_for_a_server_that_comes_back(path: Path, disk: MemoryDriv
     server = MemoryServer(path, disk)
     reader.join(20)
     assert found == [7]
+    driver.close()
+    server.close()
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_who_waits_may_be_told_to_stop(path: Path, disk: MemoryDriver, end: bool) -> None:
+    """For this time: when it has come back and goes again, requests wait again, unless the end of
+    all is near."""
+    server = MemoryServer(path, disk)
+    driver = opened(path, reconnect_delay=3600)
+    session = driver._session
+    failed: list[int | None] = []
+
+    def read() -> None:
+        try:
+            byte_at(driver, 0)
+        except OSError as error:
+            failed.append(error.errno)
+
+    for _ in range(2):
+        server.close()
+        reader = threading.Thread(target=read)
+        reader.start()
+        until(lambda: session._connection is None)
+        if not (end and failed):
+            driver.let_go() if end else driver.stop_waiting()
+        reader.join(20)
+        read()
+        server = MemoryServer(path, disk)
+        with session._changed:
+            assert session._changed.wait_for(lambda: session._connection is not None, 20)
+        assert byte_at(driver, 0) == 7
+    assert failed == [errno.EIO] * 4
     driver.close()
     server.close()
 

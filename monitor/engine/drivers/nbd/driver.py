@@ -111,6 +111,12 @@ class NbdDriver(Driver):
     def close(self) -> None:
         self._session.close()
 
+    def stop_waiting(self) -> None:
+        self._session.stop_waiting()
+
+    def let_go(self) -> None:
+        self._session.stop_waiting(for_good=True)
+
     def prepare_reopen(self, flags: OpenFlags, options: Any = None) -> Reopen | None:
         if self._read_only and not (flags.read_only or flags.auto_read_only):
             raise WriteDenied()

@@ -77,9 +77,17 @@ class Session:
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._lost_at = 0.0
+        self._given_up = False
         self._trying: threading.Thread | None = None
         self._connection: Connection | None = self._first(open_timeout)
         self.handshake = self._connection.handshake
+
+    def stop_waiting(self, *, for_good: bool = False) -> None:
+        """Until the server is back, requests wait for it no longer: those that do fail now."""
+        with self._changed:
+            self._given_up = True
+            self._delay = 0 if for_good else self._delay
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Hangs up and ends the tries to connect; nothing is in flight."""
@@ -150,7 +158,7 @@ class Session:
         with self._changed:
             until = self._lost_at + self._delay
             self._changed.wait_for(
-                lambda: self._connection is not None or self._closing.is_set(),
+                lambda: self._connection or self._given_up or self._closing.is_set(),
                 max(0.0, until - time.monotonic()),
             )
             if self._connection is None:
@@ -163,6 +171,7 @@ class Session:
             if self._connection is not connection or self._closing.is_set():
                 return
             self._connection = None
+            self._given_up = False
             self._lost_at = time.monotonic()
             self._trying = threading.Thread(
                 target=self._try_again, args=(connection,), name="nbd reconnect", daemon=True
