@@ -28,6 +28,8 @@ MAX_ROWS = 4
 _BAR = 20
 _NAME = 16
 """Cells of a name where there is no room for more."""
+_A_WORD = 12
+"""Cells of an error that are worth having."""
 _OVER = frozenset({"concluded", "null", "undefined"})
 _STEADY = frozenset({"paused", "ready", "standby", "waiting", "pending"})
 
@@ -59,6 +61,8 @@ class _Row(NamedTuple):
     """The columns, in the order in which they are shown; "" where there is no figure."""
     words: str
     """What the job waits for: it stands where others have figures."""
+    is_error: bool
+    """Whether the words are worth having without their end."""
 
 
 def _row(job: JobSnapshot) -> _Row:
@@ -73,7 +77,8 @@ def _row(job: JobSnapshot) -> _Row:
         time_text(job.seconds_left) if moving else "",
     ]
     verb = awaited(job)
-    return _Row(cells, job.stopped or (f"waiting for {verb}" if verb and not moving else ""))
+    words = job.stopped or (f"waiting for {verb}" if verb and not moving else "")
+    return _Row(cells, words, job.stopped is not None)
 
 
 def _percent(job: JobSnapshot) -> int:
@@ -81,17 +86,17 @@ def _percent(job: JobSnapshot) -> int:
     return min(100, 100 * job.current // job.total) if job.total else 0
 
 
-# What goes first when the window is narrow: what is waited for, the bar, the end of a name, then
+# What goes first when the window is narrow: the bar, what is waited for, the end of a name, then
 # what the job is, the time, the rate.
 _WORDS = -1
 _DROPS: tuple[tuple[int, ...], ...] = (
     (),
-    (_WORDS,),
-    (_WORDS, 4),
-    (_WORDS, 4, 1),
-    (_WORDS, 4, 1, 6),
-    (_WORDS, 4, 1, 6, 5),
-    (_WORDS, 4, 1, 6, 5, 2),
+    (4,),
+    (4, _WORDS),
+    (4, _WORDS, 1),
+    (4, _WORDS, 1, 6),
+    (4, _WORDS, 1, 6, 5),
+    (4, _WORDS, 1, 6, 5, 2),
 )
 _WIDE = _DROPS[:3]
 
@@ -99,7 +104,9 @@ _WIDE = _DROPS[:3]
 def _fit(rows: list[_Row], width: int) -> list[str]:
     """The rows aligned, with as many columns as the width allows to all of them."""
     lines: list[str] = []
-    short = [_Row([_clip_inside(row.cells[0], _NAME), *row.cells[1:]], row.words) for row in rows]
+    short = [
+        row._replace(cells=[_clip_inside(row.cells[0], _NAME), *row.cells[1:]]) for row in rows
+    ]
     tries = [
         (rows, "  ", _WIDE),
         (rows, " ", _WIDE[2:]),
@@ -110,7 +117,7 @@ def _fit(rows: list[_Row], width: int) -> list[str]:
         for drop in drops:
             lines = _align(table, drop, gap)
             if all(get_cwidth(line) <= width for line in lines):
-                return lines
+                return _with_begun_words(lines, table, gap, width) if _WORDS in drop else lines
     return [_clip(line, width) for line in lines]
 
 
@@ -125,6 +132,16 @@ def _align(rows: list[_Row], drop: Container[int], gap: str) -> list[str]:
         return lines
     return [
         line + (gap + row.words if row.words else "") for line, row in zip(lines, rows, strict=True)
+    ]
+
+
+def _with_begun_words(lines: list[str], rows: list[_Row], gap: str, width: int) -> list[str]:
+    """The error at which a job stopped has no room to its end: its beginning tells the most."""
+    return [
+        line + gap + _clip(row.words, room)
+        if row.is_error and (room := width - get_cwidth(line + gap)) >= _A_WORD
+        else line
+        for line, row in zip(lines, rows, strict=True)
     ]
 
 

@@ -60,7 +60,14 @@ def test_what_a_job_waits_for_stands_where_others_have_figures() -> None:
         "write error: No space left on device",
     ]
     narrow = rows([job("m0", status="ready", verbs=frozenset({"complete"}))], width=60)
-    assert narrow == [" m0  stream  ready    0%  ────────────────────"]
+    assert narrow == [" m0  stream  ready    0%  waiting for complete"]
+
+
+def test_what_a_job_stopped_at_shows_in_narrow_windows_too() -> None:
+    stopped = job("bk", type="backup", status="paused", stopped="write error: No space left")
+    assert rows([stopped], 72) == [" bk  backup  paused    0%  write error: No space left"]
+    assert rows([stopped], 40) == [" bk  backup  paused    0%  write error:…"]
+    assert rows([stopped], 36) == [" bk  backup  paused    0%"]
 
 
 def test_long_names_are_whole_where_there_is_room_and_told_apart_where_not() -> None:
