@@ -19,7 +19,7 @@ from monitor.engine.errors import Refused, RequestError
 from monitor.engine.graph.graph import Graph
 from monitor.engine.jobs.job import Job
 from monitor.engine.schema.decode import decode
-from monitor.engine.schema.extra import CreateImage
+from monitor.engine.schema.extra import CreateImage, DriveAdd
 from monitor.engine.schema.graph import BlockdevAdd
 from monitor.engine.schema.job import JobCancel
 from monitor.engine.schema.transaction import RehearseTransaction, Transaction
@@ -340,6 +340,32 @@ def test_all_named_nodes_are_drained_while_actions_are_prepared(tmp_path: Path) 
 
 
 # -- dry runs ------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_names_what_was_named(tmp_path: Path) -> None:
+    """A node without a name gets one that nobody knows, and a trial file has another name."""
+
+    async def main() -> None:
+        engine = EmbeddedEngine()
+        (tmp_path / "a").write_bytes(bytes(SIZE))
+        drive = f"if=none,id=d0,node-name=n0,file={tmp_path / 'a'},format=raw"
+        await engine.execute(DriveAdd(options=drive))
+        copy, over = str(tmp_path / "copy"), str(tmp_path / "over")
+        for action, change in (
+            (
+                ("drive-backup", {"device": "d0", "target": copy, "sync": "full"}),
+                f"a backup of 'n0' to '{copy}' begins",
+            ),
+            (
+                ("blockdev-snapshot-sync", {"device": "d0", "snapshot-file": over}),
+                f"'{over}' on top of 'n0'",
+            ),
+        ):
+            plan = await engine.execute(RehearseTransaction(actions=transaction(action).actions))
+            assert plan.changes == [change]
+        await engine.shut_down()
+
+    run(main())
 
 
 def test_a_dry_run_says_and_changes_nothing(tmp_path: Path) -> None:

@@ -160,7 +160,11 @@ def _image(filename: str, format: str, source: Node, below: Node | None) -> imag
 
 
 async def _begin(
-    engine: EmbeddedEngine, request: BackupCommon, actions: Actions, source: Node, target: Node
+    engine: EmbeddedEngine,
+    request: BlockdevBackup | DriveBackup,
+    actions: Actions,
+    source: Node,
+    target: Node,
 ) -> None:
     """Checks, puts the filter in place and makes the job, which starts with the commit."""
     graph = engine.graph
@@ -195,7 +199,7 @@ async def _begin(
     graph.rewire(edits)
     job.block(node, target)
     graph.admit(job)
-    actions.says(f"a backup of '{source.user_name()}' to '{target.name}' begins")
+    actions.says(f"a backup of '{source.user_name()}' to '{request.target}' begins")
 
 
 def _check_bitmap(request: BackupCommon, source: Node) -> DirtyBitmap | None:

@@ -218,7 +218,7 @@ async def blockdev_snapshot(
         await graph.close_unused([overlay])
 
     actions.add(clean=let_go)
-    await _append(engine, actions, old, overlay)
+    await _append(engine, actions, old, overlay, overlay.name)
 
 
 @acts(BlockdevSnapshotSync)
@@ -256,16 +256,18 @@ async def blockdev_snapshot_sync(
         if not overlay.parents:
             engine.emit("X_BLKMON_NODE_DROPPED", {"node-name": overlay.name})
 
-    await _append(engine, actions, old, overlay)
+    await _append(engine, actions, old, overlay, overlay_name or request.snapshot_file)
     actions.add(commit=tell_when_unused)
 
 
-async def _append(engine: EmbeddedEngine, actions: Actions, old: Node, overlay: Node) -> None:
+async def _append(
+    engine: EmbeddedEngine, actions: Actions, old: Node, overlay: Node, called: str
+) -> None:
     graph = engine.graph
     await actions.drain(old, overlay)
     put_overlay(graph, actions.edits(), old, overlay)
     actions.add(commit=lambda: make_read_only(graph, old))
-    actions.says(f"'{overlay.name}' on top of '{old.name}'")
+    actions.says(f"'{called}' on top of '{old.name}'")
 
 
 def _is_taken(engine: EmbeddedEngine, name: str) -> bool:
