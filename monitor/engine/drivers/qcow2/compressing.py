@@ -74,7 +74,7 @@ def _store(image: Image, first: int, streams: Sequence[bytes]) -> None:
     geometry = image.geometry
     entries = np.zeros(len(streams), np.uint64)
     with image.lock:
-        image.wait_for_claims(first, len(streams))
+        image.claims.wait(first, len(streams))
         image.check_writable()
         for dropped in image.tables.prepare(first, len(streams)):
             image.drop_clusters(dropped)
@@ -87,7 +87,7 @@ def _store(image: Image, first: int, streams: Sequence[bytes]) -> None:
         except BaseException:
             image.refcounts.release(host_clusters(entries[:done], geometry))
             raise
-        claim = image.claim(first, len(streams))
+        claim = image.claims.take(first, len(streams))
         epoch = image.enter()
     linked = False
     try:
@@ -102,7 +102,7 @@ def _store(image: Image, first: int, streams: Sequence[bytes]) -> None:
     finally:
         image.leave(epoch)
         with image.lock:
-            image.unclaim(claim)
+            image.claims.give_up(claim)
             if not linked:
                 image.refcounts.release(host_clusters(entries, geometry))
 

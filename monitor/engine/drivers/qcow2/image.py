@@ -31,6 +31,7 @@ from monitor.engine.drivers.base import Child
 from monitor.engine.drivers.buffers import zero
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2.bitmaps import Directory, read_directory
+from monitor.engine.drivers.qcow2.claims import Claims
 from monitor.engine.drivers.qcow2.compress import decompress
 from monitor.engine.drivers.qcow2.errors import CorruptionError
 from monitor.engine.drivers.qcow2.header import Header, read_header
@@ -85,7 +86,7 @@ class Image:
         self.snapshots, self.snapshot_bytes = read_snapshots(file, self.header)
 
         self.lock = threading.Lock()
-        self.changed = threading.Condition(self.lock)
+        self.claims = Claims(self.lock)
         self.flush_lock = threading.Lock()
         self.metadata = MetadataMap(self._regions)
         self._open_tables(l2_cache, refcount_cache)
@@ -101,8 +102,6 @@ class Image:
         self.dropped: list[NDArray[np.uint64]] = []
         self.dropped_count = 0
         self.retired: deque[tuple[int, list[NDArray[np.uint64]]]] = deque()
-        self.claims: list[tuple[int, int]] = []
-        self._waiting = 0
         self._epoch = 0
         self._active: dict[int, int] = {}
         self._corrupt_reported = False
@@ -181,25 +180,6 @@ class Image:
         if len(clusters):
             self.dropped.append(clusters)
             self.dropped_count += len(clusters)
-
-    def wait_for_claims(self, first: int, count: int) -> None:
-        """Until nobody allocates any of the guest clusters (lock held; let go while waiting)."""
-        last = first + count - 1
-        while any(low <= last and first <= high for low, high in self.claims):
-            self._waiting += 1
-            self.changed.wait()
-            self._waiting -= 1
-
-    def claim(self, first: int, count: int) -> tuple[int, int]:
-        claim = (first, first + count - 1)
-        self.claims.append(claim)
-        return claim
-
-    def unclaim(self, claim: tuple[int, int]) -> None:
-        """(Lock held.)"""
-        self.claims.remove(claim)
-        if self._waiting:
-            self.changed.notify_all()
 
     def crowded(self) -> bool:
         """Whether a write-back is due without anybody having asked for a flush."""

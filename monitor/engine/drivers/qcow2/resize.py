@@ -133,7 +133,7 @@ def _drop_tables(image: Image, first: int) -> None:
     while (index := tables.next_used(first)) < len(tables.l1):
         with image.lock:
             image.check_writable()
-            image.wait_for_claims(index << image.l2_bits, image.in_table + 1)
+            image.claims.wait(index << image.l2_bits, image.in_table + 1)
             image.drop(tables.gather(index << image.l2_bits, image.in_table + 1))
             image.drop_clusters(np.array([tables.remove(index)], np.uint64))
         if image.crowded():

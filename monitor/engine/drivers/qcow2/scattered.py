@@ -94,10 +94,8 @@ def _are_whole(image: Image, ranges: Ranges) -> bool:
 
 
 def _plan(image: Image, clusters: NDArray[np.intp]) -> writing.Plan:
-    """As ``writing.plan``. What lies between the clusters is claimed too: that is one claim instead
-    of many, and nobody waits for long (lock held)."""
-    first = int(clusters[0])
-    image.wait_for_claims(first, int(clusters[-1]) + 1 - first)
+    """As ``writing.plan`` (lock held)."""
+    image.claims.wait(*writing.extent(clusters))
     image.check_writable()
     tables = image.tables
     for _, low, high in tables.by_table(clusters):

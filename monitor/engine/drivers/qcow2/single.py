@@ -48,7 +48,7 @@ def write_allocating(image: Image, buffer: memoryview, offset: int) -> bool:
     """Writes to a cluster without storage of its own. Returns False where it has some."""
     cluster = offset >> image.bits
     with image.lock:
-        image.wait_for_claims(cluster, 1)
+        image.claims.wait(cluster, 1)
         image.check_writable()
         for dropped in image.tables.prepare(cluster, 1):
             image.drop_clusters(dropped)
@@ -57,7 +57,7 @@ def write_allocating(image: Image, buffer: memoryview, offset: int) -> bool:
             return False  # written in place, or a preallocated zero cluster
         before = image.refcounts.file_end
         allocated = image.refcounts.allocate(1)
-        claim = image.claim(cluster, 1)
+        claim = image.claims.take(cluster, 1)
         epoch = image.enter()
     host = allocated << image.bits
     linked = False
@@ -77,7 +77,7 @@ def write_allocating(image: Image, buffer: memoryview, offset: int) -> bool:
     finally:
         image.leave(epoch)
         with image.lock:
-            image.unclaim(claim)
+            image.claims.give_up(claim)
             if not linked:
                 image.refcounts.release(np.array([allocated], np.uint64))
     return True

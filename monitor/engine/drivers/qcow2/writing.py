@@ -16,6 +16,7 @@ from monitor.engine.arrays import NDArray, np
 from monitor.engine.drivers import buffers
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2 import lazy, mapping, single, writeback
+from monitor.engine.drivers.qcow2.claims import Claim
 from monitor.engine.drivers.qcow2.cow import old_data
 from monitor.engine.drivers.qcow2.image import Image
 from monitor.engine.drivers.qcow2.mapping import Entries
@@ -38,7 +39,7 @@ class Plan(NamedTuple):
     new: NDArray[np.bool_]
     allocated: NDArray[np.uint64]  # host clusters taken for this piece
     fresh: bool
-    claim: tuple[int, int] | None
+    claim: Claim | None
     epoch: int
 
 
@@ -97,7 +98,7 @@ def carry_out(
 
 def plan(image: Image, first: int, count: int) -> Plan:
     """Looks up the piece and allocates what it lacks (lock held)."""
-    image.wait_for_claims(first, count)
+    image.claims.wait(first, count)
     image.check_writable()
     for dropped in image.tables.prepare(first, count):
         image.drop_clusters(dropped)
@@ -124,9 +125,16 @@ def allocate(image: Image, clusters: NDArray[np.intp], old: Entries) -> Plan:
         fresh = start << bits >= before
         allocated = np.arange(start, start + missing, dtype=np.uint64)
         targets[~mine] = allocated << np.uint64(bits)
-    first = int(clusters[0])
-    claim = image.claim(first, int(clusters[-1]) + 1 - first) if new.any() else None
+    claim = image.claims.take(*extent(clusters)) if new.any() else None
     return Plan(clusters, old, targets, new, allocated, fresh, claim, image.enter())
+
+
+def extent(clusters: NDArray[np.intp]) -> tuple[int, int, NDArray[np.intp] | None]:
+    """The first of ascending clusters and how many there are up to the last one; which of these,
+    unless it is all of them."""
+    first = int(clusters[0])
+    count = int(clusters[-1]) + 1 - first
+    return first, count, None if count == len(clusters) else clusters
 
 
 def _check_in_place(image: Image, hosts: Entries) -> None:
@@ -216,7 +224,7 @@ def _link(image: Image, plan: Plan) -> None:
                 image.drop(kept[~own])
             image.data_pending = True
             assert plan.claim is not None
-            image.unclaim(plan.claim)
+            image.claims.give_up(plan.claim)
     except BaseException:
         abandon(image, plan)
         raise
@@ -228,7 +236,7 @@ def abandon(image: Image, plan: Plan) -> None:
     image.leave(plan.epoch)
     with image.lock:
         if plan.claim is not None:
-            image.unclaim(plan.claim)
+            image.claims.give_up(plan.claim)
         image.refcounts.release(plan.allocated)
 
 

@@ -33,7 +33,7 @@ def change(image: Image, first: int, count: int, rule: Rule) -> None:
             if not step:
                 rest = image.in_table + 1 - (first & image.in_table)
                 step = min(q.PIECE, rest, end - first)
-                image.wait_for_claims(first, step)
+                image.claims.wait(first, step)
                 image.check_writable()
                 _change(image, first, step, rule)
         first += step
@@ -145,7 +145,7 @@ def _zero_all_of(image: Image, cluster: int) -> bool:
     somebody else may be about to write to a part of it. Raises OSError."""
     with image.lock:
         image.check_writable()
-        image.wait_for_claims(cluster, 1)
+        image.claims.wait(cluster, 1)
         image.check_writable()
         kind = int(mapping.classify(image.tables.gather(cluster, 1))[0])
         if kind == mapping.UNALLOCATED:
