@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from monitor.engine.exports import Exports
     from monitor.engine.jobs.manager import Jobs
     from monitor.engine.throttle import Throttles
+
+log = logging.getLogger(__name__)
 
 
 class EmbeddedEngine(Engine):
@@ -47,11 +50,15 @@ class EmbeddedEngine(Engine):
         return lambda: self._subscribers.remove(callback)
 
     def emit(self, name: str, data: dict[str, Any]) -> None:
-        """Reports an event to everyone who listens, now."""
+        """Reports an event to everyone who listens, now. That a listener fails, by a bug, is
+        nothing to the others, nor to what has happened: a job's life goes on."""
         seconds, micros = divmod(round(self.clock.wall() * 1_000_000), 1_000_000)
         event = Event(name, data, (seconds, micros))
         for callback in list(self._subscribers):
-            callback(event)
+            try:
+                callback(event)
+            except Exception:
+                log.exception("a listener failed at %s", name)
 
     # -- the catalogue -----------------------------------------------------------------------
 

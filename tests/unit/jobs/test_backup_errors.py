@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 
 import pytest
 
+from monitor.engine.api import Event
 from monitor.engine.drivers.base import Ranges
 from monitor.engine.drivers.blockcopy import UNIT
 from monitor.engine.drivers.memory import MemoryDriver
@@ -59,6 +61,26 @@ def test_stop_waits_for_the_user(where: str, operation: str, code: int) -> None:
         assert contents(bench.target) == before
 
     run(main())
+
+
+def test_a_listener_that_fails_is_nothing_to_the_job(caplog: pytest.LogCaptureFixture) -> None:
+    """Its life stood still where a line about it could not be shown."""
+
+    async def main() -> None:
+        bench = Bench()
+        told: list[str] = []
+
+        def fail(event: Event) -> None:
+            raise IndexError
+
+        bench.engine.subscribe(fail)
+        bench.engine.subscribe(lambda event: told.append(event.name))
+        assert (await bench.backed_up()).error is None
+        assert "BLOCK_JOB_COMPLETED" in told
+
+    with caplog.at_level(logging.ERROR):
+        run(main())
+    assert "IndexError" in caplog.text
 
 
 def test_a_full_disk_stops_a_job_once() -> None:
