@@ -26,11 +26,12 @@ def request_manual(request: type[Request]) -> str:
 
 
 def synopsis(request: type[Request]) -> str:
-    """The line that asks for it, what may be left out in brackets."""
+    """The lines that ask for it, what may be left out in brackets."""
     if request.flattened:
         tag, _ = _tagged(_flattened(request))
         return f"{request.qmp_name()} {tag}=… [key=value…]"
-    return " ".join([request.qmp_name(), *map(_synopsis, fields_of(request))])
+    line = " ".join([request.qmp_name(), *map(_synopsis, fields_of(request))])
+    return f"{line}\n{request.typed}" if request.typed else line
 
 
 def arguments(request: type[Request]) -> list[str]:

@@ -135,6 +135,8 @@ class Request(Options, kw_only=True, tag_field="execute"):
     """The type of the answer; None for QMP's empty object."""
     example: ClassVar[str] = ""
     """One line that can be typed at the prompt."""
+    typed: ClassVar[str] = ""
+    """Another form that a person types, for the synopsis; "" for none."""
     flattened: ClassVar[str] = ""
     """The field whose struct the arguments are as a whole (blockdev-add's options); "" for none."""
 

@@ -124,6 +124,7 @@ class Transaction(Request, kw_only=True, tag="transaction"):
     actions: Annotated[list[AnyTransactionAction], "what is to be done, in order"]
     properties: Annotated[TransactionProperties, "of the transaction"] | UnsetType = UNSET
 
+    typed = "transaction [--dry-run] [--grouped] ( … )"
     example = (
         'transaction actions=[{"type":"blockdev-snapshot-sync",'
         '"data":{"device":"d0","snapshot-file":"overlay.qcow2"}}]'

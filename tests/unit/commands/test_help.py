@@ -107,6 +107,7 @@ def test_apropos_of_nothing_suggests() -> None:
 def test_a_request_shows_its_members() -> None:
     text, _ = typed("help blockdev-snapshot-sync")
     assert "\nSYNOPSIS\n    blockdev-snapshot-sync [device=…]" in text
+    assert "\n    transaction [--dry-run] [--grouped] ( … )\n" in typed("help transaction")[0]
     assert "  snapshot-file       the overlay's file" in text
     assert "[mode=existing|absolute-paths]" in text
 
