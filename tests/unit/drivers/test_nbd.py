@@ -320,6 +320,23 @@ def test_scattered_requests_are_under_way_together(path: Path) -> None:
     assert buffer == b"".join(bytes([at >> 13]) * length for at, length in RANGES[:10])
 
 
+def test_nothing_is_asked_for_beyond_the_end(path: Path) -> None:
+    """Nor the block that a read of nothing lies in."""
+    asked: list[t.NbdRequest] = []
+
+    def reply(r: t.NbdRequest) -> bytes:
+        asked.append(r)
+        return numbered(r)
+
+    with facing(path, reply) as driver:
+        driver._blocks.alignment = 512
+        buffer = bytearray(b"x" * 100)
+        driver.read(memoryview(buffer), SIZE + 100)
+        driver.read(memoryview(buffer)[:0], 100)
+    assert buffer == bytes(100)
+    assert not asked
+
+
 def test_more_of_them_than_may_be_under_way(path: Path, disk: MemoryDriver) -> None:
     server = MemoryServer(path, disk)
     driver = opened(path)

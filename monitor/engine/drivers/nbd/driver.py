@@ -131,6 +131,8 @@ class NbdDriver(Driver):
         inside = max(0, min(len(buffer), self._length - offset))
         if inside < len(buffer):
             zero(buffer[inside:])
+        if not inside:  # nothing is read around nothing, beyond the end least of all
+            return
         if not self._blocks.misaligned(offset | inside):
             self._read_blocks(buffer[:inside], offset)
             return

@@ -12,6 +12,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from monitor.engine.drivers.qcow2.image import Image
+from monitor.engine.errors import RequestError
 
 
 def expect(image: Image, length: int) -> None:
@@ -26,8 +27,11 @@ def expect(image: Image, length: int) -> None:
 def give_back(image: Image) -> None:
     """The file ends where it did, or with the last cluster that is in use."""
     if image.reserved:
-        with image.lock, suppress(OSError):  # nobody allocates meanwhile
+        # Nobody allocates meanwhile. Where it fails the file is only longer than it need be.
+        with image.lock, suppress(OSError, RequestError):
             # The file may have ended too early, and have been written to in place since.
             used = image.refcounts.last_used() + 1 << image.bits
-            image.file.truncate(max(used, image.refcounts.file_end))
+            end = max(used, image.refcounts.file_end)
+            if end < image.file.length():
+                image.file.truncate(end)
             image.reserved = False

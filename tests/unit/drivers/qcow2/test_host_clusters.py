@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from errno import EPERM
+
 import pytest
 
+from monitor.engine.drivers.file.device import CannotGrowDevice
 from monitor.engine.drivers.qcow2 import CreateOptions, create_image
+from monitor.engine.errors import HostFailure
 from tests.support.children import MemoryChild
 from tests.support.qcow2 import Disk, new_image, open_qcow2
 
@@ -38,6 +42,43 @@ def test_a_last_cluster_that_the_file_lacks_is_kept_when_room_is_given_back(cut:
     disk.write(CLUSTER, b"b" * CLUSTER)
     disk.driver.expect(0)
     assert file.length() == end
+    disk.reopen()
+    disk.check()
+
+
+class Device(Reserving):
+    """Keeps its size, which is no multiple of a cluster."""
+
+    def reserve(self, size: int) -> None:
+        """It has the room that it has."""
+
+    def truncate(self, size: int) -> None:
+        raise CannotGrowDevice
+
+
+def test_an_image_on_a_device_whose_size_is_odd() -> None:
+    """It cannot be cut off. What a job has written is there when the image is closed."""
+    file = Device(bytes(new_image(MIB, cluster_size=CLUSTER).content).ljust(MIB + 4096, b"\0"))
+    disk = Disk(file)
+    disk.driver.expect(MIB)
+    disk.write(CLUSTER, b"a" * CLUSTER)
+    disk.driver.expect(0)
+    disk.write(CLUSTER, b"b" * CLUSTER)
+    disk.driver.expect(MIB)
+    disk.reopen()
+    disk.check()
+
+
+def test_a_file_that_cannot_be_cut_off_is_closed_with_all_of_it() -> None:
+    class Uncut(Reserving):
+        def truncate(self, size: int) -> None:
+            if size < self.length():
+                raise HostFailure("Could not resize file", EPERM)
+            super().truncate(size)
+
+    disk = Disk(Uncut(new_image(MIB, cluster_size=CLUSTER).content))
+    disk.driver.expect(MIB)
+    disk.write(CLUSTER, b"a" * CLUSTER)
     disk.reopen()
     disk.check()
 
