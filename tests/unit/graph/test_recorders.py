@@ -106,6 +106,14 @@ class FailingDriver(LayerDriver):
         self.dirty_at_start = self.bitmap.count
         raise OSError(errno.EIO, "no")
 
+    def write_zeroes(
+        self, offset: int, length: int, may_unmap: bool = False, no_fallback: bool = False
+    ) -> None:
+        raise OSError(errno.EIO, "no")
+
+    def discard(self, offset: int, length: int) -> None:
+        raise OSError(errno.EIO, "no")
+
 
 def test_it_is_noted_after_the_request_failed_too() -> None:
     async def work() -> None:
@@ -118,6 +126,11 @@ def test_it_is_noted_after_the_request_failed_too() -> None:
             node.write(memoryview(b"x"), 0)
         assert driver.dirty_at_start == 0
         assert driver.bitmap.count == 512
+        with pytest.raises(OSError, match="no"):
+            node.write_zeroes(512, 512, False, False)
+        with pytest.raises(OSError, match="no"):
+            node.discard(1024, 512)
+        assert driver.bitmap.count == 3 * 512
 
     run(work())
 

@@ -40,7 +40,7 @@ def change(child: RecordingChild, chance: random.Random, longest: int) -> None:
     """The backing link, or the mark of a job."""
     disk = open_qcow2(child)
     if chance.random() < 0.5:
-        name = "n" * chance.choice([0, 1, 5, longest // 2, longest])
+        name = chance.choice("abcdef") * chance.choice([0, 1, 5, longest // 2, longest])
         disk.set_backing(name or None, "qcow2" if name else None)
     else:
         disk.mark_unfinished(chance.choice([None, "short", "long" * 40]))
