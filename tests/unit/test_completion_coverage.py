@@ -162,3 +162,9 @@ def test_every_value_of_an_enumeration_says_what_it_means() -> None:
                 if field is not None and not meaning(field, tag):
                     silent.add((field, tag))
     assert silent == set()
+
+
+def test_a_mirror_is_offered_the_modes_that_it_has() -> None:
+    for name in ("drive-mirror", "blockdev-mirror"):
+        offered = [word.text for slot in slots(f"{name} device=d0 sync=") for word in slot.words]
+        assert offered == ["top", "full", "none"]

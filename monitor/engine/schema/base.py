@@ -89,6 +89,12 @@ class Alternate(msgspec.Struct, frozen=True):
     qapi: str
 
 
+class Offered(msgspec.Struct, frozen=True):
+    """The values of an enumeration that a person may want here: QMP knows others, all refused."""
+
+    words: tuple[str, ...]
+
+
 class Feature(msgspec.Struct, frozen=True):
     """What ``query-qmp-schema`` says of a member beside its type: "unstable", "deprecated"."""
 
@@ -181,10 +187,14 @@ class Field(msgspec.Struct, frozen=True):
     absent: bool
     """Whether it may be UNSET. In an answer that, and no default, is what makes it optional."""
     features: tuple[str, ...]
+    offered: tuple[str, ...] = ()
+    """Those of its choices that are not refused, where that is not all of them."""
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values of an enumeration; () for other types."""
+        """The values of an enumeration that a person may want; () for other types."""
+        if self.offered:
+            return self.offered
         if get_origin(self.type) is Literal:
             return typing.cast("tuple[str, ...]", get_args(self.type))
         if self.type is bool:
@@ -225,6 +235,7 @@ def describe(name: str, attribute: str, hint: Any, *, required: bool) -> Field:
     """One annotation taken apart."""
     doc, integer, names, alternate, nullable, absent = "", None, None, None, False, False
     features: list[str] = []
+    offered: tuple[str, ...] = ()
     while True:
         if get_origin(hint) is Annotated:
             hint, *extras = get_args(hint)
@@ -239,6 +250,8 @@ def describe(name: str, attribute: str, hint: Any, *, required: bool) -> Field:
                     alternate = alternate or extra
                 elif isinstance(extra, Feature):
                     features.append(extra.name)
+                elif isinstance(extra, Offered):
+                    offered = extra.words
             continue
         if is_union(hint):
             arms = [arm for arm in get_args(hint) if arm is not UnsetType]
@@ -263,6 +276,7 @@ def describe(name: str, attribute: str, hint: Any, *, required: bool) -> Field:
         nullable=nullable,
         absent=absent,
         features=tuple(features),
+        offered=offered,
     )
 
 

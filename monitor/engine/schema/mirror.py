@@ -11,6 +11,7 @@ from monitor.engine.schema.base import (
     FileName,
     NewName,
     NodeName,
+    Offered,
     QInt,
     Request,
     UInt32,
@@ -26,7 +27,7 @@ from monitor.engine.schema.blockjob import (
     Speed,
 )
 
-_Sync = Annotated[MirrorSyncMode, "what is copied"]
+_Sync = Annotated[MirrorSyncMode, Offered(("top", "full", "none")), "what is copied"]
 _CopyMode = Annotated[Literal["background", "write-blocking"], "whether writes wait for the target"]
 
 
