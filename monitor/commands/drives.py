@@ -34,8 +34,8 @@ async def _as_said(session: Session, request: Request) -> None:
     "limit what goes through the drive in a second, as block_set_io_throttle does; drives with\n"
     "the same throttling.group= share its limits. stats-intervals.0=60 keeps the times of the\n"
     "last minute's requests for query-blockstats. snapshot=on leaves the image alone: what is\n"
-    "written is thrown away in the end, unless `commit` keeps it. With -n the options are those\n"
-    "of blockdev-add, and make a node.",
+    "written is thrown away in the end, unless `commit` keeps it. With -n a node is made of the\n"
+    "image's options.",
     example="drive_add 0 if=none,id=d0,file=disk.qcow2,format=qcow2\n"
     "drive_add -n 0 driver=qcow2,node-name=n0,file.driver=file,file.filename=other.qcow2",
     arguments_help={
@@ -45,26 +45,8 @@ async def _as_said(session: Session, request: Request) -> None:
     },
 )
 async def drive_add(session: Session, node: bool, pci_addr: str, opts: str) -> str | None:
-    if node:
-        await _as_said(session, _node_request(opts))
-        return None
-    await _as_said(session, DriveAdd(options=opts))
-    return "OK"
-
-
-def _node_request(opts: str) -> Request:
-    from monitor.engine.schema.blockdev import AnyBlockdevOptions
-    from monitor.engine.schema.graph import BlockdevAdd
-    from monitor.engine.schema.keyval import parse_keyval
-    from monitor.engine.schema.optionstrings import decode_node_options
-
-    try:
-        options = parse_keyval(opts)
-        if "node-name" not in options:
-            raise Verbatim("'node-name' needs to be specified")
-        return BlockdevAdd(options=decode_node_options(AnyBlockdevOptions, options))
-    except RequestError as error:
-        raise Verbatim(error.text).with_hint(error.hint) from error
+    await _as_said(session, DriveAdd(options=opts, node=node))
+    return None if node else "OK"
 
 
 @command(

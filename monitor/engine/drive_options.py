@@ -25,6 +25,7 @@ from monitor.engine.schema.drive import (
 )
 from monitor.engine.schema.keyval import parse_opts
 from monitor.engine.schema.mistakes import InvalidOptionValue
+from monitor.engine.schema.olderwords import InvalidDiscardOption
 from monitor.engine.schema.optionstrings import nest
 from monitor.engine.schema.scalars import parse_bool
 from monitor.engine.throttle import Limits
@@ -40,14 +41,13 @@ class InvalidAioOption(RequestError):
     value: str
 
 
-class InvalidDiscardOption(RequestError):
-    template = "Invalid discard option"
-    value: str
-
-
 class InvalidMedia(RequestError):
     template = "'{value}' invalid media"
     value: str
+
+
+class NodeNameNeeded(RequestError):
+    template = "'node-name' needs to be specified"
 
 
 class DriverAndFormat(RequestError):
@@ -143,6 +143,15 @@ def parse_drive(text: str, taken: Collection[str], places: Collection[Place] = (
     _check_actions(actions)
     _image_options(spec, flat)
     return spec
+
+
+def parse_node(text: str) -> dict[str, Any]:
+    """The option string of a node (``drive_add -n``), as a tree. Raises RequestError."""
+    flat = dict(parse_opts(text))
+    if "node-name" not in flat:
+        raise NodeNameNeeded
+    defaults = {"cache.direct": "off", "cache.no-flush": "off", "read-only": "off"}
+    return nest(defaults | flat)
 
 
 def _aliases(flat: dict[str, Any]) -> None:

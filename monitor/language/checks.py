@@ -7,6 +7,7 @@ drives exist is not, since the script itself may make them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -21,13 +22,10 @@ class UnknownOption(RequestError):
 
 
 def _drive_add(node: bool, opts: str, **_: Any) -> None:
-    from monitor.engine.schema.keyval import parse_keyval, parse_opts
+    from monitor.engine.schema.keyval import parse_opts
 
     if node:
-        from monitor.engine.schema.blockdev import AnyBlockdevOptions
-        from monitor.engine.schema.optionstrings import decode_node_options
-
-        decode_node_options(AnyBlockdevOptions, parse_keyval(opts))
+        _node_add(opts)
         return
     from monitor.engine.schema.base import fields_of
     from monitor.engine.schema.drive import LIMIT_ALIASES, PLACE, DriveOptions
@@ -43,6 +41,17 @@ def _drive_add(node: bool, opts: str, **_: Any) -> None:
         words = accepted.get(name, ())
         if words and value not in words and name != "if":  # other buses are refused with reasons
             raise UnacceptedValue(name, value, words)
+
+
+def _node_add(opts: str) -> None:
+    """What is not there may be found by looking at files, as a format is."""
+    from monitor.engine.schema.blockdev import AnyBlockdevOptions
+    from monitor.engine.schema.keyval import parse_opts
+    from monitor.engine.schema.mistakes import MissingParameter
+    from monitor.engine.schema.optionstrings import decode_node_options, nest
+
+    with contextlib.suppress(MissingParameter):
+        decode_node_options(AnyBlockdevOptions, nest(parse_opts(opts)))
 
 
 def _create(options: str | None, format: str | None, **_: Any) -> None:

@@ -21,6 +21,10 @@ IMAGES = [
 RAW = "drive_add 0 if=none,id=a,file=a.img,format=raw"
 NULL = "drive_add 0 if=none,driver=null-co"
 
+FILE = "drive_add 0 if=none,file.filename=a.img"
+BLKDEBUG = "drive_add 0 if=none,driver=blkdebug,image.driver=null-co"
+CBW = "drive_add 0 if=none,id=x,driver=copy-before-write,file.driver=null-co"
+
 SCRIPTS: dict[str, list[str]] = {
     "json names": [
         'drive_add 0 if=none,id=a,file=json:{"driver":"raw",,"file.filename":"a.img",,"size":512}',
@@ -146,6 +150,70 @@ SCRIPTS: dict[str, list[str]] = {
         "drive_del t",
         "info block -n",
     ],
+    "nodes": [
+        "drive_add -n 0 node-name=n1,file.filename=base.qcow2",
+        "drive_add -n 0 node-name=n2,driver=raw,file.filename=a.img",
+        "drive_add -n 0 node-name=n3,driver=raw,file=n2,read-only=on",
+        "drive_add -n 0 node-name=n4,driver=qcow2,file.filename=top.qcow2,backing=",
+        "drive_add -n 0 node-name=x,driver=qcow2,file=n2",
+        "drive_add -n 0 node-name=x,file.filename=nowhere",
+        "drive_add -n 0 node-name=x,file=a.img",
+        "drive_add -n 0 node-name=x",
+        "drive_add -n 0 driver=null-co",
+        "drive_add -n 0 node-name=x,driver=nope",
+        "drive_add -n 0 node-name=x,driver=raw",
+        "drive_add -n 0 node-name=n2,driver=null-co",
+        "drive_add -n 0 node-name=8bad,driver=null-co",
+        "drive_add -n 0 node-name=x,driver=null-co,nope=1",
+        "drive_add -n 0 node-name=x,driver=null-co,nope.y=1",
+        "drive_add -n 0 node-name=x,driver=null-co,file=x",
+        "drive_add -n 0 node-name=x,driver=null-co,snapshot=on",
+        "drive_add -n 0 node-name=x,driver=raw,file.filename=a.img,nope=1",
+        "drive_add -n 0 node-name=x,driver=raw,file.filename=a.img,file.nope=1",
+        "drive_add -n 0 node-name=x,driver=raw,file.filename=nowhere,nope=1",
+        "drive_add -n 0 node-name=x,format=raw,file.filename=a.img",
+        "drive_add -n 0 node-name=x,file.filename=a.img,cache=none",
+        "drive_add -n 0 node-name=x,driver=null-co,discard=x",
+        "drive_add -n 0 node-name=x,driver=null-co,detect-zeroes=x",
+        "drive_add -n 0 node-name=x,driver=null-co,read-only=x",
+        "info block -n",
+        "drive_del n3",
+        "drive_del n2",
+        "info block -n",
+    ],
+    "numbers and words": [
+        *(f"{FILE},id=x,driver=raw,{given}" for given in (
+            "file.locking=x", "file.locking=", "file.aio=x", "file.discard=x",
+            "file.detect-zeroes=x", "file.aio-max-batch=x", "detect-zeroes=x", "size=x",
+        )),
+        *(f"drive_add 0 if=none,id=x,driver=qcow2,file.filename=base.qcow2,{given}" for given in (
+            "cache-clean-interval=x", "cache-clean-interval=1k", "overlap-check=x",
+            "overlap-check.template=x", "overlap-check.main-header=x", "overlap-check.x=on",
+            "lazy-refcounts=x", "discard=x", "cache-size=1x",
+        )),
+        *(f"drive_add 0 if=none,id=x,driver=nbd,{given}" for given in (
+            "export=x", "server=x", "server.0=x", "server.0=x,server.2=y",
+            "server.0=x,server.x=y", "server.path=x", "server.type=x", "server.type=unix",
+            "server.type=inet,server.host=h", "server.type=unix,server.path=x,server.y=z",
+            "server.type=unix,server.path=x,reconnect-delay=1k",
+            "server.type=unix,server.path=x,open-timeout=1.5",
+        )),
+        *(f"{BLKDEBUG},id=x,{given}" for given in (
+            "inject-error=5", "inject-error.0=5", "inject-error.1.event=read_aio",
+            "inject-error.0.event=read_aio,inject-error.2.event=read_aio",
+            "inject-error.0.event=read_aio,inject-error.x.event=read_aio",
+            "inject-error.0.event=x", "inject-error.0.errno=5",
+            "inject-error.0.event=read_aio,inject-error.0.errno=x",
+            "inject-error.0.event=read_aio,inject-error.0.once=x",
+            "inject-error.0.event=read_aio,inject-error.0.iotype=x",
+            "inject-error.0.event=read_aio,inject-error.0.x=1",
+            "set-state.0.event=read_aio,set-state.0.new_state=x",
+        )),
+        f"{CBW},target.driver=null-co,cbw-timeout=x",
+        f"{CBW},target.driver=null-co,on-cbw-error=x",
+        CBW,
+        "info block",
+    ],
     "names in options are files": [
         "drive_add 0 if=none,id=x,format=raw,file.filename=nbd:unix:x",
         "drive_add 0 if=none,id=x,file.filename=nbd://x/x",
@@ -154,7 +222,7 @@ SCRIPTS: dict[str, list[str]] = {
         "drive_add 0 if=none,id=x,driver=file",
         "drive_add 0 if=none,id=x,driver=raw,file.driver=file",
     ],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -18,7 +18,7 @@ from monitor.engine.errors import Refused, RequestError
 from monitor.engine.graph.flags import flags_of, for_file
 from monitor.engine.graph.node import Node
 from monitor.engine.schema import blockdev
-from monitor.engine.schema.decode import UnexpectedParameter, check_nesting, decode
+from monitor.engine.schema.decode import UnexpectedParameter, check_nesting
 from monitor.engine.schema.mistakes import UnsupportedOption, UnsupportedProtocolOption
 from monitor.engine.schema.optionstrings import decode_node_options
 
@@ -170,9 +170,11 @@ _GENERAL = (
 def _settle_general(tree: dict[str, Any]) -> blockdev.BlockdevOptions:
     """The members every driver has, to know what the file inherits before the format is known."""
     general = {key: tree[key] for key in _GENERAL if key in tree}
+    if not isinstance(general.get("cache"), dict):
+        general.pop("cache", None)  # for the format to refuse
     any_driver = blockdev.BlockdevOptionsNullCo
-    settled: blockdev.BlockdevOptions = decode(
-        any_driver, {"driver": "null-co", **general}, keyval=True
+    settled: blockdev.BlockdevOptions = decode_node_options(
+        any_driver, {"driver": "null-co", **general}
     )
     return settled
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from monitor.engine import images, io, permissions
-from monitor.engine.drive_options import parse_drive
+from monitor.engine.drive_options import parse_drive, parse_node
 from monitor.engine.drive_place import Place
 from monitor.engine.drive_statistics import Statistics
 from monitor.engine.drivers.base import CheckReport, Fix
@@ -54,6 +54,11 @@ _MAP_STEP = 1 << 40
 @handles(DriveAdd)
 async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
     graph = engine.graph
+    if request.node:
+        tree = parse_node(request.options)
+        async with graph.turn, Opening(graph) as opening:
+            (await opening.open_loose(tree, None)).monitor_owned = True
+        return
     async with graph.turn:
         places = [drive.place for drive in graph.drives.values() if drive.place is not None]
         spec = parse_drive(request.options, graph.drives.keys(), places)

@@ -20,9 +20,10 @@ from monitor.engine.schema.blockdev import Preallocation
 
 
 class DriveAdd(Request, kw_only=True, tag="x-blkmon-drive-add"):
-    """Make a drive from an option string, as ``-drive`` and ``drive_add`` do."""
+    """Make a drive, or a node, from an option string, as ``-drive`` and ``drive_add`` do."""
 
     options: Annotated[str, "key=value,…"]
+    node: Annotated[bool, "make a node, not a drive"] = False
 
 
 class DriveDel(Request, kw_only=True, tag="x-blkmon-drive-del"):

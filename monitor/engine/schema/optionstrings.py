@@ -9,51 +9,24 @@ from __future__ import annotations
 from typing import Any
 
 from monitor.engine.schema.decode import check_nesting, decode
-from monitor.engine.schema.mistakes import (
-    SUFFIXES,
-    NoBackingFiles,
-    UnexpectedParameter,
-    UnsignedExpected,
-    WrongParameterValue,
-)
+from monitor.engine.schema.mistakes import ParameterError
+from monitor.engine.schema.olderwords import SIZES, in_older_words
 from monitor.engine.schema.scalars import parse_size
-
-_SIZES = frozenset(
-    {
-        "size",
-        "offset",
-        "align",
-        "max-transfer",
-        "opt-write-zero",
-        "max-write-zero",
-        "opt-discard",
-        "max-discard",
-        "cache-size",
-        "l2-cache-size",
-        "l2-cache-entry-size",
-        "refcount-cache-size",
-    }
-)
 
 
 def decode_node_options(struct: Any, tree: dict[str, Any]) -> Any:
     """``tree``, whose values are text, as a ``struct`` of options (or one of a union of them).
 
-    Raises ParameterError, NestedTooDeeply, UnsignedExpected for what is no size, and NoBackingFiles
-    for a backing image of a driver that has none.
+    Raises RequestError: a mistake is told in the words of QEMU's drivers.
     """
     check_nesting(tree)
     try:
         return decode(struct, _without_units(tree), keyval=True)
-    except WrongParameterValue as error:
-        name = error.path.rpartition(".")[2]
-        if name not in _SIZES:
+    except ParameterError as error:
+        older = in_older_words(error, tree)
+        if older is error:
             raise
-        raise UnsignedExpected(name).with_hint(SUFFIXES) from error
-    except UnexpectedParameter as error:
-        if error.path.rpartition(".")[2] == "backing":
-            raise NoBackingFiles from error
-        raise
+        raise older from error
 
 
 def _without_units(value: Any, name: str = "") -> Any:
@@ -62,7 +35,7 @@ def _without_units(value: Any, name: str = "") -> Any:
         return {key: _without_units(member, key) for key, member in value.items()}
     if isinstance(value, list):
         return [_without_units(element) for element in value]
-    if name not in _SIZES or not isinstance(value, str):
+    if name not in SIZES or not isinstance(value, str):
         return value
     size = parse_size(value)
     return "" if size is None else str(size)

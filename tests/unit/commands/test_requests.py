@@ -8,10 +8,9 @@ from monitor.commands.errors import Verbatim
 from monitor.commands.render import error_text
 from monitor.engine.errors import DeviceNotFound, Refused
 from monitor.engine.schema.base import Request
-from monitor.engine.schema.blockdev import BlockdevOptionsFile, BlockdevOptionsQcow2
 from monitor.engine.schema.decode import MissingParameter
 from monitor.engine.schema.extra import CreateImage, DriveAdd, DriveDel
-from monitor.engine.schema.graph import BlockdevAdd, BlockdevDel, BlockdevSnapshotSync, BlockResize
+from monitor.engine.schema.graph import BlockdevDel, BlockdevSnapshotSync, BlockResize
 from monitor.engine.schema.job import (
     BlockJobCancel,
     BlockJobComplete,
@@ -80,9 +79,9 @@ def test_a_node_is_added_in_silence() -> None:
     text, requests = typed(
         "drive_add -n 0 driver=qcow2,node-name=n0,file.driver=file,file.filename=a"
     )
-    file = BlockdevOptionsFile(filename="a")
     assert text == ""
-    assert requests == [BlockdevAdd(options=BlockdevOptionsQcow2(node_name="n0", file=file))]
+    options = "driver=qcow2,node-name=n0,file.driver=file,file.filename=a"
+    assert requests == [DriveAdd(options=options, node=True)]
 
 
 def test_a_node_is_deleted_as_blockdev_del_does_it() -> None:
@@ -96,25 +95,12 @@ def test_a_node_is_deleted_as_blockdev_del_does_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "text"),
-    [
-        ("drive_add -n 0 driver=qcow2,file=x", "'node-name' needs to be specified"),
-        ("drive_add -n 0 driver=file,node-name=x", "Parameter 'filename' is missing"),
-    ],
-)
-def test_a_nodes_options_are_checked(line: str, text: str) -> None:
-    with pytest.raises(Verbatim) as caught:
-        typed(line)
-    assert error_text(caught.value) == text
-
-
-@pytest.mark.parametrize(
     "line", ["drive_add 0 id=d0", "drive_del d0", "drive_add -n 0 driver=null-co,node-name=x"]
 )
 def test_errors_about_drives_stand_as_they_are_and_keep_their_hint(line: str) -> None:
     refusal = Refused('Failed to get "write" lock').with_hint("Is another process using it?")
     with pytest.raises(Verbatim) as caught:
-        typed(line, {DriveAdd: refusal, DriveDel: refusal, BlockdevAdd: refusal})
+        typed(line, {DriveAdd: refusal, DriveDel: refusal})
     assert error_text(caught.value) == 'Failed to get "write" lock\nIs another process using it?'
 
 

@@ -118,3 +118,17 @@ def test_zeroes_may_be_detected_without_discard() -> None:
 def test_aio_reaches_the_file() -> None:
     drive, _ = added("id=d0,file=raw,format=raw,cache=none,aio=native")
     assert drive.inserted.cache.direct is True  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("latency-ns=1k", "Parameter 'latency-ns' expects a number"),
+        ("latency-ns=10.5", "Parameter 'latency-ns' expects a number"),
+        ("read-zeroes=maybe", "Parameter 'read-zeroes' expects 'on' or 'off'"),
+    ],
+)
+def test_what_qemu_dies_of(option: str, text: str) -> None:
+    with pytest.raises(RequestError) as told:
+        added(f"id=d0,driver=null-co,{option}")
+    assert told.value.text == text
