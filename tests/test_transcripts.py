@@ -33,7 +33,7 @@ def test_a_story_changes_bytes_and_checks_them(path: Path) -> None:
     text = path.read_text()
     assert re.search(r"\b(write|discard|create|zero) ", text), "a story changes bytes"
     last = parse_transcript(text, str(path)).blocks[-4:]
-    looks = ("read -P", "check ", "compare ")
+    looks = ("read -P", "read -q -P", "check ", "compare ")
     assert any(look in block.text for block in last for look in looks), "it ends in a check"
 
 
