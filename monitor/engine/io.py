@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from msgspec import UNSET
 
@@ -29,21 +29,19 @@ def permissions_for(request: IoRequest) -> int:
     return 0
 
 
-Admit = Callable[[int, bool], None]
-"""Waits until so many bytes may be read, or written, where there are limits."""
+LIMITED = {"read": False, "write": True, "zero": True}
+"""What a drive's limits hold for, and whether that writes."""
 
 
 def carry_out(
-    client: Client, root: RootEdge, request: IoRequest, clock: Clock, admit: Admit | None = None
+    client: Client, root: RootEdge, request: IoRequest, clock: Clock, began: float
 ) -> IoResult:
     """Does the request on the calling (worker) thread, and counts it as one, in however many
-    pieces it is done. What it waits for its limits is part of its time. Raises OSError."""
+    pieces it is done. Its time is from ``began`` on: what it has waited for limits is part of it.
+    Raises OSError."""
     lane = client.lane()
     kind = _KINDS.get(request.operation)
-    started = clock.monotonic()
     try:
-        if admit is not None and request.operation in ("read", "write", "zero"):
-            admit(_span(request)[1], request.operation != "read")
         result = _OPERATIONS[request.operation](lane, root, request)
         if request.fua is True:
             with lane:
@@ -51,14 +49,14 @@ def carry_out(
         clock.tick()
         ended = clock.monotonic()
         if kind is not None:
-            lane.counters.done(kind, _span(request)[1], started, ended)
+            lane.counters.done(kind, _span(request)[1], began, ended)
     except OSError:
         if kind is not None:
-            lane.counters.has_failed(kind, started, clock.monotonic())
+            lane.counters.has_failed(kind, began, clock.monotonic())
         raise
     finally:
         client.drop_lane(lane)
-    result.seconds = ended - started
+    result.seconds = ended - began
     return result
 
 

@@ -20,12 +20,16 @@ from typing import Final
 
 from monitor.engine.clock import Clock
 from monitor.engine.errors import RequestError
+from monitor.engine.workers import Workers
 
 NAMES: Final = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
 """The limits, in the order in which their mistakes are found."""
 
 MOST: Final = 10**15
 """The largest rate, and the most that a burst comes to."""
+
+WAITING: Final = 512
+"""Requests that wait for their limits at once; more wait to be looked at."""
 
 _MOMENT: Final = 1e-6
 """Seconds that are not waited for: sums of floats never come out even."""
@@ -246,6 +250,7 @@ class Throttles:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._groups: dict[str, ThrottleGroup] = {}
+        self._workers = Workers(WAITING, "limited")
 
     def join(self, name: str) -> ThrottleGroup:
         """One more member; ``leave`` is the other way."""
@@ -261,7 +266,15 @@ class Throttles:
         if not group.members:
             del self._groups[group.name]
 
+    async def admit(
+        self, group: ThrottleGroup, member: object, length: int, *, writes: bool
+    ) -> None:
+        """``group.enter`` on a thread of its own: whoever waits for limits keeps no worker from
+        those who need not."""
+        await self._workers.run(lambda: group.enter(member, length, writes=writes))
+
     def let_go(self) -> None:
         """The end is near: nothing is held up any more."""
         for group in self._groups.values():
             group.let_go()
+        self._workers.close()

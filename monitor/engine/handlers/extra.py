@@ -152,20 +152,16 @@ async def io_request(engine: EmbeddedEngine, request: IoRequest) -> IoResult:
     node, drive = graph.find(request.device), graph.drives.get(request.device)
     client = Client(account=drive.account if drive is not None else None)
     root = graph.add_client(client, node, io.permissions_for(request), permissions.ALL)
+    began = engine.clock.monotonic()
     try:
-        admit = _limits_of(drive)
-        return await graph.in_lane_worker(io.carry_out, client, root, request, engine.clock, admit)
+        if drive is not None and drive.throttle is not None and request.operation in io.LIMITED:
+            writes, length = io.LIMITED[request.operation], given(request.length, 0)
+            await engine.throttles.admit(drive.throttle, drive, length, writes=writes)
+        return await graph.in_lane_worker(io.carry_out, client, root, request, engine.clock, began)
     except OSError as error:
         raise host_failure(f"{request.operation} failed", error) from error
     finally:
         await graph.remove_client(client)
-
-
-def _limits_of(drive: Drive | None) -> io.Admit | None:
-    throttle = drive.throttle if drive is not None else None
-    if drive is None or throttle is None:
-        return None
-    return lambda length, writes: throttle.enter(drive, length, writes=writes)
 
 
 @handles(CreateImage)

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from monitor.engine.clock import ManualClock
 from monitor.engine.embedded import EmbeddedEngine
 from monitor.engine.errors import DeviceNotFound, RequestError
+from monitor.engine.graph.graph import LANE_WORKERS
 from monitor.engine.schema.base import request_types
 from monitor.engine.schema.decode import decode
 from monitor.engine.schema.extra import DriveAdd, DriveDel, IoRequest
@@ -94,6 +95,20 @@ def test_nodes_and_other_drives_have_no_limits() -> None:
         await guests.add("e")
         for name in ("d", "n", "n", "e", "e"):
             await guests.goes(guests.read(name))
+
+    play(scenario)
+
+
+def test_many_that_wait_keep_nobody_else_waiting() -> None:
+    """More than there are workers for requests."""
+
+    async def scenario(guests: Guests) -> None:
+        await guests.add("d", ",bps=1")
+        await guests.add("e")
+        await guests.goes(guests.read("d"))
+        for _ in range(2 * LANE_WORKERS):
+            await guests.waits(guests.read("d"))
+        await guests.goes(guests.read("e"))
 
     play(scenario)
 
