@@ -284,9 +284,7 @@ def _discard_free(image: Image, trees: Sequence[Tree]) -> None:
         for clusters in tree.references():
             with image.lock:
                 free, _ = tally(clusters[counts.of(clusters) == 0])
-            for run in np.split(free, np.flatnonzero(np.diff(free) != 1) + 1):
-                if len(run):
-                    image.file.discard(int(run[0]) << image.bits, len(run) << image.bits)
+            writeback.give_to_host(image, free)
 
 
 def _padded(table: bytes) -> bytes:

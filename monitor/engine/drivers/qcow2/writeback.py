@@ -16,6 +16,7 @@ reaches the disk, a cluster's count is never too low: at worst clusters leak.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 from monitor.engine.arrays import NDArray, np
@@ -268,12 +269,20 @@ def _discard(image: Image, clusters: NDArray[np.uint64]) -> None:
             image.refcounts.stop_packing(free)
     except OSError:
         return  # it is told where somebody needs these counts
-    if not len(free):
+    with contextlib.suppress(OSError):  # advice: the space stays with the file
+        give_to_host(image, free)
+
+
+def give_to_host(image: Image, clusters: NDArray[np.uint64]) -> None:
+    """Discards host clusters, ascending, but none that hold metadata, whatever counts and tables
+    say. Raises OSError."""
+    if not len(clusters):
         return
-    bits = image.geometry.cluster_bits
-    starts = [0, *(np.flatnonzero(free[1:] != free[:-1] + np.uint64(1)) + 1).tolist()]
-    for low, high in zip(starts, [*starts[1:], len(free)], strict=True):
-        try:
-            image.file.discard(int(free[low]) << bits, (high - low) << bits)
-        except OSError:
-            return  # advice: the space stays with the file
+    bits = image.bits
+    starts = [0, *(np.flatnonzero(clusters[1:] != clusters[:-1] + np.uint64(1)) + 1).tolist()]
+    for low, high in zip(starts, [*starts[1:], len(clusters)], strict=True):
+        offset, length = int(clusters[low]) << bits, (high - low) << bits
+        with image.lock:
+            taken = image.metadata.hits(offset, length)
+        if not taken:
+            image.file.discard(offset, length)

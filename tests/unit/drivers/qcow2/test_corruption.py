@@ -213,3 +213,18 @@ def test_a_dirty_image_that_is_damaged_besides(file: MemoryChild) -> None:
     with pytest.raises(RequestError, match="Could not repair dirty image: Input/output error"):
         open_qcow2(file)
     assert read(open_qcow2(file, read_only=True), 1 << 29, 10) == bytes(10)
+
+
+@pytest.mark.parametrize("structure", [l1_table, l2_table, refcount_block])
+def test_metadata_is_never_given_to_the_host(
+    file: MemoryChild, structure: Callable[[MemoryChild], int]
+) -> None:
+    """A guest cluster that is said to lie there is discarded, and nothing but its entry changes."""
+    at = structure(file)
+    set_number(file, l2_table(file) + 8, at | 1 << 63)
+    disk, _ = opened(file)
+    disk.discard(0, 2 * CLUSTER)
+    disk.flush()
+    disk.close()
+    assert [length for _, length in file.discards] == [CLUSTER]
+    assert not any(offset <= at < offset + length for offset, length in file.discards)
