@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from monitor.engine.graph.node import Node
+from monitor.engine.jobs.backup import BackupJob
 from tests.support import tools
 from tests.support.bench import Bench
 from tests.support.children import MemoryChild
@@ -26,8 +29,9 @@ from tests.support.qcow2 import open_qcow2, qemu_check, read
 CLUSTER = 64 << 10
 SIZE = 6 * CLUSTER
 CHAIN = ("low", "mid", "top")
-TARGETS = ("copy", "raw", "over", "next")
-"""An empty image, an empty raw one, an overlay of ``mid`` and one of ``full``, a copy."""
+TARGETS = ("copy", "raw", "over", "next", "plain")
+"""An empty image, an empty raw one, an overlay of ``mid`` and one of ``full``, a copy; and an empty
+image without a mark."""
 MARKED = ("copy", "over", "next")
 """Those that tell from the beginning that they are incomplete."""
 
@@ -52,6 +56,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         tools.run("qemu-io", "-f", "qcow2", *words, folder / name)
     tools.run("qemu-img", "convert", "-O", "qcow2", folder / "top", folder / "full")
     create(folder, "copy")
+    create(folder, "plain")
     create(folder, "over", "mid")
     create(folder, "next", "full")
     (folder / "raw").write_bytes(bytes(SIZE))
@@ -259,3 +264,31 @@ def test_a_power_cut_while_a_drive_is_committed(tmp_path: Path, images: dict[str
             assert not any(read(open_qcow2(MemoryChild(files["top"]), read_only=True)))
         if done % 10 == 0 and kept == 0.5:
             sound(tmp_path, files)
+
+
+def test_the_mark_comes_first(images: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a guest was quicker, and what it overwrote is in the target already."""
+    mark, wrote = BackupJob.mark_target, threading.Event()
+
+    def marked_late(job: BackupJob, *nodes: Node) -> None:
+        assert wrote.wait(20)
+        mark(job, *nodes)
+
+    async def main() -> Site:
+        site = Site(images)
+        await site.build()
+        site.copied = site.guest.disk
+        await site.do("blockdev-backup", **NAMES, target="plain", sync="full")
+        await site.write(CLUSTER, b"b")
+        wrote.set()
+        await site.to_the_end(writes=False)
+        await site.engine.shut_down()
+        return site
+
+    monkeypatch.setattr(BackupJob, "mark_target", marked_late)
+    site = run(main())
+    chance = random.Random(1)
+    for done, kept in itertools.product(range(site.told), KEPT):
+        files = site.host.cut(done, chance, kept)
+        if not is_marked(files, "plain"):
+            assert shown(files, "plain") in (bytes(SIZE), site.copied)

@@ -25,13 +25,12 @@ from monitor.engine.errors import RequestError
 from monitor.engine.graph.node import Node
 from tests.support import tools
 from tests.support.bench import Bench
-from tests.support.faults import Nth, look_at_new, look_at_target, making
+from tests.support.faults import CLUSTER, Nth, look_at_new, look_at_target, making
 from tests.support.graphs import run
 from tests.support.guests import contents
 
 ALL = os.environ.get("BLKMON_FAULTS") == "all"
 SIZE = 320 << 10
-CLUSTER = 64 << 10
 POLICIES = ["report", "ignore", "stop", "enospc"]
 IMAGES = ["low", "mid", "top", "target", "other", "spare"]
 CHAIN = ("low", "mid", "top")

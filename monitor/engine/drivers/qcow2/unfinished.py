@@ -31,15 +31,17 @@ def extension(text: str) -> Extension:
 
 
 def mark(image: Image, text: str | None) -> None:
-    """Puts a mark in, or takes it out: all that was written before is on the disk then, and so is
-    the header. Where the header has no room there will be no mark. Raises OSError."""
+    """Puts a mark in, before anything that was written is linked, or takes it out, when all is on
+    the disk. The header is on the disk then. Where it has no room there will be no mark. Raises
+    OSError."""
     wanted = None if text is None else extension(text)
     if image.header.extension(MAGIC) == (None if wanted is None else wanted.data):
         return
     if not image.changing:
         image.begin_changes()
     with image.flush_lock:
-        writeback.flush_locked(image)
+        if wanted is None:
+            writeback.flush_locked(image)
         with image.lock:
             header = image.header.copy()
             header.extensions = [e for e in header.extensions if e.magic != MAGIC]
