@@ -50,6 +50,8 @@ class MonitorError(Exception):
     template: ClassVar[str] = "{0.__class__.__name__}"
 
     hint: str | None = None
+    hint_is_qemus: bool = True
+    """QEMU's monitor says it too."""
     """What a person may want to read next ("did you mean 'n0'?"); never sent as ``desc``."""
 
     mark: Mark | None = None
@@ -95,8 +97,13 @@ class MonitorError(Exception):
         return self.text
 
     def with_hint(self, hint: str | None) -> MonitorError:
+        """One that QEMU has, or that of another error."""
         self.hint = hint
         return self
+
+    def with_own_hint(self, hint: str | None) -> MonitorError:
+        self.hint_is_qemus = False
+        return self.with_hint(hint)
 
 
 class RequestError(MonitorError):

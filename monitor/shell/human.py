@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from monitor.engine.api import Engine, Event
 from monitor.engine.errors import MonitorError
 from monitor.shell.dialogue import Dialogue
-from monitor.shell.failures import told
+from monitor.shell.failures import heading, told
 
 if TYPE_CHECKING:
     from monitor.language.parser import Invocation
@@ -75,5 +75,6 @@ class HumanLines(Dialogue):
 
 
 def told_plainly(error: MonitorError) -> str:
-    """An error in HMP's form, without caret and hint."""
-    return told(error).split("\n", 1)[0] if hasattr(error, "caret") else told(error)
+    """An error in HMP's form, without the caret and hint that are ours."""
+    ours = hasattr(error, "caret") or not error.hint_is_qemus
+    return f"{heading(error)}{error.text}" if ours else told(error)

@@ -33,7 +33,7 @@ async def find_backing_image(graph: Graph, top: Node, name: str) -> Node:
         overlay = layer
     found = await graph.in_worker(_first_same, paths)
     if found is None:
-        raise NotInBackingChain(name).with_hint(_those_there([top, *layers]))
+        raise NotInBackingChain(name).with_own_hint(_those_there([top, *layers]))
     return layers[found]
 
 

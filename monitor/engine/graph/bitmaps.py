@@ -44,4 +44,4 @@ def check(node: Node, bitmap: DirtyBitmap, *, readonly: bool = False, broken: bo
         bitmap.check(readonly=readonly, broken=broken)
     except BitmapInconsistent as error:
         line = f"block-dirty-bitmap-remove node={as_word(node.name)} name={as_word(error.name)}"
-        raise error.with_hint(f"it can only be removed: {line}") from None
+        raise error.with_own_hint(f"it can only be removed: {line}") from None

@@ -120,7 +120,7 @@ async def _top(graph: Graph, device: Node, request: BlockCommit) -> Node:
     try:
         return await find_backing_image(graph, device, request.top)
     except NotInBackingChain as error:
-        raise TopNotFound(request.top).with_hint(error.hint) from None
+        raise TopNotFound(request.top).with_own_hint(error.hint) from None
 
 
 async def _base(graph: Graph, top: Node, request: BlockCommit) -> Node:
