@@ -20,7 +20,7 @@ from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
 from monitor.engine.jobs.block import JobSettings, unfinished
 from monitor.engine.jobs.mirror import MirrorJob
-from monitor.engine.jobs.mirror_plan import MirrorPlan
+from monitor.engine.jobs.mirror_plan import MirrorPlan, shows_the_same
 from monitor.engine.schema.base import given
 from monitor.engine.schema.decode import WrongParameterValue
 from monitor.engine.schema.mirror import BlockdevMirror, DriveMirror
@@ -171,21 +171,11 @@ def _replaces(graph: Graph, source: Node, name: str | None) -> str | None:
     if node is None:
         raise NodeNotFound(name)
     graph.refuse_if_busy(node, Operation.REPLACE)
-    if not _shows_the_same(source, node):
+    if not shows_the_same(source, node):
         raise CannotReplace(name, source.name)
     if node.length() != source.length():
         raise SizeOfReplacedDiffers()
     return name
-
-
-def _shows_the_same(source: Node, node: Node) -> bool:
-    """Whether ``node`` is the source or a filter's child below it."""
-    for layer in source.chain():
-        if layer is node:
-            return True
-        if not layer.is_filter:
-            return False
-    return False
 
 
 def _backing_of(node: Node) -> Node | None:

@@ -16,6 +16,8 @@ the graph changes and before anybody is told.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 from typing import ClassVar, Final
 
@@ -48,6 +50,7 @@ from monitor.engine.jobs.mirror_plan import (
     IntoItself,
     MirrorPlan,
     ReplacedNodeGone,
+    shows_the_same,
 )
 from monitor.engine.jobs.mirroring import Mirroring, fits
 from monitor.engine.schema.job import JobType
@@ -191,6 +194,8 @@ class MirrorJob(BlockJob):
     def change_graph(self, transaction: Transaction) -> None:
         plan, target = self.plan, self.plan.target
         self._replaced = self._to_replace or plan.source
+        if not shows_the_same(plan.source, self._replaced):  # the graph has changed meanwhile
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         self._let_go(transaction)
         changed: list[Node] = [target]
         if plan.backing == "source":

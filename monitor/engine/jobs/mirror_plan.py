@@ -73,3 +73,13 @@ class MirrorPlan:
     def leaves_parts_out(self) -> bool:
         """Whether the target is to show parts of the disk by its backing image."""
         return self.base is not None or self.only_new_writes
+
+
+def shows_the_same(source: Node, node: Node) -> bool:
+    """Whether ``node`` is the source or a filter's child below it."""
+    for layer in source.chain():
+        if layer is node:
+            return True
+        if not layer.is_filter:
+            return False
+    return False

@@ -19,8 +19,10 @@ from monitor.engine import permissions
 from monitor.engine.drivers.base import Ranges
 from monitor.engine.drivers.memory import MemoryDriver
 from monitor.engine.errors import RequestError
+from monitor.engine.graph import edit
 from monitor.engine.graph.client import Client
 from monitor.engine.graph.edit import PermissionConflict
+from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs import mirroring
 from monitor.engine.jobs.converging import Converging
 from monitor.engine.jobs.copying import Piece
@@ -388,6 +390,37 @@ def test_the_prompts_requests_wait_for_the_moment_that_counts(
             assert contents(bench.drive.node)[:4096] == bytes([7]) * 4096
 
     monkeypatch.setattr(MirrorJob, "prepare", held)
+    run(main())
+
+
+def test_a_node_that_no_longer_shows_the_same_is_not_replaced(tmp_path: Path) -> None:
+    """The filter that is mirrored was led to another disk meanwhile."""
+
+    async def main() -> None:
+        async with disk(tmp_path / "disk", bytes(MIB)) as bench:
+            await target(bench, tmp_path / "copy", MIB)
+            for name in ("spare", "other"):
+                (tmp_path / name).write_bytes(bytes(MIB))
+                file = {"driver": "file", "filename": str(tmp_path / name)}
+                await bench.do("blockdev-add", node_name=name, driver="raw", file=file)
+            (tmp_path / "old").write_bytes(bytes(MIB))
+            old = {"driver": "file", "filename": str(tmp_path / "old")}
+            filter_ = {"driver": "copy-before-write", "file": "spare", "target": old}
+            await bench.do("blockdev-add", node_name="above", **filter_)
+            await mirror(bench, device="above", replaces="spare")
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            graph = bench.engine.graph
+            with Transaction() as edits:
+                above, other = graph.nodes["above"], graph.nodes["other"]
+                edit.point(edits, above.children["file"], other)
+                edit.refresh(edits, [above, other, graph.nodes["spare"]])
+                graph.commit(edits)
+            await bench.do("job-complete", id="j")
+            await bench.ended()
+            (ended,) = bench.named("BLOCK_JOB_COMPLETED")
+            assert ended["error"] == "Operation not permitted"
+            assert not graph.nodes["target"].parents
+
     run(main())
 
 
