@@ -6,12 +6,12 @@ the image's business and stays as loose options (graph/loose.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from monitor.engine.drive_limits import take_limits
-from monitor.engine.drive_place import Place, take_place
+from monitor.engine.drive_place import UNITS, Place, take_place
 from monitor.engine.drive_statistics import Statistics, take_intervals, take_statistics
 from monitor.engine.errors import RequestError
 from monitor.engine.names import NotAnIdentifier, well_formed
@@ -23,7 +23,7 @@ from monitor.engine.schema.drive import (
     WITH_ERROR_ACTIONS,
     choices,
 )
-from monitor.engine.schema.keyval import parse_opts
+from monitor.engine.schema.keyval import parse_opts, short_forms
 from monitor.engine.schema.mistakes import InvalidOptionValue
 from monitor.engine.schema.olderwords import InvalidDiscardOption
 from monitor.engine.schema.optionstrings import nest
@@ -65,6 +65,11 @@ class DuplicateDrive(RequestError):
     id: str
 
 
+class IdTaken(RequestError):
+    template = "Device with id '{id}' already exists"
+    id: str
+
+
 class NoErrorActions(RequestError):
     template = "{option} is not supported by this bus type"
     option: str
@@ -87,8 +92,6 @@ class DriveSpec:
     media: str = "disk"
     detect_zeroes: DetectZeroes = "off"
     copy_on_read: bool = False
-    notes: list[str] = field(default_factory=list)
-    """What is to be told if the drive is made."""
     snapshot: bool = False
     """Whether what is written goes to an overlay that nobody keeps."""
     statistics: Statistics = field(default_factory=Statistics)
@@ -111,7 +114,16 @@ def _switch(flat: dict[str, Any], option: str, default: bool = False) -> bool:
     return value
 
 
-def parse_drive(text: str, taken: Collection[str], places: Collection[Place] = ()) -> DriveSpec:
+Tell = Callable[[str], None]
+"""Hears a warning."""
+
+
+def parse_drive(
+    text: str,
+    taken: Collection[str],
+    places: Collection[Place] = (),
+    tell: Tell = lambda text: None,
+) -> DriveSpec:
     """One option string. ``taken`` are the ids in use, ``places`` the places on buses.
     Raises RequestError in QEMU's words."""
     flat = dict(parse_opts(text))
@@ -120,15 +132,21 @@ def parse_drive(text: str, taken: Collection[str], places: Collection[Place] = (
         raise NotAnIdentifier(identifier)
     if identifier in taken:
         raise DuplicateDrive(identifier)
+    _warn_of_short_forms(text, tell)
     _aliases(flat)
     _cache(flat)
     media = _media(flat)
-    spec = DriveSpec(identifier or _free_id(taken), take_place(flat, places), media=media)
+    place = take_place(flat, places)
+    if identifier is None:
+        identifier = _id_by_place(place, media)
+        if identifier in taken:
+            raise IdTaken(identifier)
+    spec = DriveSpec(identifier, place, media=media)
     spec.read_only = _switch(flat, "read-only") or media == "cdrom"
     spec.copy_on_read = _switch(flat, "copy-on-read")
     if spec.read_only and spec.copy_on_read:
         spec.copy_on_read = False
-        spec.notes.append("warning: disabling copy-on-read on read-only drive")
+        tell("warning: disabling copy-on-read on read-only drive")
     spec.filename = flat.pop("file", None)
     actions = _take_actions(flat, spec.place.interface)
     spec.snapshot = _switch(flat, "snapshot")
@@ -145,8 +163,9 @@ def parse_drive(text: str, taken: Collection[str], places: Collection[Place] = (
     return spec
 
 
-def parse_node(text: str) -> dict[str, Any]:
+def parse_node(text: str, tell: Tell) -> dict[str, Any]:
     """The option string of a node (``drive_add -n``), as a tree. Raises RequestError."""
+    _warn_of_short_forms(text, tell)
     flat = dict(parse_opts(text))
     if "node-name" not in flat:
         raise NodeNameNeeded
@@ -162,11 +181,19 @@ def _aliases(flat: dict[str, Any]) -> None:
             flat[name] = flat.pop(alias)
 
 
-def _free_id(taken: Collection[str]) -> str:
-    number = 0
-    while f"none{number}" in taken:
-        number += 1
-    return f"none{number}"
+def _id_by_place(place: Place, media: str) -> str:
+    """The id of a drive that was given none."""
+    what = {"cdrom": "-cd"}.get(media, "-hd") if place.interface in ("ide", "scsi") else ""
+    bus = place.bus if place.interface in UNITS else ""
+    return f"{place.interface}{bus}{what}{place.unit}"
+
+
+def _warn_of_short_forms(text: str, tell: Tell) -> None:
+    for word in short_forms(text):
+        if word in ("help", "?"):
+            continue
+        meant = f"{word[2:]}=off" if word.startswith("no") else f"{word}=on"
+        tell(f"warning: short-form boolean option '{word}' deprecated\nPlease use {meant} instead")
 
 
 def _media(flat: dict[str, Any]) -> str:

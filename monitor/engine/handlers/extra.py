@@ -54,19 +54,21 @@ _MAP_STEP = 1 << 40
 @handles(DriveAdd)
 async def drive_add(engine: EmbeddedEngine, request: DriveAdd) -> None:
     graph = engine.graph
+
+    def tell(text: str) -> None:
+        engine.emit("X_BLKMON_NOTE", {"text": text})
+
     if request.node:
-        tree = parse_node(request.options)
+        tree = parse_node(request.options, tell)
         async with graph.turn, Opening(graph) as opening:
             (await opening.open_loose(tree, None)).monitor_owned = True
         return
     async with graph.turn:
         places = [drive.place for drive in graph.drives.values() if drive.place is not None]
-        spec = parse_drive(request.options, graph.drives.keys(), places)
+        spec = parse_drive(request.options, graph.drives.keys(), places, tell)
         drive = Drive(spec.id, spec.place)
         drive.media = spec.media
         drive.writeback = spec.writeback
-        for text in spec.notes:
-            engine.emit("X_BLKMON_NOTE", {"text": text})
         if spec.empty:
             _refuse_name_of_node(graph, drive.name)
             _refuse_other_bus(spec.place)

@@ -26,6 +26,7 @@ __all__ = [
     "ValueExpected",
     "parse_keyval",
     "parse_opts",
+    "short_forms",
 ]
 
 _NAME = re.compile(r"(?:__[a-zA-Z0-9.-]+_)?[a-zA-Z][a-zA-Z0-9_-]*")
@@ -231,6 +232,20 @@ def parse_opts(text: str, implied_key: str | None = None) -> ParsedOptions:
         implied_key = None
         position = stop + 1
     return options
+
+
+def short_forms(text: str) -> list[str]:
+    """The words alone in what ``parse_opts`` takes, each time that they stand there."""
+    words = []
+    position = 0
+    while position < len(text):
+        end = _key_end(text, position)
+        if text[end : end + 1] == "=":
+            _, end = _value(text, end + 1)
+        else:
+            words.append(text[position:end])
+        position = end + 1
+    return words
 
 
 def _key_end(text: str, start: int) -> int:
