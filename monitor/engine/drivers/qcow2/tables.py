@@ -169,6 +169,15 @@ class Tables:
             done += high - low
         return result
 
+    def put(self, first: int, values: Entries) -> None:
+        """Sets the entries of a run of guest clusters, within one table that may be changed
+        (``prepare``)."""
+        bits = self.geometry.l2_bits
+        low = first & ((1 << bits) - 1)
+        table = self._writable(first >> bits)
+        table.entries[low : low + len(values)] = values
+        table.touch(low, low + len(values))
+
     def scatter(self, clusters: NDArray[np.intp], values: Entries) -> None:
         """Sets the entries of the guest clusters ``clusters`` (ascending) to ``values``.
 
@@ -304,7 +313,9 @@ class Tables:
 
     def _validate(self, entries: Entries, clusters: range | NDArray[np.intp]) -> None:
         mask = q.OFFSET_MASK & (self.geometry.cluster_size - 1)
-        if self.geometry.version >= 3 and not (entries & (mask | q.COMPRESSED)).any():
+        # All of them at once takes a tenth of the time of an answer for each.
+        every = int(np.bitwise_or.reduce(entries))
+        if self.geometry.version >= 3 and not every & (mask | q.COMPRESSED):
             return
         bad = first_invalid(entries, self.geometry)
         if bad is None:

@@ -52,23 +52,27 @@ def _untouched(image: Image, first: int, rule: Rule) -> int:
 def _change(image: Image, first: int, count: int, rule: Rule) -> None:
     tables = image.tables
     old = tables.gather(first, count)
-    new = _new_entries(image, old, rule)
-    changed = np.flatnonzero(new != old)
-    if not len(changed):
+    any_compressed = int(np.bitwise_or.reduce(old)) & q.COMPRESSED != 0
+    new = _new_entries(image, old, rule, any_compressed)
+    changed = new != old
+    if not changed.any():
         return
     for clusters in tables.prepare(first, count):
         image.drop_clusters(clusters)
-    tables.scatter(changed + first, new[changed])
-    if rule is not Rule.ZERO or (old & q.COMPRESSED).any():
+    low, high = int(changed.argmax()), count - int(changed[::-1].argmax())
+    tables.put(first + low, new[low:high])
+    if rule is not Rule.ZERO or any_compressed:
         image.drop(old[(new & q.OFFSET_MASK) == 0])
 
 
-def _new_entries(image: Image, old: Entries, rule: Rule) -> Entries:
+def _new_entries(image: Image, old: Entries, rule: Rule, any_compressed: bool) -> Entries:
     zero = np.uint64(q.ZERO if image.geometry.version >= 3 else 0)
     if rule is Rule.FORGET:
         return np.zeros_like(old)
     if rule is Rule.UNMAP:
         return np.full_like(old, zero)
+    if rule is Rule.ZERO and not any_compressed:
+        return old | zero
     compressed = (old & q.COMPRESSED) != 0
     if rule is Rule.ZERO:
         return np.where(compressed, zero, old | zero)
