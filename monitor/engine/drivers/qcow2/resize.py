@@ -107,13 +107,11 @@ def _shrink(image: Image, size: int) -> None:
     """The header first: a crash leaves clusters past the end, which growing clears again."""
     old = image.geometry.clusters(image.size)
     _write_size(image, size)
-    try:
+    # The disk is smaller already, so nothing is refused any more; the next flush tells of failures.
+    with contextlib.suppress(OSError, RequestError):
         image.tell("l1_shrink_free_l2_clusters")
         _forget(image, size, old)
         writeback.drain(image)
-    except OSError as error:
-        raise host_failure("Failed to discard cropped clusters", error) from error
-    with contextlib.suppress(OSError, RequestError):  # it is only longer than it need be
         _cut_tail(image)
 
 
@@ -157,17 +155,18 @@ def _write_size(image: Image, size: int) -> None:
             writeback.flush_locked(image)
             if size < image.size:
                 image.tell("l1_shrink_write_table")
-            with image.lock:
-                old, image.header.size = image.header.size, size
-                try:
+            old = image.header.size
+            try:
+                with image.lock:
+                    image.header.size = size
                     image.write_size()
-                except OSError:
+                image.file.flush()
+            except OSError:
+                with image.lock, contextlib.suppress(OSError):
                     image.header.size = old
-                    with contextlib.suppress(OSError):
-                        image.write_size()  # a part of it may have reached the disk
-                    raise
-                image.size = size
-            image.file.flush()
+                    image.write_size()  # the other may have reached the disk, or come to it yet
+                raise
+            image.size = size
     except OSError as error:
         raise host_failure("Failed to update the image size", error) from error
 

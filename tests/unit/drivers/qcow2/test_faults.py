@@ -392,3 +392,28 @@ def test_at_any_access(
             assert at > 100
             return
     pytest.fail("it never went well")
+
+
+@pytest.mark.parametrize("size", [512, 3 << 20], ids=["smaller", "larger"])
+@pytest.mark.parametrize("reaches", [False, True])
+def test_a_size_is_the_new_one_or_the_old_one(size: int, reaches: bool) -> None:
+    """In memory as on the disk: where resizing is refused, nobody sees another size."""
+    whole = bytes(new_image(1 << 20, cluster_size=4096).content)
+    refused = 0
+    for at in range(40):
+        file = FaultyChild(whole, at, reaches)
+        file.on = False
+        disk = open_qcow2(file)
+        file.on = True
+        try:
+            disk.truncate(size)
+        except (OSError, RequestError):
+            changed = False
+        else:
+            changed = True
+        refused += not changed
+        file.on = False
+        assert disk.length() == (size if changed else 1 << 20)
+        disk.flush()
+        assert open_qcow2(MemoryChild(file.content)).length() == disk.length()
+    assert refused
