@@ -122,6 +122,35 @@ def test_without_a_delay_they_fail_at_once_until_it_is_back(path: Path, disk: Me
     server.close()
 
 
+def test_a_host_without_threads(
+    path: Path, disk: MemoryDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the first connection nor a later one is a bug of ours; the next try counts."""
+    server = MemoryServer(path, disk)
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("nbd re"):  # replies, reconnect
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RequestError, match="Resource temporarily unavailable"):
+        opened(path)
+    monkeypatch.undo()
+    driver = opened(path, reconnect_delay=30)
+    server.close()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(2):
+        with pytest.raises(OSError, match="Resource temporarily unavailable"):
+            byte_at(driver, 0)
+    monkeypatch.undo()
+    server = MemoryServer(path, disk)
+    assert byte_at(driver, 0) == 7
+    driver.close()
+    server.close()
+
+
 def test_closing_ends_the_tries(path: Path, disk: MemoryDriver) -> None:
     server = MemoryServer(path, disk)
     driver = opened(path, reconnect_delay=3600)

@@ -149,7 +149,11 @@ class Session:
             sock.close()
             reason = error.strerror or str(error)
             raise NotLetIn(f"Failed to read initial magic: {reason}") from error
-        return Connection(sock, handshake)
+        try:
+            return Connection(sock, handshake)
+        except RuntimeError as error:  # the host has no thread for it
+            sock.close()
+            raise NotLetIn(os.strerror(errno.EAGAIN)) from error
 
     # -- losing it ---------------------------------------------------------------------------
 
@@ -176,7 +180,11 @@ class Session:
             self._trying = threading.Thread(
                 target=self._try_again, args=(connection,), name="nbd reconnect", daemon=True
             )
-            self._trying.start()
+            try:
+                self._trying.start()
+            except RuntimeError as error:  # the host has no thread for it: the next request tries
+                self._trying, self._connection = None, connection
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
 
     def _try_again(self, old: Connection) -> None:
         old.close()
