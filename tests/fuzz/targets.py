@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from monitor.engine.drivers.memory import MemoryDriver
-from monitor.engine.drivers.nbd.connection import Connection, _Call
+from monitor.engine.drivers.nbd.connection import Connection, Request
 from monitor.servers.nbd.serving import Serving
 from monitor.wire.nbd import layout as n
 from monitor.wire.nbd import transmission as t
@@ -132,9 +132,12 @@ def nbd_client(data: bytes) -> None:
     connection.lost = None
     connection._input = io.BufferedReader(io.BytesIO(data[half:]))  # type: ignore[type-var]
     room = memoryview(bytearray(512))
-    calls = [_Call(0, 512, room, None), _Call(0, 0, None, None), _Call(0, SIZE, None, 1)]
-    for call in calls:
-        connection._register(call)
+    asked = [
+        Request(n.CMD_READ, 0, len(room), into=room),
+        Request(n.CMD_WRITE, 0, len(room), data=room),
+        Request(n.CMD_BLOCK_STATUS, 0, SIZE),
+    ]
+    calls = [connection._begin(each) for each in asked]
     connection._read()
     for call in calls:
         assert call.done.is_set(), "a call that nobody ends"
