@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor.engine.drivers.nbd.connection import Request
 from monitor.wire.nbd import layout as n
 from monitor.wire.nbd.client import request
 from tests.support import tools
@@ -50,11 +51,13 @@ def good_nbd_client(folder: Path, number: int) -> None:
         for at, size in ((base + turn * PIECE, PIECE), (base + (256 << 10), 256 << 10)):
             data = memoryview(bytes([1 + (number + turn) % 255]) * size)
             back = memoryview(bytearray(size))
-            connection.call(n.CMD_WRITE, at, size, data=data)
-            connection.call(n.CMD_READ, at, size, into=back)
+            connection.call_all([Request(n.CMD_WRITE, at, size, data=data)])
+            connection.call_all([Request(n.CMD_READ, at, size, into=back)])
             assert back == data
-    connection.call(n.CMD_FLUSH)
-    assert sum(length for length, _ in connection.call(n.CMD_BLOCK_STATUS, base, LONG)) <= LONG
+    connection.call_all([Request(n.CMD_FLUSH)])
+    extents, lost = connection.call_all([Request(n.CMD_BLOCK_STATUS, base, LONG)])
+    assert sum(length for length, _ in extents) <= LONG
+    assert not lost
     connection.close()
 
 
