@@ -343,6 +343,7 @@ CASES = [
 ]
 
 
+@pytest.mark.timeout(1800 if ALL else 300)  # each case is bounded by itself (``run``)
 @pytest.mark.parametrize(("job", "policy"), CASES)
 def test_each_request_fails_in_turn(tmp_path: Path, made: Path, job: str, policy: str) -> None:
     """Images are as they were, or as they should be; nobody waits for ever."""
