@@ -82,7 +82,7 @@ def _look_at(killed: Killed, folder: Path, job: str) -> None:
     shown = [_differs(killed, folder, SHOWS[job])]
     if not killed.completed:
         shown.append(_differs(killed, folder, "top"))
-    assert None in shown, shown
+    assert None in shown, f"{shown} after {killed.said}"
     copy = folder / "copy"
     if is_qcow2(copy) and shown[0] is not None:
         assert "is incomplete: mirror 'j' of " in notes_on(copy)[0]

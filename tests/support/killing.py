@@ -28,9 +28,12 @@ class Killed:
         self.percent = 0
         self.completed = False
         self.ready = False
+        self.said: list[str] = []
+        """All of it, for whoever asks what went wrong."""
         self._byte = 0
 
     def hear(self, line: str) -> None:
+        self.said.append(line.strip())
         match line.split():
             case ["begin", offset, length, byte]:
                 self.open_write = int(offset), int(length)
