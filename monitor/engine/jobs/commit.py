@@ -48,7 +48,7 @@ from monitor.engine.jobs.filters import (
     root,
     take_off,
 )
-from monitor.engine.jobs.gathering import gather
+from monitor.engine.jobs.gathering import carry, gather
 from monitor.engine.jobs.manager import Jobs
 
 _WINDOW: Final = 64 << 20
@@ -271,11 +271,7 @@ class _Carrying:
             piece.zeroed(zero(self._base, piece.offset, piece.length, may_unmap=True, most=most))
             return
         if piece.parts:
-            view = buffer[: piece.size]
-            piece.side = "read"
-            self._top.read_ranges(view, piece.parts)
-            piece.side = "write"
-            self._base.write_ranges(view, piece.parts)
+            carry(piece, self._top, self._base, buffer)
             return
         done = self._files.copy(self._top, self._base, piece.offset, piece.length, piece.at)
         view = buffer[: piece.length - done]

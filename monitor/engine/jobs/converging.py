@@ -22,7 +22,7 @@ from monitor.engine.drivers.zeroes import zero
 from monitor.engine.graph.allocation import Run, runs_through, within
 from monitor.engine.jobs.carrying import ZERO_CHUNK
 from monitor.engine.jobs.copying import Piece
-from monitor.engine.jobs.gathering import gather, is_short
+from monitor.engine.jobs.gathering import carry, gather, is_short
 
 if TYPE_CHECKING:
     from monitor.engine.graph.edge import Edge
@@ -126,11 +126,7 @@ class Converging:
                 piece.zeroed(done)
             return
         if piece.parts:
-            view = buffer[: piece.size]
-            piece.side = "read"
-            self._source.read_ranges(view, piece.parts)
-            piece.side = "write"
-            self._target.write_ranges(view, piece.parts)
+            carry(piece, self._source, self._target, buffer)
             return
         end = piece.offset + piece.length
         done = self._files.copy(self._source, self._target, piece.offset, piece.length, piece.at)

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from monitor.engine.drivers.base import ExtentKind
+from monitor.engine.drivers.base import Child, ExtentKind
 from monitor.engine.graph.allocation import Run
 from monitor.engine.jobs.copying import Piece
 
 _LONG: Final = 256 << 10
 """Bytes from which on a run is a piece by itself: perhaps the host copies it."""
+
+
+def carry(piece: Piece, source: Child, target: Child, buffer: memoryview) -> None:
+    """Copies the piece's parts, by a read of all and a write of all. In a lane; raises OSError."""
+    view = buffer[: piece.size]
+    piece.side = "read"
+    source.read_ranges(view, piece.parts)
+    piece.side = "write"
+    target.write_ranges(view, piece.parts)
 
 
 def is_short(run: Run) -> bool:

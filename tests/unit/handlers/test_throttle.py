@@ -49,7 +49,7 @@ class Guests:
     async def waits(self, read: asyncio.Future[Any]) -> None:
         """Returns once all that has not ended stands in a queue."""
         while self._queued() < sum(not each.done() for each in self._reads):
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
         assert not read.done()
 
     def _queued(self) -> int:
