@@ -54,6 +54,36 @@ def test_a_last_write_leaves_the_rest_of_its_cluster(tmp_path: Path, sync: str, 
     run(main())
 
 
+@pytest.mark.parametrize("mode", ["background", "write-blocking"])
+def test_the_end_of_a_long_run_and_short_ones_below_it(tmp_path: Path, mode: str) -> None:
+    """The run is one cluster longer than a piece; what is left of it is no longer than the others,
+    which lie below and above. One of them had been left out, and the job had said it was well."""
+    tools.need("qemu-img", "qemu-io")
+    tools.run(*CREATE, tmp_path / "base", "4M")
+    tools.run("qemu-io", "-f", "qcow2", "-c", "write -P 5 0 4M", tmp_path / "base")
+    tools.run(*CREATE, "-b", tmp_path / "base", "-F", "qcow2", tmp_path / "disk")
+    writes = ("write -P 1 1472k 1088k", "write -P 2 2650k 4k", "write -P 3 395k 512")
+    words = [word for command in writes for word in ("-c", command)]
+    tools.run("qemu-io", "-f", "qcow2", *words, tmp_path / "disk")
+
+    async def main() -> None:
+        bench = Bench()
+        await bench.open(tmp_path / "disk", "qcow2")
+        assert bench.drive.node is not None
+        before = contents(bench.drive.node)
+        copy = str(tmp_path / "copy")
+        options = {"target": copy, "sync": "top", "copy_mode": mode}
+        await bench.do("drive-mirror", job_id="j", device="d0", **options)
+        assert (await bench.engine.job_ended("j")).status == "ready"
+        await bench.do("job-complete", id="j")
+        await bench.ended()
+        assert bench.drive.node.filename == copy
+        assert contents(bench.drive.node) == before
+        await bench.engine.shut_down()
+
+    run(main())
+
+
 def test_images_that_a_stream_took_out_are_not_asked(tmp_path: Path) -> None:
     """They are closed, and what their descriptors lead to by now is not the disk."""
     tools.need("qemu-img")
