@@ -21,7 +21,8 @@ from bench.work import FULL_MIB, ROWS, Disk, Row, Work
 
 def measure(work: Work, runs: int) -> tuple[float, float]:
     """Medians of ours and theirs, taken in turn."""
-    ours, theirs = [], []
+    ours: list[float] = []
+    theirs: list[float] = []
     for _ in range(runs):
         for command, seconds in ((OURS, ours), (QSD, theirs)):
             with tempfile.TemporaryDirectory(prefix="blkmon-bench-") as folder:

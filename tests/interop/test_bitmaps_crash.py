@@ -44,7 +44,7 @@ class Guest:
         offset = chance.randint(0, SIZE - length)
         match chance.randint(0, 3):
             case 0:
-                noted_zeroes(self.driver.write_zeroes, note)(offset, length)
+                noted_zeroes(self.driver.write_zeroes, note)(offset, length, False, False)
             case 1:
                 noted_discard(self.driver.discard, note)(offset, length)
             case _:

@@ -27,7 +27,7 @@ from monitor.engine.jobs.commit import CommitJob
 from monitor.engine.jobs.mirror import MirrorJob
 from tests.support import disks, tools
 from tests.support.disks import CHAINS, DISKS, GARBAGE, RAW, TARGETS
-from tests.support.guests import Guests, contents
+from tests.support.guests import SIZE, Guests, contents
 from tests.support.playing import Played
 from tests.support.qmp_cases.words import Requests, add, do
 
@@ -89,7 +89,7 @@ class Case:
         if holds not in ("", "garbage"):
             fmt = ["-O", image.driver] + (["-o", image.options] if image.options else [])
             tools.run("qemu-img", "convert", *fmt, self.ours / holds, path)
-            tools.run("qemu-img", "resize", "-q", "-f", image.driver, path, str(disks.SIZE))
+            tools.run("qemu-img", "resize", "-q", "-f", image.driver, path, str(SIZE))
             return
         image.make(path, backing=backing)
         if holds:

@@ -94,13 +94,13 @@ class Site(Bench):
         self.guest = Guest(shown(images, "top"))
         self.copied = b""
         """What a backup is to hold."""
-        self.ready = self.told = 0
+        self.became_ready = self.told = 0
         """Things done when the job told that it is ready, and of its end."""
         self.engine.subscribe(self._listen)
 
     def _listen(self, event: Any) -> None:
         if event.name == "BLOCK_JOB_READY":
-            self.ready = len(self.host.log)
+            self.became_ready = len(self.host.log)
         if event.name == "BLOCK_JOB_COMPLETED":
             assert "error" not in event.data
             self.told = len(self.host.log)
@@ -227,8 +227,8 @@ def look_at(site: Site, job: str, done: int, files: Mapping[str, bytes]) -> None
     if result in MARKED:
         assert not (whole and is_marked(files, result))
         whole = not is_marked(files, result)
-    elif result == "raw" and "mirror" in command and site.ready and not site.guest.writes:
-        whole = done >= site.ready
+    elif result == "raw" and "mirror" in command and site.became_ready and not site.guest.writes:
+        whole = done >= site.became_ready
     if whole:
         left = shown(files, result)
         assert left == (site.copied if backs_up else site.guest.expected(done, left))

@@ -268,7 +268,7 @@ def test_images_of_different_sizes(tmp_path: Path, options: dict[str, Any]) -> N
 
 # Creating
 
-CREATE = [
+CREATE: list[dict[str, Any]] = [
     {"driver": "raw"},
     {"driver": "null-co"},
     {"driver": "file", "filename": "/nowhere/n.img", "size": 0},

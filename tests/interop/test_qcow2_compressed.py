@@ -24,7 +24,7 @@ def tools() -> None:
 def mixed(size: int, seed: int = 1) -> bytes:
     """Text that shrinks well, text that shrinks little, noise, and zeroes."""
     chance = random.Random(seed)
-    parts = []
+    parts: list[bytes] = []
     while sum(map(len, parts)) < size:
         length = chance.choice([3000, 20_000, 90_000])
         kind = chance.randrange(4)

@@ -40,8 +40,8 @@ class Killed:
                 self._byte = int(byte)
             case ["done"]:
                 assert self.open_write
-                at, length = self.open_write
-                self.disk[at : at + length] = bytes([self._byte]) * length
+                start, size = self.open_write
+                self.disk[start : start + size] = bytes([self._byte]) * size
                 self.open_write = None
             case ["at", percent]:
                 self.percent = int(percent)

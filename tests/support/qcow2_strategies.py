@@ -46,7 +46,8 @@ def requests(data: st.DataObject, disk: Disk) -> None:
     elif kind == "reopen":
         disk.reopen()
     elif kind == "grow":
-        low = -(size // 512) if disk.driver.specific_info()["data"]["compat"] != "0.10" else 0
+        facts = disk.driver.specific_info() or {}
+        low = -(size // 512) if facts["data"]["compat"] != "0.10" else 0
         step = data.draw(st.integers(max(low + 1, -200), 200)) * 512
         if disk.backing is None or step < 0 or low:
             disk.truncate(size + step)

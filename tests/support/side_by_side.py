@@ -253,10 +253,10 @@ def compare(
 
 def difference(request: Any, our: Any, their: Any) -> str:
     """A unified diff of one reply, ours against theirs."""
-    texts = [
+    theirs, ours = (
         json.dumps(comparable(side), indent=1, sort_keys=True).splitlines() for side in (their, our)
-    ]
-    lines = difflib.unified_diff(*texts, "theirs", "ours", lineterm="", n=2)
+    )
+    lines = difflib.unified_diff(theirs, ours, "theirs", "ours", lineterm="", n=2)
     return "\n".join([json.dumps(request), *lines])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from monitor.commands.registry import Argument, Command, commands
-from monitor.engine.schema.base import Request, request_types
+from monitor.engine.schema.base import Request, fields_of, request_types, tag_field
 from monitor.engine.schema.meanings import meaning
 from monitor.language import fields
 from monitor.language.completion import whole_language
@@ -95,7 +95,7 @@ def assert_keys(line: str, prefix: str, kind: Any, request: type[Request], depth
     """All keys of ``kind`` are offered below ``prefix``, and each has typed values."""
     structs = fields.structs_of(kind)
     for struct in structs:
-        tag = fields.tag_field(struct)
+        tag = tag_field(struct)
         chosen = line
         if tag is not None:
             value = struct.__struct_config__.tag
@@ -150,7 +150,7 @@ def test_every_value_of_an_enumeration_says_what_it_means() -> None:
     queue: list[Any] = list(request_types().values())
     seen, silent = set(queue), set()
     while queue:
-        for member in fields.fields_of(queue.pop()):
+        for member in fields_of(queue.pop()):
             if member.name == "backing-fmt":
                 continue  # formats of QEMU's that are names here and nothing else
             silent |= {(member.name, c) for c in member.choices if not meaning(member.name, c)}
@@ -158,7 +158,7 @@ def test_every_value_of_an_enumeration_says_what_it_means() -> None:
             seen |= below
             queue += below
             for struct in below:
-                field, tag = fields.tag_field(struct), str(struct.__struct_config__.tag)
+                field, tag = tag_field(struct), str(struct.__struct_config__.tag)
                 if field is not None and not meaning(field, tag):
                     silent.add((field, tag))
     assert silent == set()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from monitor.engine.drivers.file import direct
 from monitor.engine.drivers.file.direct import BOUNCE_SIZE, SAFE_ALIGNMENT, DirectIO
 from tests.conformance.checks import pattern
 from tests.support.files import open_file
@@ -26,8 +25,8 @@ class StrictDisk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.requests: list[tuple[str, int, int]] = []
         self._preadv, self._pwrite = os.preadv, os.pwrite
-        monkeypatch.setattr(direct.os, "preadv", self.preadv)
-        monkeypatch.setattr(direct.os, "pwrite", self.pwrite)
+        monkeypatch.setattr(os, "preadv", self.preadv)
+        monkeypatch.setattr(os, "pwrite", self.pwrite)
 
     def preadv(self, fd: int, buffers: tuple[memoryview], offset: int) -> int:
         self._check("read", buffers[0], offset)
@@ -128,7 +127,7 @@ def test_padding_is_cut_off(disk: StrictDisk, image: Path) -> None:
 def test_short_writes_go_on_from_a_whole_block(
     disk: StrictDisk, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(direct.os, "pwrite", lambda fd, data, at: disk.pwrite(fd, data[:BLOCK], at))
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: disk.pwrite(fd, data[:BLOCK], at))
     io = io_on(image)
     data = memoryview(mmap.mmap(-1, 4 * BLOCK))
     data[:] = b"\x77" * (4 * BLOCK)
@@ -144,8 +143,8 @@ def test_other_errors_are_not_taken_for_misalignment(
     def failing(fd: int, data: object, offset: int) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(direct.os, "pwrite", failing)
-    monkeypatch.setattr(direct.os, "preadv", failing)
+    monkeypatch.setattr(os, "pwrite", failing)
+    monkeypatch.setattr(os, "preadv", failing)
     for offset in (0, 7):
         with pytest.raises(OSError, match="Input/output error"):
             io.write(memoryview(bytes(SAFE_ALIGNMENT)), offset)

@@ -199,7 +199,7 @@ def test_what_is_left_over_is_closed_by_another_thread(
     change = driver.prepare_reopen(OpenFlags(read_only=True))
     assert change is not None
     with monkeypatch.context() as patch:
-        patch.setattr(closing.os, "close", slow)
+        patch.setattr(os, "close", slow)
         change.commit()
         use(driver, CONSISTENT_READ, ALL)
         assert locked_bytes(image) == {100}  # the descriptor that is left over holds none
@@ -249,7 +249,7 @@ def test_a_failure_to_close_leaves_the_next_to_be_closed(
 
     driver = open_file(image)
     with monkeypatch.context() as patch:
-        patch.setattr(closing.os, "close", fail)
+        patch.setattr(os, "close", fail)
         for read_only in (True, False):
             change = driver.prepare_reopen(OpenFlags(read_only=read_only))
             assert change is not None

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +127,11 @@ def test_the_size_is_fixed(loop: tuple[str, Path]) -> None:
     with pytest.raises(RequestError) as caught:
         driver.grow(9 * MIB, "full")
     assert caught.value.text == "Unsupported preallocation mode 'full'"
-    for request in (
+    requests: tuple[Callable[[], None], ...] = (
         lambda: driver.write(memoryview(b"beyond"), 8 * MIB - 3),
         lambda: driver.write_zeroes(8 * MIB - 3, 6),
-    ):
+    )
+    for request in requests:
         with pytest.raises(OSError) as full:
             request()
         assert full.value.errno == errno.ENOSPC

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 import pytest
 
@@ -86,11 +87,12 @@ def test_nothing_around_the_part_is_shown_or_touched() -> None:
     assert buffer == b"\xa5" * 512 + bytes(1536)
     driver.read(memoryview(buffer), 5000)
     assert buffer == bytes(2048)
-    for request in (
+    requests: tuple[Callable[[], None], ...] = (
         lambda: driver.write(memoryview(bytes(513)), 512),
         lambda: driver.write_zeroes(0, 1025),
         lambda: driver.discard(1024, 1),
-    ):
+    )
+    for request in requests:
         with pytest.raises(OSError, match="No space left on device") as caught:
             request()
         assert caught.value.errno == errno.ENOSPC

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import threading
 from typing import Any
@@ -11,7 +12,6 @@ import pytest
 
 from monitor.engine.clock import ManualClock
 from monitor.engine.graph.client import Client
-from monitor.engine.jobs import copying
 from monitor.engine.jobs.carrying import CHUNK, MEMORY, MOST_WRITERS, Carrier
 from monitor.engine.jobs.copying import BUFFERED_WRITERS, DEPTH, Piece
 from monitor.engine.jobs.progress import Progress
@@ -294,7 +294,7 @@ def test_no_memory_for_a_buffer_is_the_jobs_error(monkeypatch: pytest.MonkeyPatc
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     job = StandIn()
-    monkeypatch.setattr(copying.mmap, "mmap", refuse)
+    monkeypatch.setattr(mmap, "mmap", refuse)
     with pytest.raises(OSError, match="Cannot allocate memory"):
         carry(job, Recorded())
     assert not job.lanes

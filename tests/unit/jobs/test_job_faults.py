@@ -68,7 +68,7 @@ def request(job: str, policy: str) -> tuple[str, dict[str, Any]]:
     on_success = {**bitmap, "bitmap-mode": "on-success"}
     other = {"job-id": "k", "device": "other", "target": "spare", "sync": "full", **both}
     two = {"actions": [{"type": "blockdev-backup", "data": data} for data in (on_success, other)]}
-    return {
+    requests: dict[str, tuple[str, dict[str, Any]]] = {
         "stream": ("block-stream", {**names, "device": "disk", "on-error": policy}),
         "commit": ("block-commit", {**names, "top-node": "mid", "on-error": policy}),
         "active": ("block-commit", {**names, "on-error": policy}),
@@ -85,7 +85,8 @@ def request(job: str, policy: str) -> tuple[str, dict[str, Any]]:
         "never": ("blockdev-backup", {**bitmap, "bitmap-mode": "never"}),
         "pair": ("transaction", two),
         "group": ("transaction", {**two, "properties": {"completion-mode": "grouped"}}),
-    }[job]
+    }
+    return requests[job]
 
 
 COPIES = [("top", "read"), ("mid", "read"), ("target", "write"), ("target", "flush")]

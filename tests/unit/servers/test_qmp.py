@@ -91,12 +91,12 @@ class SlowEngine(FakeEngine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.go_on = asyncio.Event()
+        self.gate = asyncio.Event()
 
     async def execute(self, request: Request) -> Any:
         if isinstance(request, QueryJobs):
             self.requests.append(request)
-            await self.go_on.wait()
+            await self.gate.wait()
             return []
         return await super().execute(request)
 
@@ -127,7 +127,7 @@ def test_commands_run_in_order_and_events_come_in_between() -> None:
         engine.emit("STOP")
         assert (await channel.line())["event"] == "STOP"
         assert len(engine.requests) == 1  # the second waits for the first
-        engine.go_on.set()
+        engine.gate.set()
         assert await channel.line() == {"return": [], "id": 1}
         assert await channel.line() == {"return": {}, "id": 2}
         assert engine.nodes == {"n0": "null-co 64M rw"}
@@ -228,7 +228,7 @@ def test_out_of_band_is_answered_while_a_command_runs() -> None:
             "The command query-jobs does not support OOB",
             "The command foo has not been found",
         ]
-        engine.go_on.set()
+        engine.gate.set()
         assert await channel.line() == {"return": []}
         channel.end()
         await task
@@ -245,7 +245,7 @@ def test_reading_stops_while_the_queue_is_full() -> None:
         for _ in range(200):
             await asyncio.sleep(0)
         assert len(channel.incoming) == 20 - 1 - 8 - 1  # run, waiting, and held by the reader
-        engine.go_on.set()
+        engine.gate.set()
         channel.end()
         await task
         assert len(channel.rest()) == 20

@@ -41,12 +41,12 @@ class Gated(Answering):
     def __init__(self) -> None:
         super().__init__()
         self.asked = asyncio.Event()
-        self.go_on = asyncio.Event()
+        self.gate = asyncio.Event()
 
     async def execute(self, request: Request) -> Any:
         if isinstance(request, QueryJobs):
             self.asked.set()
-            await self.go_on.wait()
+            await self.gate.wait()
         return await super().execute(request)
 
 
@@ -155,7 +155,7 @@ def test_what_waits_is_dropped_when_its_client_has_hung_up(tmp_path: Path) -> No
         first.send(TWO)
         await engine.asked.wait()
         await first.close()
-        engine.go_on.set()
+        engine.gate.set()
         last = await Client.at(path)
         await last.ask("qmp_capabilities")
         await last.ask("query-status")
@@ -172,7 +172,7 @@ def test_who_only_sends_no_more_is_answered(tmp_path: Path) -> None:
         client.send(TWO)
         await engine.asked.wait()
         client.end()
-        engine.go_on.set()
+        engine.gate.set()
         assert await client.line() == {"return": []}
         assert (await client.line()).keys() & {"return", "error"}
         assert await client.line() is None
