@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 
@@ -38,7 +39,7 @@ async def on_top_of(opening: Opening, base: Node, *, read_only: bool) -> Node:
         }
         overlay = await opening.open_loose(loose, None, follow_backing=False)
     finally:
-        await graph.in_worker(os.unlink, path)
+        await graph.in_worker(_unlink, path)
     opening.attach_backing(overlay, base)
     return overlay
 
@@ -52,3 +53,8 @@ def _temporary_file() -> str:
         raise host_failure(what, error) from error
     os.close(descriptor)
     return path
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # an image that could not be made is gone
+        os.unlink(path)

@@ -109,11 +109,11 @@ def test_what_fails_leaves_nothing(
 def test_an_overlay_that_cannot_be_made(
     disk: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def full(*_: Any) -> None:
+    def full(*_: Any) -> None:
         raise Refused("No space left on device")
 
     async def scenario(engine: EmbeddedEngine) -> None:
-        monkeypatch.setattr(images, "create", full)
+        monkeypatch.setattr(images, "_format", full)
         text = f"if=none,id=d,file={disk},format=raw,snapshot=on"
         with pytest.raises(
             RequestError, match=r"^Could not create temporary overlay '.*/vl.*': No"
