@@ -153,27 +153,17 @@ class _Bucket:
         return 0.0
 
 
-class _Turn:
-    """A request that waits."""
-
-    def __init__(self, member: object) -> None:
-        self.member = member
-        self.released = False
-        self.look = threading.Event()
-        """Set where it should look again whether it may go."""
-
-
 class ThrottleGroup:
     """Drives that share limits. ``enter`` may be called from any thread but the loop's."""
 
     def __init__(self, name: str, clock: Clock) -> None:
         self.name = name
-        self.members = 0
         self.limits = Limits()
         self._clock = clock
         self._lock = threading.Lock()
-        self._queues: tuple[deque[_Turn], ...] = (deque(), deque())
-        """Who waits, reads and writes apart."""
+        self._members: set[object] = set()
+        self._queues: tuple[deque[threading.Event], ...] = (deque(), deque())
+        """Who waits, reads and writes apart: set where one should look again whether it may go."""
         self._let_go = False
         self.configure(Limits())
 
@@ -191,12 +181,17 @@ class ThrottleGroup:
             self._let_go = True
             self._call()
 
-    def release(self, member: object) -> None:
-        """The requests of ``member`` that wait go now: it is to have no limits."""
+    def take_in(self, member: object) -> None:
         with self._lock:
-            for turn in (*self._queues[False], *self._queues[True]):
-                turn.released |= turn.member is member
+            self._members.add(member)
+
+    def release(self, member: object) -> bool:
+        """The requests of ``member`` that wait go now, and so do those that were on their way to
+        the queue: it is to have no limits. Whether there are others."""
+        with self._lock:
+            self._members.discard(member)
             self._call()
+            return bool(self._members)
 
     def enter(self, member: object, length: int, *, writes: bool) -> None:
         """Waits until a request of ``length`` bytes may go, and counts it."""
@@ -205,23 +200,23 @@ class ThrottleGroup:
             if not queue and not self._delay(writes):
                 self._pour(length, writes)
                 return
-            turn = _Turn(member)
+            turn = threading.Event()
             queue.append(turn)
         while True:
             with self._lock:
-                turn.look.clear()
+                turn.clear()
                 delay = self._delay(writes) if queue[0] is turn else math.inf
-                if not delay or turn.released or self._let_go:
+                if not delay or member not in self._members or self._let_go:
                     queue.remove(turn)
                     self._pour(length, writes)
                     self._call()
                     return
-            self._clock.wait(turn.look, delay)
+            self._clock.wait(turn, delay)
 
     def _call(self) -> None:
         for queue in self._queues:
             for turn in queue:
-                turn.look.set()
+                turn.set()
 
     def _concerned(self, writes: bool) -> list[tuple[str, _Bucket]]:
         other = "_rd" if writes else "_wr"
@@ -252,18 +247,16 @@ class Throttles:
         self._groups: dict[str, ThrottleGroup] = {}
         self._workers = Workers(WAITING, "limited")
 
-    def join(self, name: str) -> ThrottleGroup:
-        """One more member; ``leave`` is the other way."""
+    def join(self, name: str, member: object) -> ThrottleGroup:
+        """``leave`` is the other way."""
         group = self._groups.get(name)
         if group is None:
             group = self._groups[name] = ThrottleGroup(name, self._clock)
-        group.members += 1
+        group.take_in(member)
         return group
 
     def leave(self, group: ThrottleGroup, member: object) -> None:
-        group.release(member)
-        group.members -= 1
-        if not group.members:
+        if not group.release(member):
             del self._groups[group.name]
 
     async def admit(

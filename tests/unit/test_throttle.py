@@ -20,6 +20,7 @@ class Drives:
         self.clock.stand(True)
         self.group = ThrottleGroup("g", self.clock)
         self.group.configure(limits)
+        self.group.take_in(self)
         self._began = self.clock.monotonic()
 
     def takes(self, length: int, *, writes: bool = False) -> float:
@@ -81,6 +82,7 @@ class Waiting:
             self.group.enter(name, length, writes=writes)
             self.went.append(name)
 
+        self.group.take_in(name)
         before = self.queued(writes) + len(self.went)
         thread = threading.Thread(target=work, daemon=True)
         self._threads.append(thread)
@@ -146,12 +148,22 @@ def test_who_leaves_waits_no_longer_and_the_others_do(waiting: Waiting) -> None:
     assert waiting.queued(False) == 1
 
 
+@pytest.mark.timeout(60)
+def test_who_comes_to_limits_that_are_no_longer_its_own_does_not_wait(waiting: Waiting) -> None:
+    """It was on its way when its drive left the group."""
+    for name in ("a", "b"):
+        waiting.begin(name, 10**9)
+    waiting.group.release("a")
+    waiting.group.enter("a", 10**9, writes=False)
+    assert waiting.queued(False) == 1
+
+
 def test_a_group_is_there_while_it_has_members() -> None:
     throttles = Throttles(ManualClock())
-    first, second = throttles.join("g"), throttles.join("g")
+    first, second = throttles.join("g", "a"), throttles.join("g", "b")
     assert first is second
     throttles.leave(first, "a")
-    assert throttles.join("g") is first
-    throttles.leave(first, "a")
+    assert throttles.join("g", "c") is first
+    throttles.leave(first, "c")
     throttles.leave(first, "b")
-    assert throttles.join("g") is not first
+    assert throttles.join("g", "a") is not first

@@ -66,7 +66,7 @@ def set_limits(
         leave(engine, drive)
         return
     if old is None or (group is not None and group != old.name):
-        drive.throttle = throttles.join(group if group is not None else drive.name)
+        drive.throttle = throttles.join(group if group is not None else drive.name, drive)
         if old is not None:
             throttles.leave(old, drive)
     assert drive.throttle is not None

@@ -17,6 +17,7 @@ from monitor.engine.schema.decode import decode
 from monitor.engine.schema.extra import DriveAdd, DriveDel, IoRequest
 from monitor.engine.schema.query import QueryBlock
 from monitor.engine.schema.stats import QueryBlockstats
+from monitor.engine.throttle import WAITING
 
 NONE = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
 
@@ -142,6 +143,22 @@ def test_who_waits_goes_when_its_limits_do(how: str) -> None:
             await guests.engine.execute(limited(device="d", bps=1, group="h"))
         await guests.goes(waits)
         await guests.waits(other)
+
+    play(scenario)
+
+
+def test_limits_that_are_lifted_are_lifted_for_all() -> None:
+    """Also for those for whom there is no thread yet to wait in."""
+
+    async def scenario(guests: Guests) -> None:
+        await guests.add("d", ",bps=1")
+        await guests.goes(guests.read("d"))
+        reads = [guests.read("d") for _ in range(WAITING + 20)]
+        while guests._queued() < WAITING:
+            await asyncio.sleep(0)
+        await guests.engine.execute(limited(device="d"))
+        for read in reads:
+            await guests.goes(read)
 
     play(scenario)
 
