@@ -70,6 +70,13 @@ class Export(Client):
     def type(self) -> str:
         return str(type(self.options).__struct_config__.tag)
 
+    @property
+    def stays_in_place(self) -> bool:
+        return self.options.fixed_iothread is True
+
+    def moved(self, iothread: Iothread | None) -> None:
+        self.use(iothread)
+
     def use(self, iothread: Iothread | None) -> None:
         """Long requests are done on its threads; None: no longer."""
         for each, change in ((self._iothread, -1), (iothread, 1)):

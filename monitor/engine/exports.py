@@ -20,6 +20,7 @@ from monitor.engine.graph.bitmaps import bitmap_of, find_bitmap
 from monitor.engine.graph.bitmaps import check as check_bitmap
 from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.iothreads import CannotMove, move, place_of
 from monitor.engine.graph.node import Node
 from monitor.engine.names import well_formed
 from monitor.engine.schema.export import (
@@ -31,7 +32,6 @@ from monitor.engine.schema.export import (
 
 if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
-    from monitor.engine.objects.iothread import Iothread
 
 
 class InvalidExportId(RequestError):
@@ -138,7 +138,7 @@ class Exports:
         server = self.server(export.type)
         if export.writable and node.read_only:
             raise CannotWriteReadOnly(node.name)
-        iothread = self._iothread(options)
+        self._move(node, options)
         taken = permissions.CONSISTENT_READ | (permissions.WRITE if export.writable else 0)
         shared = permissions.ALL & ~permissions.RESIZE  # NBD's clients are told the size once
         if isinstance(options, BlockExportOptionsFuse):  # and a file that is written may change it
@@ -153,7 +153,7 @@ class Exports:
         except BaseException:
             await self._graph.remove_client(export)
             raise
-        export.use(iothread)
+        export.use(place_of(node))
         for bitmap in export.bitmaps.values():
             bitmap.busy = True
         self.by_id[export.id] = export
@@ -212,16 +212,21 @@ class Exports:
             await server.stop()
         await self.remove_all()
 
-    def _iothread(self, options: AnyExportOptions) -> Iothread | None:
-        """Raises IothreadNotFound."""
+    def _move(self, node: Node, options: AnyExportOptions) -> None:
+        """To the iothread that is asked for; where that cannot be, it stays, unless the export
+        insists. Raises IothreadNotFound and CannotMove."""
         if options.iothread is UNSET:
-            return None
-        from monitor.engine.objects.iothread import Iothread
+            return
+        from monitor.engine.objects.iothread import iothread_of
 
-        found = self._graph.objects.by_id.get(str(options.iothread))
-        if not isinstance(found, Iothread):
+        found = iothread_of(self._graph.objects, str(options.iothread))
+        if found is None:
             raise IothreadNotFound(str(options.iothread))
-        return found
+        try:
+            move(node, found)
+        except CannotMove:
+            if options.fixed_iothread is True:
+                raise
 
     def _shut(self, export: Export) -> None:
         self.server(export.type).withdraw(export)

@@ -33,6 +33,7 @@ from monitor.engine.accounting import Account
 from monitor.engine.graph.edge import Edge, RootEdge
 
 if TYPE_CHECKING:
+    from monitor.engine.objects.iothread import Iothread
     from monitor.engine.schema.query import GraphNodeType
 
 GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -117,6 +118,14 @@ class Client:
         self._open = threading.Event()
         self._open.set()
         self._wakes: tuple[Callable[[], None], ...] = ()
+
+    @property
+    def stays_in_place(self) -> bool:
+        """Whether its nodes may not be moved to another iothread."""
+        return False
+
+    def moved(self, iothread: Iothread | None) -> None:
+        """Hook: its nodes are there now."""
 
     def describe(self) -> str:
         """The client in the words of a permission conflict."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from monitor.engine.bitmap import DirtyBitmap
     from monitor.engine.graph.copy_on_read import CopyOnRead
     from monitor.engine.graph.threshold import WriteThreshold
+    from monitor.engine.objects.iothread import Iothread
     from monitor.engine.schema.blockdev import BlockdevOptions, DetectZeroes
 
 
@@ -43,6 +44,9 @@ class Node(Operations):
     it. ``read`` … ``map`` are its pipeline: the driver's operations behind the stages in force,
     bound by ``wire`` so that nothing is decided per request.
     """
+
+    iothread: Iothread | None = None
+    """Where it was moved to (``graph.iothreads``)."""
 
     def __init__(
         self,

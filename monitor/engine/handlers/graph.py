@@ -23,6 +23,7 @@ from monitor.engine.graph.errors import (
     UnknownNode,
 )
 from monitor.engine.graph.graph import Graph
+from monitor.engine.graph.iothreads import move
 from monitor.engine.graph.jsonnames import open_given
 from monitor.engine.graph.modes import make_read_only
 from monitor.engine.graph.node import Node
@@ -35,6 +36,7 @@ from monitor.engine.schema.graph import (
     BlockdevChange,
     BlockdevDel,
     BlockdevReopen,
+    BlockdevSetIothread,
     BlockdevSnapshot,
     BlockdevSnapshotSync,
     BlockResize,
@@ -106,6 +108,19 @@ class RemovesNoChild(RequestError):
     node: str
 
 
+class PerhapsInUse(RequestError):
+    template = (
+        "Node {node} is associated with a BlockBackend and could be in use "
+        "(use force=true to override this check)"
+    )
+    node: str
+
+
+class NoSuchIothread(RequestError):
+    template = "Cannot find iothread {id}"
+    id: str
+
+
 @handles(BlockdevAdd)
 async def blockdev_add(engine: EmbeddedEngine, request: BlockdevAdd) -> None:
     if request.options.node_name is UNSET:
@@ -163,6 +178,23 @@ async def blockdev_change(engine: EmbeddedEngine, request: BlockdevChange) -> No
         if node_name not in graph.nodes:
             raise UnknownNode(node_name)
         raise AddsNoChild(parent.user_name())
+
+
+@handles(BlockdevSetIothread)
+async def blockdev_set_iothread(engine: EmbeddedEngine, request: BlockdevSetIothread) -> None:
+    from monitor.engine.objects.iothread import iothread_of
+
+    graph, wanted = engine.graph, request.iothread
+    async with graph.turn:
+        node = graph.find_node(request.node_name)
+        backends = (edge.parent for edge in node.parents if not isinstance(edge.parent, Node))
+        used = any(client.graph_type == "block-backend" for client in backends)
+        if used and request.force is not True:
+            raise PerhapsInUse(node.name)
+        found = None if wanted is None else iothread_of(graph.objects, wanted)
+        if wanted is not None and found is None:
+            raise NoSuchIothread(wanted)
+        move(node, found)
 
 
 @handles(BlockResize)

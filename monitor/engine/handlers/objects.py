@@ -36,7 +36,11 @@ async def object_add(engine: EmbeddedEngine, request: ObjectAdd) -> None:
 @handles(ObjectDel)
 async def object_del(engine: EmbeddedEngine, request: ObjectDel) -> None:
     async with engine.graph.turn:
-        engine.graph.objects.remove(request.id).close()
+        gone = engine.graph.objects.remove(request.id)
+        for node in engine.graph.nodes.values():
+            if node.iothread is gone:
+                node.iothread = None
+        gone.close()
 
 
 @handles(QomList)

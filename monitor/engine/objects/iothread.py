@@ -80,4 +80,10 @@ class Iothread(UserObject):
             raise BadPoolSize()
 
 
+def iothread_of(objects: Objects, id_: str) -> Iothread | None:
+    """The one of that name, if there is one."""
+    found = objects.by_id.get(id_)
+    return found if isinstance(found, Iothread) else None
+
+
 made = Iothread

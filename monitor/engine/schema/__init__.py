@@ -35,6 +35,7 @@ REQUESTS: dict[str, tuple[str, ...]] = {
         "blockdev-del",
         "blockdev-reopen",
         "x-blockdev-change",
+        "x-blockdev-set-iothread",
         "blockdev-snapshot-sync",
         "blockdev-snapshot",
         "block_resize",

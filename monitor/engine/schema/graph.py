@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 from msgspec import UNSET, UnsetType
 
 from monitor.engine.schema.base import (
+    Alternate,
     DeviceName,
     DriveName,
     FileName,
     NewName,
     NodeName,
+    ObjectName,
     QInt,
     Request,
 )
@@ -59,6 +61,26 @@ class BlockdevChange(Request, kw_only=True, tag="x-blockdev-change"):
     node: Annotated[NodeName, "the node to add"] | UnsetType = UNSET
 
 
+StrOrNull = Annotated[
+    ObjectName | None, Alternate("StrOrNull"), "an iothread, or null for the process's own threads"
+]
+
+
+class BlockdevSetIothread(Request, kw_only=True, tag="x-blockdev-set-iothread"):
+    """Move a node, and all that is connected with it, to the threads of an iothread.
+
+    Exports that name none have their long requests done there. Jobs have threads of their own.
+    """
+
+    features = ("unstable",)
+
+    node_name: NodeName
+    iothread: StrOrNull
+    force: Annotated[bool, "also where a drive or an export may be in use"] | UnsetType = UNSET
+
+    example = "x-blockdev-set-iothread node-name=n0 iothread=io0"
+
+
 class BlockdevSnapshotSync(Request, kw_only=True, tag="blockdev-snapshot-sync"):
     """Put a new overlay image on top of a drive or node."""
 
@@ -101,6 +123,7 @@ __all__ = [
     "BlockdevChange",
     "BlockdevDel",
     "BlockdevReopen",
+    "BlockdevSetIothread",
     "BlockdevSnapshot",
     "BlockdevSnapshotSync",
 ]

@@ -16,8 +16,6 @@ from monitor.servers.nbd.serving import PIECE, Serving
 from monitor.wire.nbd import layout as n
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
     from monitor.engine.api import Lane
     from monitor.wire.nbd import transmission as t
 
@@ -72,7 +70,6 @@ class Helpers:
         self._peer = peer
         self._budget = budget
         self._alone = alone
-        self._pool: ThreadPoolExecutor | None = serving.export.workers
         self._threads: list[threading.Thread] = []
         self._todo: SimpleQueue[tuple[t.NbdRequest, memoryview] | None] = SimpleQueue()
         self._changed = threading.Condition()
@@ -96,15 +93,24 @@ class Helpers:
         """``room`` was made for it. In the connection's thread."""
         if self._alone:
             self._do_once(request, data)
-        elif self._pool is not None:
-            self._pool.submit(self._do_once, request, data)
-        else:
+        elif not self._given_away(request, data):
             with self._changed:
                 if not self._idle and len(self._threads) < THREADS:
                     thread = threading.Thread(target=self._main, name="nbd helper", daemon=True)
                     self._threads.append(thread)
                     thread.start()
             self._todo.put((request, data))
+
+    def _given_away(self, request: t.NbdRequest, data: memoryview) -> bool:
+        """Whether the threads of the export's iothread do it, if it is on any just now."""
+        pool = self._serving.export.workers
+        if pool is None:
+            return False
+        try:
+            pool.submit(self._do_once, request, data)
+        except RuntimeError:  # the export has been moved off it meanwhile, and it is gone
+            return False
+        return True
 
     def room(self, request: t.NbdRequest) -> memoryview:
         """A buffer for a write's data (an empty one for other requests); waits while too much is

@@ -44,7 +44,61 @@ def encrypted(data: bytes) -> str:
     return encoded(cipher.update(data + bytes([padding]) * padding) + cipher.finalize())
 
 
+def moved(node: str, iothread: str | None, **options: bool) -> dict[str, Any]:
+    return do("x-blockdev-set-iothread", node_name=node, iothread=iothread, **options)
+
+
+def exported(name: str, node: str, **options: Any) -> dict[str, Any]:
+    return do("block-export-add", type="nbd", id=name, node_name=node, **options)
+
+
 CASES: dict[str, Requests] = {
+    "nodes are moved to iothreads": [
+        made("iothread", "io"),
+        made("iothread", "other"),
+        secret("s", data="x"),
+        do("blockdev-add", driver="null-co", node_name="n", size=1048576),
+        moved("nowhere", "io"),
+        moved("n", "nothing"),
+        moved("n", "s"),
+        moved("n", "io"),
+        moved("n", "other"),
+        moved("n", ""),
+        moved("n", None),
+        do("x-blockdev-set-iothread", node_name="n"),
+        do("x-blockdev-set-iothread", node_name="n", iothread=5),
+        do("nbd-server-start", addr={"type": "unix", "data": {"path": "s"}}),
+        exported("e", "n"),
+        moved("n", "io"),
+        moved("n", "nothing"),
+        moved("n", "nothing", force=True),
+        moved("n", "io", force=True),
+        exported("f", "n", iothread="io", **{"fixed-iothread": True}),
+        moved("n", "io", force=True),
+        moved("n", "other", force=True),
+        moved("n", None, force=True),
+        exported("g", "n", iothread="other"),
+        exported("h", "n", iothread="other", **{"fixed-iothread": True}),
+        exported("h", "n", iothread="nothing"),
+        do("block-export-del", id="f"),
+        moved("n", "other", force=True),
+        exported("h", "n", iothread="other", **{"fixed-iothread": True}),
+    ],
+    "all that is connected is moved": [
+        made("iothread", "io"),
+        do("blockdev-add", driver="file", node_name="file", filename="a.img"),
+        do("blockdev-add", driver="raw", node_name="one", file="file"),
+        do("blockdev-add", driver="raw", node_name="two", file="file", read_only=True),
+        do("nbd-server-start", addr={"type": "unix", "data": {"path": "s"}}),
+        exported("e", "two", **{"fixed-iothread": True}),
+        moved("file", "io"),
+        moved("one", "io"),
+        do("block-export-del", id="e"),
+        moved("one", "io"),
+        exported("e", "two", **{"fixed-iothread": True}),
+        moved("one", "io"),
+        moved("one", None),
+    ],
     "objects come and go": [
         listed("/objects"),
         made("iothread", "io"),
@@ -154,4 +208,14 @@ SUCCEEDS: dict[str, str | Never] = {
     "qom-set": "iothreads",
     "qom-list-types": "paths of objects",
     "query-chardev": Never("theirs shows the channel that its tests talk through"),
+    "x-blockdev-set-iothread": "nodes are moved to iothreads",
+}
+
+REFUSALS: dict[str, dict[str, str | Never]] = {
+    "x-blockdev-set-iothread": {
+        "Failed to find node with node-name='%'": "nodes are moved to iothreads",
+        "Node % is associated with a BlockBackend and could be in use "
+        "(use force=true to override this check)": "nodes are moved to iothreads",
+        "Cannot find iothread %": "nodes are moved to iothreads",
+    },
 }

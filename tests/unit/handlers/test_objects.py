@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from monitor.engine.errors import RequestError
+from monitor.engine.objects.iothread import Iothread
 from monitor.engine.schema.base import request_type
 from monitor.engine.schema.decode import decode
 from monitor.shell.engines import embedded_engine
@@ -49,6 +50,44 @@ def test_an_iothread_in_use_stays(tmp_path: Path) -> None:
     assert told[4] is None
     assert told[5] == "object 'io' is in use, can not be deleted"
     assert told[6:] == [None, None]
+
+
+def test_what_stands_on_a_node_is_served_where_the_node_is(tmp_path: Path) -> None:
+    """Also what came there later; and what is left when the threads go, by the process's own."""
+
+    async def main() -> None:
+        engine = embedded_engine()
+
+        async def do(command: str, **arguments: Any) -> Any:
+            values = {name.replace("_", "-"): value for name, value in arguments.items()}
+            return await engine.execute(decode(request_type(command), values))
+
+        def workers(export: str) -> Any:
+            return engine.exports.by_id[export].workers
+
+        await do("object-add", qom_type="iothread", id="io")
+        io = engine.graph.objects.by_id["io"]
+        assert isinstance(io, Iothread)
+        await do("blockdev-add", driver="null-co", node_name="n", size=1 << 20)
+        address = {"type": "unix", "data": {"path": str(tmp_path / "s")}}
+        await do("nbd-server-start", addr=address)
+        await do("block-export-add", type="nbd", id="before", node_name="n")
+        assert workers("before") is None
+        await do("x-blockdev-set-iothread", node_name="n", iothread="io", force=True)
+        assert workers("before") is io.workers
+        await do("blockdev-add", driver="raw", node_name="above", file="n")
+        await do("block-export-add", type="nbd", id="later", node_name="above")
+        assert workers("later") is io.workers
+        with pytest.raises(RequestError, match="in use"):
+            await do("object-del", id="io")
+        for export in ("before", "later"):
+            await do("block-export-del", id=export)
+        await do("object-del", id="io")
+        await do("block-export-add", type="nbd", id="after", node_name="above")
+        assert workers("after") is None
+        await engine.shut_down()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("kind", ["secret", "iothread"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,34 @@ def test_what_waits_for_a_disk_goes_to_helpers(
     assert back == b"x" * 9 * SIZE
     sock.close()
     server.close()
+
+
+def test_an_export_that_is_moved_while_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its next request on it is served where it is; threads that are gone are none."""
+    counter = itertools.count(step=1 << 20)
+    monkeypatch.setattr(served, "bytes_from_disks", lambda: next(counter))
+    disk = Disk(data=bytes(SIZE))
+    server = MemoryServer(tmp_path / "s", disk)
+    export = server.export("disk")
+    sock, _ = begun(server.path, "disk")
+    gone = ThreadPoolExecutor(1, "gone")
+    gone.shutdown()
+    batch = b"".join(request(n.CMD_READ, i, 0, SIZE) for i in range(COUNT))
+    with closing(server), closing(sock), ThreadPoolExecutor(1, "io") as io:
+        for workers, reader in (
+            (None, "nbd client"),  # which finds out that it waits for a disk
+            (None, "nbd helper"),
+            (io, "io_0"),
+            (gone, "nbd helper"),
+        ):
+            export.workers = workers
+            disk.readers.clear()
+            sock.sendall(batch)
+            replies = [reply(sock.makefile("rb", buffering=0)) for _ in range(COUNT)]
+            assert dict(replies) == dict.fromkeys(range(COUNT), bytes(SIZE))
+            assert disk.readers == {reader}
 
 
 def reply(stream: Any) -> tuple[int, bytes]:
