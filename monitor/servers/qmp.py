@@ -86,6 +86,7 @@ class QmpServer:
         try:
             await self._over.wait()
         finally:
+            self._over.set()
             await self._engine.shut_down()
             for client in self._clients:
                 client.close()
@@ -104,9 +105,9 @@ class QmpServer:
             (self._report or _log)(error)
         if client.quitting or last:
             self._over.set()
-            return
-        client.close()
-        self._clients.pop(client).close()
+        if not self._over.is_set():  # else ``run`` closes all that there are
+            client.close()
+            self._clients.pop(client).close()
 
     async def _sent(self) -> None:
         """What was written is on its way; of sockets nobody is waited for who does not read on."""

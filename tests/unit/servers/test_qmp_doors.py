@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import socket
@@ -162,6 +163,39 @@ def test_what_waits_is_dropped_when_its_client_has_hung_up(tmp_path: Path) -> No
         assert [type(request).__name__ for request in engine.requests] == ["QueryStatus"]
 
     served(tmp_path, scenario, Gated)
+
+
+def test_a_request_of_one_who_has_hung_up_may_end_when_all_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its session was closed, and before the server has let it go."""
+    send_the_rest = QmpServer._sent
+
+    async def requests_end(server: QmpServer) -> None:
+        assert isinstance(server._engine, Gated)
+        server._engine.gate.set()
+        while server._tasks:
+            await asyncio.sleep(0)
+        await send_the_rest(server)
+
+    monkeypatch.setattr(QmpServer, "_sent", requests_end)
+    failures: list[object] = []
+
+    async def scenario(engine: FakeEngine, path: str) -> None:
+        assert isinstance(engine, Gated)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: failures.append(context))
+        first, last = await Client.at(path), await Client.at(path)
+        await first.ask("qmp_capabilities")
+        first.send(TWO)
+        await engine.asked.wait()
+        await first.close()
+        await last.ask("qmp_capabilities")
+        assert await last.ask("quit") == {"return": {}}
+
+    served(tmp_path, scenario, Gated)
+    gc.collect()
+    assert not failures
 
 
 def test_who_only_sends_no_more_is_answered(tmp_path: Path) -> None:
