@@ -111,6 +111,28 @@ class Flush:
 Event = Write | Truncate | Flush
 
 
+class FailingChild(MemoryChild):
+    """Fails the n-th change from now on, once."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.countdown = -1
+        self.errno = errno.ENOSPC
+
+    def _count(self) -> None:
+        self.countdown -= 1
+        if self.countdown == 0:
+            raise OSError(self.errno, os.strerror(self.errno))
+
+    def write(self, buffer: memoryview, offset: int) -> None:
+        self._count()
+        super().write(buffer, offset)
+
+    def flush(self) -> None:
+        self._count()
+        super().flush()
+
+
 class RecordingChild(MemoryChild):
     """Keeps every change in order, beside the content it began with."""
 
