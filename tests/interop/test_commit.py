@@ -78,8 +78,10 @@ def test_a_commit_of_the_middle_changes_nothing_above(tmp_path: Path) -> None:
 
 
 def test_commit_waits_and_empties_the_image(tmp_path: Path) -> None:
-    """HMP's commit."""
-    top = make_chain(tmp_path)
+    """HMP's commit: its file, too, is as short then as QEMU's."""
+    (tmp_path / "theirs").mkdir()
+    theirs, top = make_chain(tmp_path / "theirs"), make_chain(tmp_path)
+    tools.run("qemu-img", "commit", "-q", theirs)
     before = tmp_path / "before.raw"
     tools.run("qemu-img", "convert", "-O", "raw", top, before)
 
@@ -94,5 +96,6 @@ def test_commit_waits_and_empties_the_image(tmp_path: Path) -> None:
     tools.run("qemu-img", "compare", "-F", "raw", tmp_path / "mid.qcow2", before)
     held = json.loads(tools.run("qemu-img", "map", "--output=json", top))
     assert all(run["depth"] > 0 or not run["present"] for run in held)
+    assert top.stat().st_size <= theirs.stat().st_size
     for name in ("mid", "top"):
         tools.run("qemu-img", "check", "-q", tmp_path / f"{name}.qcow2")

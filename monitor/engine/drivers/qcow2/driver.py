@@ -225,9 +225,9 @@ class Qcow2Driver(Driver):
         resize.truncate(self._image, size, preallocation)
 
     def make_empty(self) -> bool:
-        from monitor.engine.drivers.qcow2 import zeroing
+        from monitor.engine.drivers.qcow2 import resize
 
-        zeroing.forget_all(self._image)
+        resize.make_empty(self._image)
         return True
 
     def map(self, offset: int, length: int) -> list[Extent]:

@@ -115,6 +115,18 @@ def _shrink(image: Image, size: int) -> None:
         _cut_tail(image)
 
 
+def make_empty(image: Image) -> None:
+    """Every guest cluster is unallocated, whatever lies below, and the host gets the room back.
+    No request may be under way. Raises OSError."""
+    if not image.changing:
+        image.begin_changes()
+    _forget(image, 0, image.geometry.clusters(image.size))
+    writeback.drain(image)
+    # It is empty: a file that cannot be cut is only longer than it need be.
+    with contextlib.suppress(OSError, RequestError):
+        _cut_tail(image)
+
+
 def _forget(image: Image, size: int, end: int) -> None:
     """Takes away what lies past ``size`` bytes, up to cluster ``end``, and the tables for it."""
     first, tables = image.geometry.clusters(size), image.geometry.l1_entries(size)

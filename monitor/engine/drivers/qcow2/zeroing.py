@@ -96,13 +96,6 @@ def discard(image: Image, offset: int, length: int) -> None:
         change(image, first, last - first, Rule.DISCARD)
 
 
-def forget_all(image: Image) -> None:
-    """Every guest cluster is unallocated, whatever lies below. Raises OSError."""
-    if not image.changing:
-        image.begin_changes()
-    change(image, 0, image.geometry.clusters(image.size), Rule.FORGET)
-
-
 def _whole_clusters(image: Image, offset: int, length: int) -> tuple[int, int]:
     """The clusters that lie wholly in the range, the last of the disk counting as whole."""
     bits = image.bits
