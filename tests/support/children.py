@@ -25,6 +25,7 @@ class MemoryChild:
     event: Callable[[str], None] | None = None
     alignment = 1
     filename = ""
+    compresses = False
 
     def __init__(self, content: bytes = b"", node_name: str = "child") -> None:
         self.content = bytearray(content)
@@ -34,6 +35,9 @@ class MemoryChild:
 
     def length(self) -> int:
         return len(self.content)
+
+    def cluster_size(self) -> int | None:
+        return None
 
     def read(self, buffer: memoryview, offset: int) -> None:
         data = memoryview(self.content)[offset : offset + len(buffer)]
