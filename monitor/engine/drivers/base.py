@@ -444,6 +444,10 @@ class Driver(ABC):
         """The image keeps ``text`` (None: no more), which tells who is to fill it: a job that has
         not ended well. Durably, after all that was written. Raises OSError."""
 
+    def mark_again(self, text: str) -> None:  # noqa: B027  (formats only)
+        """Puts back what ``mark_unfinished`` has taken out, or failed to, as far as the disk lets
+        it. Raises nothing."""
+
     def unfinished(self) -> str | None:
         """What ``mark_unfinished`` left in the image."""
         return None

@@ -83,6 +83,7 @@ class BlockJob(Job):
         """What an error on either side does: an ``on-error`` of QMP's."""
         self.io_status: IoStatus = "ok"
         self._blocked: list[tuple[Node, Blocker]] = []
+        self._unmarked: tuple[Node, str] | None = None
         super().__init__(
             settings.job_id,
             clock,
@@ -159,10 +160,18 @@ class BlockJob(Job):
         return True
 
     def unmark_target(self, target: Node) -> None:
-        """All is in the target. Drained, or in a lane. Raises OSError."""
+        """All is in the target. Drained. Raises OSError; what of it is done then ``take_back``
+        undoes."""
         image = skip_filters(target)
-        if image is not None:
+        text = None if image is None else image.driver.unfinished()
+        if image is not None and text is not None:
+            self._unmarked = image, text
             image.driver.mark_unfinished(None)
+
+    def take_back(self) -> None:
+        if self._unmarked is not None:
+            image, text = self._unmarked
+            image.driver.mark_again(text)
 
     # -- errors ------------------------------------------------------------------------------
 

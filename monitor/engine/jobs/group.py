@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from monitor.engine.graph.transaction import Transaction
@@ -142,6 +143,8 @@ class JobGroup:
             else:
                 await job.prepare_in_thread()
             if job.failure is not None:
+                for prepared in self.jobs[: self.jobs.index(job) + 1]:
+                    await _take(prepared, partial(prepared.in_thread, prepared.take_back))
                 return False
         return True
 

@@ -1,12 +1,13 @@
 """What a kind of job states about its work; all else about a job is the same for all (``job``).
 
-``run`` and ``prepare`` are called in the job's thread and may block; the others on the control
-loop:
+``run``, ``prepare`` and ``take_back`` are called in the job's thread and may block; the others on
+the control loop:
 
     run            the work; passes a pause point between two pieces, does I/O in lanes only
     before_end     opens and reopens nodes for what follows
     change_graph   the result's steps in the graph, undone if anything fails after them
     prepare        the last disk work, which may fail too; inside the drained section: no lanes
+    take_back      ``prepare`` has failed, or that of another job of the group, after this one's
     commit         what follows the change of the graph; cannot fail
     abort          the job has failed or was cancelled
     clean          after either
@@ -45,6 +46,9 @@ class Work(ABC):
 
     def prepare(self) -> None:
         """Nothing by default."""
+
+    def take_back(self) -> None:
+        """Nothing by default. Drained still; cannot fail."""
 
     def commit(self) -> None:
         """Nothing by default."""

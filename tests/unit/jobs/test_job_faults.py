@@ -23,11 +23,14 @@ import pytest
 from monitor.engine.drivers.blkdebug import BlkdebugDriver
 from monitor.engine.errors import RequestError
 from monitor.engine.graph.node import Node
+from monitor.engine.jobs.block import BlockJob
 from tests.support import tools
 from tests.support.bench import Bench
+from tests.support.children import MemoryChild
 from tests.support.faults import CLUSTER, Nth, look_at_new, look_at_target, making
 from tests.support.graphs import run
 from tests.support.guests import contents
+from tests.support.qcow2 import open_qcow2
 
 ALL = os.environ.get("BLKMON_FAULTS") == "all"
 SIZE = 320 << 10
@@ -393,3 +396,56 @@ def test_a_target_that_cannot_be_marked_gets_nothing(tmp_path: Path, made: Path,
 
     run(main())
     assert faults.failed
+
+
+@pytest.mark.parametrize("always", [False, True])
+@pytest.mark.parametrize("kind", ["write", "flush"])
+@pytest.mark.parametrize("job", ["mirror", "backup", "group"])
+def test_a_mark_that_cannot_be_taken_out(
+    tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch, job: str, kind: str, always: bool
+) -> None:
+    """A job that fails at its very last requests, or beside one of its group that does, leaves a
+    mark on each target; one that completes, none."""
+    for number in range(1, 20):
+        folder = tmp_path / "images"
+        shutil.copytree(made, folder)
+        faults = Nth(kind, number, errno.EIO, always)
+        ends = run(_last_requests(folder, job, faults, monkeypatch))
+        targets = ("target", "spare") if job == "group" else ("target",)
+        for name, end in zip(targets, ends, strict=True):
+            image = open_qcow2(MemoryChild((folder / name).read_bytes()), read_only=True)
+            assert (image.unfinished() is not None) == ("error" in end), (number, name)
+            command = ["qemu-img", "check", "-q", folder / name]
+            checked = subprocess.run(command, capture_output=True, timeout=20)
+            assert checked.returncode in (0, 3), (number, name)
+        shutil.rmtree(folder)
+        if not faults.failed:
+            break
+    assert 3 <= number < 19
+
+
+async def _last_requests(
+    folder: Path, job: str, faults: Nth, monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, Any]]:
+    """Those of "target" fail as ``faults`` say. How the jobs have ended, by their names."""
+    bench = Faulty(faults, errno.EIO)
+    with monkeypatch.context() as patch:
+        unmark = BlockJob.unmark_target
+
+        def armed(self: BlockJob, target: Node) -> None:
+            if self.name == "j":
+                bench.arm("target")
+            unmark(self, target)
+
+        patch.setattr(BlockJob, "unmark_target", armed)
+        await bench.build(folder)
+        if job in BITMAPS:
+            await bench.dirty()
+        command, options = request(job, "report")
+        await bench.do(command, **options)
+        await bench.go_on()
+    ends = {data["device"]: data for data in bench.named("BLOCK_JOB_COMPLETED")}
+    ends |= {d["device"]: d | {"error": "ECANCELED"} for d in bench.named("BLOCK_JOB_CANCELLED")}
+    faults.mend()
+    await bench.engine.shut_down()
+    return [ends[name] for name in sorted(ends)]

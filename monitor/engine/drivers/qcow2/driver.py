@@ -340,6 +340,11 @@ class Qcow2Driver(Driver):
 
         unfinished.mark(self._image, text)
 
+    def mark_again(self, text: str) -> None:
+        from monitor.engine.drivers.qcow2 import unfinished
+
+        unfinished.put_back(self._image, text)
+
     def unfinished(self) -> str | None:
         if not self._image.header.extensions:
             return None

@@ -21,6 +21,7 @@ header that has no room for this (tiny clusters, long names) is written at once.
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 
 from monitor.engine.drivers.qcow2 import layout as q
 from monitor.engine.drivers.qcow2.header import Header
@@ -40,6 +41,13 @@ def replace(image: Image, header: Header) -> None:
         return
     length = -(-max(len(packed), len(image.header.pack())) // q.SECTOR) * q.SECTOR
     _write(image, header, packed.ljust(length, b"\0"))
+
+
+def replace_at_once(image: Image, header: Header) -> None:
+    """``header`` without the names of features, by one write, where it takes one sector and the
+    backing file's name may stay where it is: on a disk that fails so that there can be no barriers.
+    Else nothing (flush lock and lock held). Raises OSError."""
+    _Steps(image, header).take_first_sector()
 
 
 class _Steps:
@@ -88,10 +96,18 @@ class _Steps:
         late = self._covers_old_name(q.SECTOR, max(q.SECTOR, self._end))
         self._put([(at, len(whole))] if late else [(0, self._end), (at, len(whole))], whole)
         self._switch(self._short if late else header, at)
-        used = -(-used // q.SECTOR) * q.SECTOR
-        self._put([(0, used)], whole.ljust(used, b"\0"))  # and nothing of the old
+        rest = memoryview(whole.ljust(-(-used // q.SECTOR) * q.SECTOR, b"\0"))[q.SECTOR :]
         if late:
+            image.file.write(rest, q.SECTOR)
+            image.file.flush()
             self._switch(header, at)
+        elif rest:
+            with suppress(OSError):  # all that counts is on the disk; nothing of the old is better
+                image.file.write(rest, q.SECTOR)
+
+    def take_first_sector(self) -> None:
+        if self._short.extensions_end <= min(q.SECTOR, self._old_at or q.SECTOR):
+            self._switch(self._short, self._old_at)
 
     def _put(self, parts: list[tuple[int, int]], whole: bytes) -> None:
         """What lies of ``parts`` (begin, end) behind the first sector."""
@@ -115,6 +131,8 @@ def _without_names(header: Header) -> Header:
 def _write(image: Image, header: Header, data: bytes) -> None:
     """The header from its beginning. It is the image's though the flush may fail: it may come to
     the disk, and who is to take it out again must see it."""
+    image.header_unsure = True
     image.file.write(memoryview(data), 0)
     image.header = header
     image.file.flush()
+    image.header_unsure = False

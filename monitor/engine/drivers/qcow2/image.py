@@ -93,6 +93,7 @@ class Image:
 
         self.reserved = False  # the file may be longer than what is in use: ``ahead``
         self.changing = False  # the header says that this image is being written to
+        self.header_unsure = False  # nobody knows whether it is on the disk
         self.unfinished = False  # it has been written to, and ``writeback.finish`` is to come
         self.unmap = False  # `discard=unmap`: the guest may give clusters up
         self.pass_discards = False  # freed clusters are discarded in the file

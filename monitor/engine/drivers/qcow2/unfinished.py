@@ -7,6 +7,7 @@ ordinary one for them.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from monitor.engine.drivers.qcow2 import heading, writeback
@@ -35,7 +36,8 @@ def mark(image: Image, text: str | None) -> None:
     the disk. The header is on the disk then. Where it has no room there will be no mark. Raises
     OSError."""
     wanted = None if text is None else extension(text)
-    if image.header.extension(MAGIC) == (None if wanted is None else wanted.data):
+    there = image.header.extension(MAGIC)
+    if there == (None if wanted is None else wanted.data) and not image.header_unsure:
         return
     if not image.changing:
         image.begin_changes()
@@ -43,12 +45,28 @@ def mark(image: Image, text: str | None) -> None:
         if wanted is None:
             writeback.flush_locked(image)
         with image.lock:
-            header = image.header.copy()
-            header.extensions = [e for e in header.extensions if e.magic != MAGIC]
-            if wanted is not None:
-                header.extensions.append(wanted)
+            header = _with(image.header, wanted)
             if wanted is None or _fits(header):
                 heading.replace(image, header)
+
+
+def put_back(image: Image, text: str) -> None:
+    """The mark again, after it was to be taken out, whatever the disk has refused of that: by one
+    write, where it refuses barriers. Raises nothing."""
+    with suppress(OSError):
+        mark(image, text)
+        return
+    with suppress(OSError), image.flush_lock, image.lock:
+        heading.replace_at_once(image, _with(image.header, extension(text)))
+
+
+def _with(header: Header, mark: Extension | None) -> Header:
+    """A copy with this mark, or without any."""
+    copy = header.copy()
+    copy.extensions = [e for e in header.extensions if e.magic != MAGIC]
+    if mark is not None:
+        copy.extensions.append(mark)
+    return copy
 
 
 def _fits(header: Header) -> bool:
