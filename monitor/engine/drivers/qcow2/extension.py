@@ -51,7 +51,7 @@ def _put_back(image: Image, before: Header, error: OSError) -> None:
         header = before.copy()
         header.extensions = [e for e in header.extensions if e.magic != q.EXT_BITMAPS]
         header.autoclear |= q.AUTOCLEAR_BITMAPS  # perhaps: ``begin_changes`` takes it away
-        image.header = header
+        image.adopt(header)
         raise HeaderUnknown(*error.args) from error
 
 
@@ -83,7 +83,7 @@ def _set_bit(image: Image, wanted: bool) -> None:
     header = image.header
     bits = header.autoclear & ~q.AUTOCLEAR_BITMAPS | (q.AUTOCLEAR_BITMAPS if wanted else 0)
     if bits != header.autoclear:
-        image.write_features(incompatible=header.incompatible, autoclear=bits)
+        image.write_features(autoclear=bits)
 
 
 def _take_out(image: Image) -> None:
@@ -95,7 +95,7 @@ def _take_out(image: Image) -> None:
     at = image.header.offset_of(q.EXT_BITMAPS)
     if last and _in_one_sector(at, q.EXTENSION.size):
         _write(image, q.EXTENSION.pack(q.EXT_END, 0), at)
-        image.header = header
+        image.adopt(header)
     else:
         _write_whole(image, header)
 
@@ -123,7 +123,7 @@ def _put_in(image: Image, data: bytes) -> None:
     head = q.EXTENSION.pack(q.EXT_BITMAPS, len(data))
     _write(image, data + q.EXTENSION.pack(q.EXT_END, 0), at + len(head))
     _write(image, head, at)
-    image.header = header
+    image.adopt(header)
 
 
 def _with(header: Header, extensions: list[Extension]) -> Header:

@@ -34,20 +34,24 @@ _BACKING = struct.Struct(">QI")  # backing_file_offset, backing_file_size
 def replace(image: Image, header: Header) -> None:
     """``header`` is on the disk, and the image's (flush lock and lock held). Raises OSError: ENOSPC
     where it outgrows its cluster, and then nothing has changed."""
-    packed = header.pack()
-    steps = _Steps(image, header)
-    if steps.possible:
-        steps.take()
-        return
-    length = -(-max(len(packed), len(image.header.pack())) // q.SECTOR) * q.SECTOR
-    _write(image, header, packed.ljust(length, b"\0"))
+    with image.header_lock:
+        header.incompatible = image.header.incompatible  # it may be a late copy
+        packed = header.pack()
+        steps = _Steps(image, header)
+        if steps.possible:
+            steps.take()
+            return
+        length = -(-max(len(packed), len(image.header.pack())) // q.SECTOR) * q.SECTOR
+        _write(image, header, packed.ljust(length, b"\0"))
 
 
 def replace_at_once(image: Image, header: Header) -> None:
     """``header`` without the names of features, by one write, where it takes one sector and the
     backing file's name may stay where it is: on a disk that fails so that there can be no barriers.
     Else nothing (flush lock and lock held). Raises OSError."""
-    _Steps(image, header).take_first_sector()
+    with image.header_lock:
+        header.incompatible = image.header.incompatible
+        _Steps(image, header).take_first_sector()
 
 
 class _Steps:

@@ -4,7 +4,9 @@ Locks
 -----
 ``lock`` guards all metadata in memory and is held for short steps, table reads included, never for
 guest data. ``flush_lock`` makes write-backs, header changes and resizing one at a time; it is taken
-before ``lock``, never inside it.
+before ``lock``, never inside it. The corrupt bit alone is set by whoever finds out, whatever he
+holds: feature bits are changed, and headers written that hold them, under ``header_lock``, which is
+taken last.
 
 Who may touch a host cluster
 ----------------------------
@@ -88,6 +90,7 @@ class Image:
         self.lock = threading.Lock()
         self.claims = Claims(self.lock)
         self.flush_lock = threading.Lock()
+        self.header_lock = threading.Lock()
         self.metadata = MetadataMap(self._regions)
         self._open_tables(l2_cache, refcount_cache)
 
@@ -219,20 +222,34 @@ class Image:
 
     def _mark_corrupt(self) -> None:
         """Sets the header's corrupt bit; version 2 has none."""
-        if self.geometry.version < 3 or self.header.incompatible & q.INCOMPAT_CORRUPT:
+        if self.geometry.version < 3:
             return
-        bits = self.header.incompatible | q.INCOMPAT_CORRUPT
+        with self.header_lock:
+            if self.header.incompatible & q.INCOMPAT_CORRUPT:
+                return
+            self.header.incompatible |= q.INCOMPAT_CORRUPT  # also where it cannot be written now
         with contextlib.suppress(OSError):  # the error that is being reported says more
-            self.write_features(incompatible=bits, autoclear=self.header.autoclear)
-        self.header.incompatible = bits
+            self.write_features()
 
-    def write_features(self, *, incompatible: int, autoclear: int) -> None:
-        """Sets feature bits in a version 3 header, durably."""
-        header = self.header
-        fields = q.FEATURES.pack(incompatible, header.compatible, autoclear)
-        self.file.write(memoryview(fields), q.FEATURES_AT)
-        self.file.flush()
-        header.incompatible, header.autoclear = incompatible, autoclear
+    def write_features(self, *, put: int = 0, take: int = 0, autoclear: int | None = None) -> None:
+        """Puts incompatible feature bits into a version 3 header and takes others out, and sets the
+        autoclear bits, durably. The flush lock is held, but for the corrupt bit. Raises OSError,
+        and the bits in memory are as they were."""
+        with self.header_lock:
+            header = self.header
+            bits = header.incompatible & ~take | put
+            autoclear = header.autoclear if autoclear is None else autoclear
+            fields = q.FEATURES.pack(bits, header.compatible, autoclear)
+            self.file.write(memoryview(fields), q.FEATURES_AT)
+            self.file.flush()
+            header.incompatible, header.autoclear = bits, autoclear
+
+    def adopt(self, header: Header) -> None:
+        """``header`` is the image's from now on; its incompatible bits are those of before, of
+        which it may be a late copy."""
+        with self.header_lock:
+            header.incompatible = self.header.incompatible
+            self.header = header
 
     def write_size(self) -> None:
         """Writes the header's size and L1 fields, which lie side by side."""
@@ -278,7 +295,7 @@ class Image:
                 repair_if_dirty(self)
             kept = q.AUTOCLEAR_BITMAPS if self.bitmap_directory.entries else 0
             if self.header.autoclear != kept:
-                self.write_features(incompatible=self.header.incompatible, autoclear=kept)
+                self.write_features(autoclear=kept)
             mark_in_use(self)
             self.changing = self.unfinished = True
 

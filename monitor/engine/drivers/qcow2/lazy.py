@@ -19,10 +19,9 @@ _LIMIT = 8 << 20
 def before_linking(image: Image) -> None:
     """A new cluster is about to be linked (no lock held). Raises OSError."""
     if image.lazy and not image.is_dirty:
-        with image.flush_lock, image.lock:  # the bits beside it are set under the lock
+        with image.flush_lock:
             if not image.is_dirty:
-                bits = image.header.incompatible | q.INCOMPAT_DIRTY
-                image.write_features(incompatible=bits, autoclear=image.header.autoclear)
+                image.write_features(put=q.INCOMPAT_DIRTY)
 
 
 def postponed(image: Image) -> bool:
@@ -33,7 +32,5 @@ def postponed(image: Image) -> bool:
 def mark_clean(image: Image) -> None:
     """All refcounts are on the disk and no request is under way (flush lock held). Raises
     OSError."""
-    with image.lock:
-        if image.is_dirty and not image.broken:
-            bits = image.header.incompatible & ~q.INCOMPAT_DIRTY
-            image.write_features(incompatible=bits, autoclear=image.header.autoclear)
+    if image.is_dirty and not image.broken:
+        image.write_features(take=q.INCOMPAT_DIRTY)

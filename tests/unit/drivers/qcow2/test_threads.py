@@ -5,10 +5,16 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from monitor.engine.drivers.qcow2 import Qcow2Driver
+from monitor.engine.drivers.qcow2 import layout as q
+from monitor.engine.drivers.qcow2.header import read_header
+from monitor.engine.drivers.qcow2.image import Image
+from monitor.engine.drivers.qcow2.unfinished import mark_of
 from monitor.engine.errors import RequestError
 from tests.support.children import MemoryChild
 from tests.support.edges import DriverEdge
@@ -289,3 +295,72 @@ def test_reads_go_on_while_a_flush_waits_for_the_disk(file: SlowChild) -> None:
     file.gate.set()
     flusher.join()
     assert read(disk, 21 * CLUSTER, 1) == b"y"
+
+
+class _Racing(MemoryChild):
+    """Somebody finds out that the image is corrupt while its header's feature bits are written."""
+
+    image: Image | None = None
+    finder: threading.Thread | None = None
+
+    def write(self, buffer: memoryview, offset: int) -> None:
+        covers = offset <= q.FEATURES_AT < offset + len(buffer)
+        if covers and self.image is not None and self.finder is None:
+            self._find(self.image)
+        super().write(buffer, offset)
+
+    def _find(self, image: Image) -> None:
+        """Goes on when the finder waits for the one who writes, or has not waited for him."""
+        came, lock = threading.Event(), image.header_lock
+
+        class Noticing:
+            def __enter__(self) -> None:
+                came.set()
+                lock.acquire()
+
+            def __exit__(self, *reason: object) -> None:
+                lock.release()
+
+        def find() -> None:
+            with pytest.raises(OSError, match="broken"):
+                image.corrupt("broken")
+            came.set()
+
+        image.header_lock = Noticing()  # type: ignore[assignment]
+        self.finder = threading.Thread(target=find)
+        self.finder.start()
+        assert came.wait(20)
+
+
+def _begin(disk: Qcow2Driver) -> None:
+    write(disk, 0, b"x")
+
+
+def _mark(disk: Qcow2Driver) -> None:
+    disk.mark_unfinished("a job")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("change", [_begin, _mark])
+def test_the_corrupt_bit_beside_others(change: Callable[[Qcow2Driver], None], lazy: bool) -> None:
+    """Whoever writes the header's bits at that moment does not take it out again, nor forgets it,
+    and what he wanted to write is there too."""
+    child = _Racing(new_image(1 << 20, lazy_refcounts=lazy).content)
+    if change is _begin and not lazy:
+        child.content[95] |= 4  # an autoclear bit that nobody knows, and that the first write takes
+    disk = open_qcow2(child)
+    image = disk._image
+    if change is _mark:
+        write(disk, 0, b"x")
+    child.image = image
+    with suppress(OSError):
+        change(disk)
+    assert child.finder is not None
+    child.finder.join(20)
+    assert not child.finder.is_alive()
+    header = read_header(MemoryChild(bytes(child.content)), read_only=True)
+    assert header.incompatible == image.header.incompatible
+    assert header.incompatible & q.INCOMPAT_CORRUPT
+    assert bool(header.incompatible & q.INCOMPAT_DIRTY) == lazy
+    assert header.autoclear == 0
+    assert (mark_of(header) == "a job") == (change is _mark)
