@@ -34,6 +34,9 @@ WAITING: Final = 512
 _MOMENT: Final = 1e-6
 """Seconds that are not waited for: sums of floats never come out even."""
 
+_LONGEST: Final = 24 * 3600.0
+"""Seconds that are waited for at once: the host's calls take no more than so many years."""
+
 _UINT64: Final = (1 << 64) - 1
 
 
@@ -230,7 +233,7 @@ class ThrottleGroup:
             bucket.leak(now - self._at)
         self._at = now
         delay = max((bucket.delay() for _, bucket in self._concerned(writes)), default=0.0)
-        return delay if delay > _MOMENT else 0.0
+        return min(delay, _LONGEST) if delay > _MOMENT else 0.0
 
     def _pour(self, length: int, writes: bool) -> None:
         size = self.limits.op_size

@@ -158,6 +158,19 @@ def test_who_comes_to_limits_that_are_no_longer_its_own_does_not_wait(waiting: W
     assert waiting.queued(False) == 1
 
 
+@pytest.mark.timeout(60)
+def test_longer_than_the_host_can_wait() -> None:
+    group = ThrottleGroup("g", HostClock())
+    group.configure(Limits({"bps": Limit(1)}))
+    group.take_in("a")
+    group.enter("a", 1 << 62, writes=True)
+    waits = Waiting(group, ManualClock())
+    waits.begin("a", 1, writes=True)
+    group.release("a")
+    waits.end()
+    assert waits.went == ["a"]
+
+
 def test_a_group_is_there_while_it_has_members() -> None:
     throttles = Throttles(ManualClock())
     first, second = throttles.join("g", "a"), throttles.join("g", "b")
