@@ -225,7 +225,7 @@ async def _take(step: Step | None) -> None:
         return
     try:
         result = step()
-        if inspect.isawaitable(result):
+        if result is not None and inspect.isawaitable(result):
             await result
     except Exception:
         log.exception("a step of a transaction's end failed")

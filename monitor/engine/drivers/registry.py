@@ -5,6 +5,7 @@ Drivers are imported when first used: a start with one raw file loads no qcow2, 
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any, Final
@@ -54,6 +55,7 @@ def driver_names() -> tuple[str, ...]:
     return tuple(_CLASSES)
 
 
+@functools.cache
 def driver_class(name: str) -> type[Driver]:
     """The driver called ``name`` in QMP. Raises UnknownDriver."""
     try:

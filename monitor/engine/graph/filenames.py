@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -87,10 +88,10 @@ def _backing_overridden(node: Node) -> bool:
 
 def _members(node: Node, strong: dict[str, Any], overridden: bool) -> dict[str, str]:
     """Each option that opens the node again, its value as JSON."""
-    members = {"driver": json.dumps(node.driver.name)}
+    members = {"driver": quote(node.driver.name)}
     members |= {name: json.dumps(value) for name, value in strong.items()}
     if node.driver.name in ("file", "host_device"):
-        members["filename"] = json.dumps(node.driver.filename)
+        members["filename"] = quote(node.driver.filename)
     for role, edge in node.children.items():
         if role != "backing" or node.is_filter:
             members[role] = edge.child.names.options
@@ -126,7 +127,7 @@ def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
 def _dump(members: dict[str, str]) -> str:
     """An object as QEMU writes it, members in the order of its dictionaries: the name is compared
     with names that QEMU wrote into images."""
-    inside = ", ".join(f"{json.dumps(m)}: {members[m]}" for m in sorted(members, key=_bucket))
+    inside = ", ".join(f"{quote(m)}: {members[m]}" for m in sorted(members, key=_bucket))
     return _cut("{" + inside + "}")
 
 

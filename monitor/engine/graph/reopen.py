@@ -235,7 +235,7 @@ class Reopening:
         if role == "backing" and not node.driver.supports_backing:
             raise NoBackingPossible(node.driver.name, node.name)
         if new is not None and role == "backing":
-            check_depth(new)
+            check_depth(self._graph, new)
         self._replace(transaction, node, role, edge, new)
 
     def _replace(

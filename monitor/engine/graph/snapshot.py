@@ -30,9 +30,10 @@ class OverlayCannotBack(RequestError):
     node: str
 
 
-def check_depth(base: Node) -> None:
-    """Whether one more image may lie on top of the chain that ``base`` begins."""
-    if sum(1 for _ in base.chain()) > MAX_CHAIN:
+def check_depth(graph: Graph, base: Node) -> None:
+    """Whether one more image may lie on top of the chain that ``base`` begins. Layers are counted
+    only where there are nodes enough for too many: a chain is made of nodes of the graph."""
+    if len(graph.nodes) > MAX_CHAIN and sum(1 for _ in base.chain()) > MAX_CHAIN:
         raise ChainTooLong(own_file(base))
 
 
@@ -44,7 +45,7 @@ def put_overlay(graph: Graph, edits: Transaction, old: Node, overlay: Node) -> N
     Raises RequestError; the transaction undoes what was done.
     """
     check_overlay(overlay)
-    check_depth(old)
+    check_depth(graph, old)
     driver = overlay.driver
     edits.add(abort=lambda: driver.attach_backing(None))
     edge = edit.attach(edits, overlay, "backing", old)

@@ -268,7 +268,7 @@ async def blockdev_snapshot_sync(
         raise OverlayNameMissing()
     if overlay_name is not None and _is_taken(engine, overlay_name):
         raise OverlayNameTaken(overlay_name)
-    check_depth(old)  # before a file is created
+    check_depth(graph, old)  # before a file is created
     filename: str | None = request.snapshot_file
     loose: dict[str, Any] = {"driver": fmt}
     if request.mode is UNSET or request.mode == "absolute-paths":

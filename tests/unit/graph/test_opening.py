@@ -152,6 +152,28 @@ def test_a_chain_does_not_grow_past_its_end_by_snapshots(
     assert new.exists() == (command == "blockdev-snapshot")  # nothing was created in vain
 
 
+def test_many_nodes_are_not_a_long_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers are counted where there are nodes enough for too many, and those below alone."""
+    monkeypatch.setattr("monitor.engine.graph.snapshot.MAX_CHAIN", 2)
+
+    async def main() -> None:
+        engine = EmbeddedEngine()
+        for number in range(3):
+            path = image(tmp_path / f"{number}.qcow2")
+            await engine.execute(DriveAdd(options=f"id=d{number},file={path},format=qcow2"))
+        try:
+            for new in ("a", "b"):
+                file = str(tmp_path / f"{new}.qcow2")
+                await engine.execute(BlockdevSnapshotSync(device="d0", snapshot_file=file))
+            request = BlockdevSnapshotSync(device="d0", snapshot_file=str(tmp_path / "c.qcow2"))
+            with pytest.raises(RequestError, match="has more than"):
+                await engine.execute(request)
+        finally:
+            await engine.shut_down()
+
+    run(main())
+
+
 def test_a_json_name_is_refused_where_images_may_give_it(tmp_path: Path) -> None:
     path = image(tmp_path / "a.qcow2")
     with pytest.raises(RequestError, match=r"^Unknown protocol 'json'$"):

@@ -164,9 +164,11 @@ def _plan(header: Header) -> _Layout:
 
 
 def _write(file: Child, header: Header, layout: _Layout) -> None:
-    """The parts, and last the header: until then the file is no image."""
+    """The parts, and last the header: until then the file is no image. Zeroes keep its place, so
+    that the last flush waits for a block to be overwritten, not for the host to find one for it."""
     size = 1 << header.cluster_bits
     file.truncate(0)
+    _put(file, 0, _ZEROES[:size])
     table = b"".join(
         ((1 + layout.table + i) * size).to_bytes(8, "big") for i in range(layout.blocks)
     )
@@ -186,7 +188,7 @@ def _write(file: Child, header: Header, layout: _Layout) -> None:
         at += step
         length -= step
     file.flush()
-    _put(file, 0, header.pack().ljust(min(size, 64 << 10), b"\0"))
+    _put(file, 0, header.pack())
     file.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 from collections.abc import Iterator
@@ -135,6 +136,7 @@ class Header:
         return packed
 
 
+@functools.cache
 def feature_name_table() -> bytes:
     """The feature names that QEMU 7.2 writes into a new image."""
     return b"".join(

@@ -14,7 +14,7 @@ import pytest
 from monitor.engine.drivers.base import OpenFlags
 from monitor.engine.drivers.qcow2 import CreateOptions, create_image
 from monitor.engine.errors import RequestError
-from tests.support.children import FailingChild, Flush, MemoryChild, RecordingChild
+from tests.support.children import FailingChild, Flush, MemoryChild, RecordingChild, Write
 from tests.support.qcow2 import Disk, new_image, open_qcow2, read, write
 
 CLUSTER = 65536
@@ -90,6 +90,22 @@ def test_options_that_are_refused(options: dict[str, Any], text: str) -> None:
         create_image(file, CreateOptions(**({"size": MIB} | options)))
     assert str(caught.value) == text
     assert not file.content
+
+
+def test_a_new_image_is_none_until_its_header_takes_its_place() -> None:
+    """After the first flush nothing is left to do but to overwrite zeroes: the host need not find
+    blocks for the header, which makes the second flush the cheaper one."""
+    file = RecordingChild()
+    create_image(file, CreateOptions(MIB, backing_file="below", backing_fmt="raw"))
+    first, last = (n for n, event in enumerate(file.events) if isinstance(event, Flush))
+    before = [event for event in file.events[:first] if isinstance(event, Write)]
+    (header,) = file.events[first + 1 : last]
+    assert isinstance(header, Write)
+    assert header.offset == 0
+    assert header.data.startswith(b"QFI\xfb")
+    (place,) = (write for write in before if write.offset == 0)
+    assert len(place.data) == CLUSTER
+    assert not any(place.data)
 
 
 # -- life --------------------------------------------------------------------------------------
