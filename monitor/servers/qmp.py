@@ -20,6 +20,7 @@ from monitor.engine.api import Engine, Event
 from monitor.engine.errors import CommandNotFound, InternalError, MonitorError, Refused
 from monitor.engine.schema.base import OWN_EVENTS, Request, request_type
 from monitor.engine.schema.decode import decode
+from monitor.servers.arrival import Arrival
 from monitor.servers.channel import Channel
 from monitor.wire.qmp import NEGOTIATE, Command, QmpSession, Reply, Version
 from monitor.wire.qmpjson import encode
@@ -139,7 +140,7 @@ class QmpClient:
         self._read: deque[Command | Reply | None] = deque()
         """What came in and has not been looked at, in order; None: the client's end."""
         self._waiting: deque[Command | Reply | None] = deque()
-        self._arrival: asyncio.Future[None] | None = None  # of one, for who waits for it
+        self._arrival: Arrival | None = None  # of one, for who waits for it
         self._failure: Exception | None = None
         self._unsubscribe = engine.subscribe(self._send_event)
         self.quitting = False
@@ -188,13 +189,13 @@ class QmpClient:
             self._wake()
 
     def _wake(self) -> None:
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
+        if self._arrival is not None:
+            self._arrival.set()
 
     async def _next(self) -> Command | Reply | None:
         """The next that waits; None at the end. Makes room for another one."""
         while not self._waiting:
-            self._arrival = asyncio.get_running_loop().create_future()
+            self._arrival = Arrival()
             await self._arrival
         action = self._waiting.popleft()
         if self._read:

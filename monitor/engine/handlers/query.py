@@ -19,7 +19,6 @@ from monitor.engine.graph.drive import Drive
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.node import Node, own_file
 from monitor.engine.handlers import handles
-from monitor.engine.jobs.block import BlockJob
 from monitor.engine.schema.base import optional
 from monitor.engine.schema.image import BlockDirtyInfo, ImageInfoSpecificQcow2, SnapshotInfo
 from monitor.engine.schema.query import (
@@ -69,6 +68,8 @@ async def query_block(engine: EmbeddedEngine, request: QueryBlock) -> list[Block
 
 @handles(QueryBlockGraph)
 async def query_block_graph(engine: EmbeddedEngine, request: QueryBlockGraph) -> BlockGraph:
+    from monitor.engine.jobs.block import BlockJob  # no other question is about jobs
+
     graph = engine.graph
     numbers: dict[int, int] = {}
 

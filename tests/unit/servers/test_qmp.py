@@ -39,6 +39,28 @@ def test_commands_run_in_order_and_events_come_in_between() -> None:
     run(scenario())
 
 
+def test_what_waits_for_nothing_is_answered_by_the_callback_that_brings_it() -> None:
+    """Another turn of the loop costs as much as the command."""
+
+    async def scenario() -> None:
+        channel = MemoryChannel()
+        task = await greeted(channel, QmpClient(channel, FakeEngine(), VERSION))
+
+        def bring() -> None:
+            add = {"driver": "null-co", "node-name": "n0"}
+            channel.send({"execute": "blockdev-add", "arguments": add, "id": 1})
+            answers.extend(channel.rest())
+
+        answers: list[Any] = []
+        asyncio.get_running_loop().call_soon(bring)
+        await asyncio.sleep(0)
+        assert answers == [{"return": {}, "id": 1}]
+        channel.end()
+        await task
+
+    run(scenario())
+
+
 def test_no_event_before_negotiation() -> None:
     async def scenario() -> None:
         channel, engine = MemoryChannel(), FakeEngine()
