@@ -99,12 +99,17 @@ class JobGroup:
                 other.report_pending()
         if all(other.auto_finalize for other in self.jobs):
             self.manager.spawn(self._finalize())
+        else:
+            for other in self.jobs:
+                other.begin_pending()
 
     async def _finalize(self) -> None:
         async with self.manager.graph.turn:
             if self.aborting or self.finalizing:
                 return
             self.finalizing = True
+            for job in self.jobs:
+                await _take(job, job.end_pending)
             await _take(self.jobs[0], self._make_last_changes)
             if not self.committed:
                 self._fail_all()
@@ -164,6 +169,7 @@ class JobGroup:
                 return
             self.finalizing = True
             for job in list(self.jobs):
+                await _take(job, job.end_pending)
                 await self._conclude(job)
 
     async def _conclude(self, job: Job) -> None:

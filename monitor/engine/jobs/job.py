@@ -10,6 +10,7 @@ import asyncio
 import errno
 import logging
 import os
+import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -85,6 +86,8 @@ class Job(Client, Work):
         self._thread: JobThread | None = None
         self._paused_from: Status | None = None
         self._run_over = False
+        self._pending_over = threading.Event()
+        self._pending: asyncio.Future[Any] | None = None
         self._completing = False
         self._watchers: set[asyncio.Event] = set()
         self._state.move(Status.CREATED)
@@ -254,6 +257,20 @@ class Job(Client, Work):
             return False
         self._state.move(Status.ABORTING)
         return True
+
+    def begin_pending(self) -> None:
+        """The job waits to be finalized. By steps it does nothing meanwhile."""
+        assert self._thread is not None
+        if not self._pausing.held:
+            self._pending = self._thread.submit(
+                lambda: self._guarded(lambda: self.while_pending(self._pending_over))
+            )
+
+    async def end_pending(self) -> None:
+        """The job waits no longer, whatever it does next."""
+        self._pending_over.set()
+        if self._pending is not None:
+            await self._pending
 
     async def prepare_in_thread(self) -> None:
         """Runs ``prepare`` and records its failure."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterable
 from typing import ClassVar, Final
 
@@ -174,6 +175,9 @@ class MirrorJob(BlockJob):
         if not self.plan.commits:
             self.mark_target(self.plan.target, self.plan.source)
         self._work.run()
+
+    def while_pending(self, over: threading.Event) -> None:
+        self._work.keep_up(over)
 
     # -- the end -----------------------------------------------------------------------------
 

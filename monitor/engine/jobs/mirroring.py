@@ -12,6 +12,7 @@ it on both sides (``ActiveWrites``), as soon as all that the target lacks is mar
 from __future__ import annotations
 
 import errno
+import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -203,10 +204,27 @@ class Mirroring:
         )
         return copying, max(unit, plan.piece)
 
+    def keep_up(self, over: threading.Event) -> None:
+        """While the job waits to be finalized: what guests write is copied, at the job's speed,
+        until ``over`` is set; what is under way then is copied at once. Raises nothing:
+        ``catch_up`` tells."""
+        job, length = self._job, self._plan.source.length()
+        self._lane = job.lane()
+        try:
+            while self._failure is None and not over.is_set():
+                if self._left(length):
+                    self._pass_over(length, over)
+                job.clock.wait(over, SLICE)
+        except OSError as error:
+            self._failure = self._failure or error
+        finally:
+            job.drop_lane(self._lane)
+
     def catch_up(self) -> None:
-        """After the run: the job may have waited long for its end, and what guests have written
-        meanwhile is copied while they go on. Little is left to do then with the disk drained.
-        Raises OSError, whatever the policy: nobody can resume the job any more."""
+        """After the run, and after having kept up: what guests have written faster than the job may
+        copy is copied while they go on, as fast as can be, as somebody wants the end now. Little is
+        left to do then with the disk drained. Raises OSError, whatever the policy: nobody can
+        resume the job any more."""
         length = self._plan.source.length()
         self._lane = self._job.lane()
         try:
@@ -219,11 +237,13 @@ class Mirroring:
         finally:
             self._job.drop_lane(self._lane)
 
-    def _pass_over(self, length: int) -> None:
+    def _pass_over(self, length: int, over: threading.Event | None = None) -> None:
+        """One pass, within the job's speed until ``over`` is set; one that is cancelled meanwhile
+        is given up."""
         copying, chunk = self._copying(length)
         buffer = memoryview(bytearray(chunk))
         shorter: deque[Piece] = deque()
-        while True:
+        while not (over and self._job.force_cancelled):
             with self._lane:
                 piece = shorter.popleft() if shorter else copying.next(chunk)
             if piece is None:
@@ -235,6 +255,13 @@ class Mirroring:
                     shorter.extend(piece.cut(chunk))
                 else:
                     self._job.progress.advance_beyond(piece.size)
+                    self._pace(piece, over)
+
+    def _pace(self, piece: Piece, over: threading.Event | None) -> None:
+        job = self._job
+        job.limit.spend(piece.cost)
+        while over and not over.is_set() and (delay := job.limit.delay()):
+            job.clock.wait(over, delay)
 
     def _layers(self) -> list[Node]:
         """What the source shows now, top first: a stream may take layers out below it. In a

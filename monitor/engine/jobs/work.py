@@ -1,9 +1,10 @@
 """What a kind of job states about its work; all else about a job is the same for all (``job``).
 
-``run``, ``prepare`` and ``take_back`` are called in the job's thread and may block; the others on
-the control loop:
+``run``, ``while_pending``, ``prepare`` and ``take_back`` are called in the job's thread and may
+block; the others on the control loop:
 
     run            the work; passes a pause point between two pieces, does I/O in lanes only
+    while_pending  what is done while the job waits to be finalized
     before_end     opens and reopens nodes for what follows
     change_graph   the result's steps in the graph, undone if anything fails after them
     prepare        the last disk work, which may fail too; inside the drained section: no lanes
@@ -12,13 +13,14 @@ the control loop:
     abort          the job has failed or was cancelled
     clean          after either
 
-The first four fail by raising OSError or RequestError.
+``run``, ``before_end``, ``change_graph`` and ``prepare`` fail by raising OSError or RequestError.
 """
 
 # ruff: noqa: B027  (what does nothing by default is no mistake)
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
@@ -36,6 +38,10 @@ class Work(ABC):
     @abstractmethod
     def run(self) -> None:
         """The work, in the job's thread. What it raises is the job's error."""
+
+    def while_pending(self, over: threading.Event) -> None:
+        """Nothing by default. Returns soon after ``over`` is set. Does I/O in lanes only, knows no
+        pause points, and raises nothing: ``before_end`` is to fail."""
 
     async def before_end(self) -> None:
         """Nothing by default. May open and reopen nodes; the turn is held, nothing is drained.

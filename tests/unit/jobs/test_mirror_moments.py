@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from monitor.engine.clock import HostClock
 from monitor.engine.drivers.memory import MemoryDriver
 from monitor.engine.jobs import mirroring
 from monitor.engine.jobs.converging import Converging
@@ -142,5 +143,48 @@ def test_it_is_not_ready_while_what_fails_is_ignored(monkeypatch: pytest.MonkeyP
             place.mended = True
             assert (await bench.engine.job_ended("j")).status == "ready"
             assert target.contents() == source.contents()
+
+    run(main())
+
+
+@pytest.mark.parametrize("ending", ["finalize", "cancel"])
+def test_it_keeps_up_while_it_waits_to_be_finalized(
+    monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """At its speed; the end does not wait for that."""
+    slowed, wait = threading.Event(), HostClock.wait
+
+    def noted(clock: HostClock, event: threading.Event, seconds: float) -> bool:
+        if seconds > 1000:
+            slowed.set()
+        return wait(clock, event, seconds)
+
+    monkeypatch.setattr(HostClock, "wait", noted)
+
+    async def main() -> None:
+        source, target = MemoryDriver(data=b"s" * SIZE), MemoryDriver(SIZE)
+        async with disk(source, target) as bench:
+            await begin(bench, auto_finalize=False)
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            await bench.do("block-job-complete", device="j")
+            assert (await bench.engine.job_ended("j")).status == "pending"
+            guest_writes(bench, 0)
+            while target.contents() != source.contents():
+                await asyncio.sleep(0)
+            await bench.do("job-cancel", id="j")
+            await bench.ended()
+
+            await begin(bench, auto_finalize=False)
+            assert (await bench.engine.job_ended("j")).status == "ready"
+            await bench.do("block-job-set-speed", device="j", speed=1)
+            await bench.do("block-job-complete", device="j")
+            assert (await bench.engine.job_ended("j")).status == "pending"
+            guest_writes(bench, MIB)
+            assert await asyncio.to_thread(slowed.wait, 20)
+            assert target.contents() == source.contents()
+            guest_writes(bench, 2 * MIB)  # which is for after the wait
+            await bench.do(f"job-{ending}", id="j")
+            await bench.ended()
+            assert (target.contents() == source.contents()) == (ending == "finalize")
 
     run(main())
