@@ -26,6 +26,7 @@ from monitor.engine.drivers.between_files import BetweenFiles, Side
 from monitor.engine.drivers.buffers import by_zeroes
 from monitor.engine.drivers.ranges import RangeLocks
 from monitor.engine.drivers.zeroes import zero
+from monitor.engine.units import whole_sectors
 
 UNIT: Final = 64 << 10
 """The least that is copied, in bytes; more where the target's clusters are larger."""
@@ -179,7 +180,7 @@ class BlockCopy:
                 self._write(group, held)
 
     def _write_compressed(self, data: memoryview, offset: int) -> None:
-        self.target.write_compressed(data, offset)
+        self.target.write_compressed(_in_sectors(data), offset)
         self._finished([(offset, len(data))])
 
     def _write(self, parts: Ranges, data: memoryview) -> None:
@@ -199,6 +200,12 @@ class BlockCopy:
     def _write_apart(self, parts: Ranges, data: memoryview) -> None:
         """One after the other, so that only what is bad is left to do."""
         one_by_one(lambda part, offset: self._write([(offset, len(part))], part), data, parts)
+
+
+def _in_sectors(data: memoryview) -> memoryview:
+    """With zeroes up to the end of its last sector, where the disk ends within that."""
+    missing = whole_sectors(len(data)) - len(data)
+    return memoryview(bytes(data) + bytes(missing)) if missing else data
 
 
 class _Buffers:

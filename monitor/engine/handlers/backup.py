@@ -25,6 +25,7 @@ from monitor.engine.schema.backup import BackupCommon, BackupPerf, BlockdevBacku
 from monitor.engine.schema.base import given
 from monitor.engine.schema.blockdev import BlockdevOptionsCopyBeforeWrite
 from monitor.engine.transaction import Actions, acts
+from monitor.engine.units import whole_sectors
 
 _INT_MAX = (1 << 31) - 1
 
@@ -142,14 +143,15 @@ def _shown_below(source: Node, request: DriveBackup) -> Node | None:
 
 
 def _image(filename: str, format: str, source: Node, below: Node | None) -> images.NewImage:
+    size = whole_sectors(source.length())
     while below is not None and below.implicit:
         below = below.below()
     if below is None:
-        return images.NewImage(filename, format, source.length())
+        return images.NewImage(filename, format, size)
     return images.NewImage(
         filename,
         format,
-        source.length(),
+        size,
         below.filename,
         below.driver.name,
         follow_backing=below is not source,
@@ -177,7 +179,7 @@ async def _begin(
         if request.bitmap_mode != "never":
             bitmap.check()
         _give_successor(actions, bitmap)
-    if source.length() != target.length():
+    if whole_sectors(source.length()) != whole_sectors(target.length()):
         raise SizesDiffer()
     await actions.drain(source, target)
     node = await _put_filter(engine, request, actions, source, target)

@@ -24,6 +24,7 @@ from monitor.engine.jobs.mirror_plan import MirrorPlan, shows_the_same
 from monitor.engine.schema.base import given
 from monitor.engine.schema.decode import WrongParameterValue
 from monitor.engine.schema.mirror import BlockdevMirror, DriveMirror
+from monitor.engine.units import whole_sectors
 
 _MOST: int = 64 << 20
 
@@ -112,7 +113,7 @@ async def _create(
         image = skip_filters(below)
         assert image is not None
         name, driver = image.filename, image.driver.name
-    size = source.length()
+    size = whole_sectors(source.length())
     made = images.NewImage(request.target, fmt, size, name, driver, unfinished=mark)
     await images.create(graph, made)
 

@@ -30,7 +30,13 @@ from monitor.engine.graph.allocation import Run, merged, reads_as_zeroes, runs_o
 from monitor.engine.graph.transaction import Transaction
 from monitor.engine.jobs import carrying
 from monitor.engine.jobs.block import BlockJob, JobSettings
-from monitor.engine.jobs.carrying import ZERO_CHUNK, Carrier, carry_wholly, writers_into
+from monitor.engine.jobs.carrying import (
+    ZERO_CHUNK,
+    Carrier,
+    carry_wholly,
+    fill_last_sector,
+    writers_into,
+)
 from monitor.engine.jobs.copying import Piece
 
 if TYPE_CHECKING:
@@ -157,6 +163,8 @@ class BackupJob(BlockJob):
         if self.plan.sync == "top":
             self._skip_unallocated()
         plan, copying = self.plan, self.copying
+        if plan.sync == "full":  # else a cluster may be left to an image below
+            fill_last_sector(self, copying.target, copying.size, plan.target.length())
         walk = _Walk(self)
         chunk = max(copying.unit, min(plan.chunk or carrying.CHUNK, carrying.CHUNK))
         chunk &= -copying.unit

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from monitor.engine.jobs.copying import BUFFERED_WRITERS, DIRECT_WRITERS, Copiers, Piece
 
 if TYPE_CHECKING:
+    from monitor.engine.drivers.base import Child
     from monitor.engine.graph.node import Node
     from monitor.engine.jobs.block import BlockJob
 
@@ -244,3 +245,25 @@ def carry_wholly(job: BlockJob, carrier: Carrier, plan: TryingAgain) -> None:
         job.sleep_for(AGAIN)
         plan.begin_again()
         carrier.run()
+
+
+def fill_last_sector(job: BlockJob, target: Child, start: int, end: int) -> None:
+    """What ``target``, which ends at ``end``, has of the last sector and the source, which ends at
+    ``start``, has not reads as zeroes. Raises OSError as the policy says, and JobCancelled."""
+    lane = job.lane()
+    try:
+        while start < end:
+            try:
+                with lane:
+                    target.write_zeroes(start, end - start, False, False)
+                return
+            except OSError as error:
+                action = job.error_action(error, "write")
+                if action == "report":
+                    raise
+            if action == "ignore":
+                job.sleep_for(AGAIN)
+            else:
+                job.pause_point()
+    finally:
+        job.drop_lane(lane)

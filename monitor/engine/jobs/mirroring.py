@@ -23,7 +23,7 @@ from monitor.engine.drivers.base import ExtentKind
 from monitor.engine.graph.allocation import reads_as_zeroes, runs_of, runs_through
 from monitor.engine.graph.edge import Edge, RootEdge
 from monitor.engine.graph.node import Node, skip_filters
-from monitor.engine.jobs.carrying import Carrier, writers_into
+from monitor.engine.jobs.carrying import Carrier, fill_last_sector, writers_into
 from monitor.engine.jobs.converging import Converging
 from monitor.engine.jobs.copying import Piece
 from monitor.engine.jobs.errors import SizesDiffer
@@ -96,6 +96,8 @@ class Mirroring:
                     self._target.truncate(source)
         elif not fits(self._plan):
             raise SizesDiffer()
+        elif not self._plan.leaves_parts_out:
+            fill_last_sector(self._job, self._target, source, target)
         return source
 
     def _find_dirty(self, length: int) -> None:
