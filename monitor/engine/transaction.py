@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 import os
@@ -337,12 +338,24 @@ def _names_in(value: Any) -> Iterator[str]:
         for item in value:
             yield from _names_in(item)
     elif isinstance(value, msgspec.Struct):
-        for field in fields_of(type(value)):
-            member = getattr(value, field.attribute)
+        for attribute, names in _places_of_names(type(value)):
+            member = getattr(value, attribute)
             if not isinstance(member, str):
                 yield from _names_in(member)
-            elif field.names is not None and field.names.kind in ("node", "drive", "device"):
+            elif names:
                 yield member
+
+
+@functools.cache
+def _places_of_names(struct: type[msgspec.Struct]) -> list[tuple[str, bool]]:
+    """The members that may be a node's or drive's name, or hold one further in; and which of them
+    are names where they are text."""
+    places = []
+    for field in fields_of(struct):
+        names = field.names is not None and field.names.kind in ("node", "drive", "device")
+        if names or field.type not in (str, int, bool):
+            places.append((field.attribute, names))
+    return places
 
 
 __all__ = ["AbortedByAction", "Action", "Actions", "acts", "carry_out", "rehearse", "undoing"]

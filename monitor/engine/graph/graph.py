@@ -223,6 +223,8 @@ class Graph:
 
     def rewire(self, transaction: Transaction) -> None:
         """Binds the pipelines anew of every node that changed, and of all above them."""
+        if not transaction.touched:
+            return
         changed = edit.with_all_above(transaction.touched)
         filled: list[Node] = []
         for node in changed:
