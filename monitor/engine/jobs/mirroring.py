@@ -39,6 +39,13 @@ LAST: Final = 16 << 20
 """Bytes that may be left to copy while the disk is drained."""
 MANY_PASSES: Final = 8
 """After so many a guest that keeps writing does not keep the job from becoming ready any more."""
+MANY_RUNS: Final = 2048
+"""So many are looked at in one step, some 10 ms: a drained section waits for it. A stretch of the
+disk that has more is looked at in smaller ones."""
+_LEAST_STRETCH: Final = 1 << 20
+_STRETCH: Final = 64 << 20
+_MOST_STRETCH: Final = 1 << 30
+"""Bytes of the disk that are looked at in one step, in the beginning and at most."""
 _SECTOR: Final = 512
 
 
@@ -109,23 +116,35 @@ class Mirroring:
             self._bitmap.set(0, length)
             return
         offset, below = 0, plan.target if plan.commits else plan.base
+        stretch = _STRETCH
         while offset < length:
             self._job.pause_point()
+            end = min(length, offset + stretch)
             with self._lane:
-                layers = layers_above(plan.source, below)
-                offset = self._mark(layers, offset, min(length, offset + (1 << 30)))
+                runs = self._mark(layers_above(plan.source, below), offset, end)
+            if runs > MANY_RUNS and stretch > _LEAST_STRETCH:  # again: what is dirty stays so
+                stretch = max(_LEAST_STRETCH, min(stretch, end - offset) // 4)
+                continue
+            offset = end
+            if runs < MANY_RUNS // 4:
+                stretch = min(2 * stretch, _MOST_STRETCH)
 
     def _mark(self, layers: list[Node], offset: int, end: int) -> int:
-        """Looks at one stretch of the disk; what any of ``layers`` holds is dirty."""
+        """Looks at one stretch of the disk; what any of ``layers`` holds is dirty. How many runs
+        there were; where they are too many, layers have been left out."""
+        count = 0
         for layer in layers:
+            if count > MANY_RUNS and end - offset > _LEAST_STRETCH:
+                break
             for run in runs_of(layer, offset, end - offset):
+                count += 1
                 inside = min(run.offset + run.length, layer.length())
                 if run.kind is not ExtentKind.UNALLOCATED and run.offset < inside:
                     self._bitmap.set(run.offset, inside - run.offset)
             if layer.length() < end:  # it hides what is below behind its end
                 beyond = max(offset, layer.length())
                 self._bitmap.set(beyond, end - beyond)
-        return end
+        return count
 
     def _zeroed(self, length: int) -> bool:
         """Whether the target could be made zeroes by giving its storage back. What fails on the

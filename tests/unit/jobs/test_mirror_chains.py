@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from monitor.engine.graph.node import Node
+from monitor.engine.jobs import mirroring
+from monitor.engine.jobs.mirroring import Mirroring
 from tests.support import tools
 from tests.support.bench import Bench
 from tests.support.graphs import run
@@ -124,3 +127,49 @@ def test_images_that_a_stream_took_out_are_not_asked(tmp_path: Path) -> None:
         await bench.engine.shut_down()
 
     run(main())
+
+
+def test_a_chain_in_fragments_is_looked_at_in_small_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drained section waits for each; where there is little to see they are long."""
+    tools.need("qemu-img", "qemu-io")
+    tools.run(*CREATE, tmp_path / "base", "64M")
+    tools.run(*CREATE, "-b", tmp_path / "base", "-F", "qcow2", tmp_path / "disk")
+    places = [*range(33 << 20, 35 << 20, 128 << 10), 63 << 20]
+    words = [word for at in places for word in ("-c", f"write -P 7 {at} 64k")]
+    tools.run("qemu-io", "-f", "qcow2", *words, tmp_path / "disk")
+    monkeypatch.setattr(mirroring, "MANY_RUNS", 8)
+    monkeypatch.setattr(mirroring, "_LEAST_STRETCH", 256 << 10)
+    monkeypatch.setattr(mirroring, "_STRETCH", 4 << 20)
+    steps: list[tuple[int, int, int]] = []
+    mark = Mirroring._mark
+
+    def noted(work: Mirroring, layers: list[Node], offset: int, end: int) -> int:
+        count = mark(work, layers, offset, end)
+        steps.append((offset, end - offset, count))
+        return count
+
+    monkeypatch.setattr(Mirroring, "_mark", noted)
+
+    async def main() -> None:
+        bench = Bench()
+        await bench.open(tmp_path / "disk", "qcow2")
+        copy = str(tmp_path / "copy")
+        await bench.do("drive-mirror", job_id="j", device="d0", target=copy, sync="top")
+        assert (await bench.engine.job_ended("j")).status == "ready"
+        assert bench.drive.node is not None
+        before = contents(bench.drive.node)
+        await bench.do("job-complete", id="j")
+        await bench.ended()
+        assert contents(bench.drive.node) == before
+        (end,) = bench.named("BLOCK_JOB_COMPLETED")
+        assert end["len"] == len(places) << 16
+        await bench.engine.shut_down()
+
+    run(main())
+    done = {offset: (length, count) for offset, length, count in steps}
+    assert sum(length for length, _ in done.values()) == 64 << 20
+    assert max(count for _, count in done.values()) <= 8
+    assert max(length for length, _ in done.values()) >= 16 << 20
+    assert len(steps) < 40
