@@ -45,15 +45,19 @@ def _refused_verb(match: re.Match[str], engine: Engine, _: str | None) -> str | 
         return "it waits for the other jobs of its group: see info jobs"
     if verb == "complete":
         return _too_early(snapshot)
-    return f"it is not pending: wait {job} waits for that" if verb == "finalize" else None
+    if verb == "finalize":  # most jobs do that by themselves
+        return f"it is not pending: wait {job} waits until it is, or has ended"
+    return None
 
 
 def _too_early(job: JobSnapshot | None) -> str | None:
     """A mirror and the commit of an active layer become ready, other jobs never do."""
     if job is None:
         return None
-    if job.type in ("mirror", "commit"):
+    if job.type == "mirror":
         return f"it is not ready yet: wait {job.id} waits for that"
+    if job.type == "commit":
+        return f"it is not ready: wait {job.id} waits until it is, or has ended"
     return f"a {job.type} job ends by itself: wait {job.id} waits for that"
 
 
@@ -107,9 +111,16 @@ _HINTS: tuple[tuple[re.Pattern[str], _Hint], ...] = (
         _refused_verb,
     ),
     (re.compile(r"in use by block job: (?P<type>\S+)$"), _busy),
-    (re.compile(r"^Need a root block node$|^Device '[^']+' is in use$"), _busy),
+    (
+        re.compile(r"^Need a root block node$|^Device '[^']+' is in use$|^Node \S+ is in use$"),
+        _busy,
+    ),
     (re.compile(r"^(?:Block job '(?P<job>[^']+)'|Job) not found$"), _not_found),
     (re.compile(r"^Job is already paused$"), _is_paused),
+    (
+        re.compile(r"^Invalid job ID ''$"),
+        lambda *_: "no drive shows the node, whose name the job would have: job-id= gives it one",
+    ),
     (
         re.compile(r"^The block job for device '(?P<job>[^']+)' is currently paused$"),
         lambda match, *_: f"block_job_cancel -f {match['job']} cancels it all the same",

@@ -187,7 +187,10 @@ def _firsts() -> set[str]:
 
 def _refuse(words: list[str]) -> Answer:
     typed = words[:2] if words[0] in _firsts() else words[:1]
-    raise UnknownHumanCommand(" ".join(typed))
+    error = UnknownHumanCommand(" ".join(typed))
+    if INFO + words[0] in commands():  # as block-jobs may be asked for
+        error.hint = f"did you mean '{INFO}{words[0]}'?"
+    raise error
 
 
 def _listing(prefix: str = "") -> list[dict[str, str]]:

@@ -188,6 +188,12 @@ def members(struct: type[msgspec.Struct]) -> dict[str, Field]:
     return {member.name: member for member in fields_of(struct)}
 
 
+def only_field(request_type: type[Request]) -> str | None:
+    """The one field that a request must have, a text: for a word that was typed without one."""
+    needed = [(name, field.type) for name, field in members(request_type).items() if field.required]
+    return needed[0][0] if len(needed) == 1 and needed[0][1] is str else None
+
+
 @functools.cache
 def structs_of(kind: Any) -> tuple[type[msgspec.Struct], ...]:
     """The structs among the arms of a type (of a list's elements)."""

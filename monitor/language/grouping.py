@@ -74,6 +74,9 @@ def read_group(
     return kind(actions=actions, properties=properties), {}, spans
 
 
+_AS_A_FLAG = f"transaction {GROUPED}( makes the jobs that it begins end together"
+
+
 def _action(
     language: Language, statement: Statement, text: str, scope: Scope | None
 ) -> tuple[Any, dict[str, Span]]:
@@ -84,11 +87,12 @@ def _action(
         raise Mistake(span, "the actions of a transaction fail together: no mark is possible here")
     kind: Any = ACTIONS.get(name.text)
     if kind is None or statement.body is not None:
+        grouped = name.text.startswith("properties.")
         raise Mistake(
             name.span,
             f"'{name.text}' can be no action of a transaction",
             expected=one_of(tuple(ACTIONS)),
-            hint=suggestion(name.text, list(ACTIONS)),
+            hint=_AS_A_FLAG if grouped else suggestion(name.text, list(ACTIONS)),
         )
     if name.text == "abort":
         if statement.arguments:

@@ -47,7 +47,9 @@ def explain(error: MonitorError, invocation: Invocation, engine: Names) -> None:
     if isinstance(error, ParseError):
         return
     unknown = _unknown(error)
-    error.hint = hint_for(error, engine) or _request_meant(unknown, invocation)
+    error.hint = (
+        hint_for(error, engine) or _request_meant(unknown, invocation) or _full(error, invocation)
+    )
     if error.failed_action is not None:
         _explain_action(error, error.failed_action, unknown, invocation)
     elif unknown is not None:
@@ -93,12 +95,40 @@ def _request_meant(unknown: _Unknown | None, invocation: Invocation) -> str | No
     return f"did you mean '{name}'?" if fits else None
 
 
+_ALL_OF_IT = dict.fromkeys(("drive_backup", "drive_mirror"), "-f") | dict.fromkeys(
+    ("drive-backup", "drive-mirror"), "sync=full"
+)
+"""What has a job copy the backing images too."""
+
+
+def _full(error: MonitorError, invocation: Invocation) -> str | None:
+    """A copy has a backing file unless told, which most formats cannot name."""
+    word = _ALL_OF_IT.get(str(invocation.name))
+    needs_none = error.text.startswith("Backing file not supported for file format")
+    return f"{word} copies all, into an image without one" if word and needs_none else None
+
+
 def hint_for(error: MonitorError, engine: Names) -> str | None:
     """The error's own hint, or the nearest name to the one that it does not know."""
     unknown = _unknown(error)
     if error.hint is not None or unknown is None:
         return error.hint
-    return suggestion(unknown[1], _known(error, unknown[0], engine))
+    known = list(_known(error, unknown[0], engine))
+    near = suggestion(unknown[1], known)
+    return _those_there_are(known) if near is None and unknown[0] == "job" else near
+
+
+_A_FEW = 5
+
+
+def _those_there_are(jobs: list[str]) -> str:
+    """Of jobs there are few, and their names are often as short as unlike."""
+    if not jobs:
+        return "there are no jobs now"
+    if len(jobs) > _A_FEW:
+        return "info jobs shows those that there are"
+    names = ", ".join(f"'{job}'" for job in jobs)
+    return f"there is job {names}" if len(jobs) == 1 else f"there are jobs {names}"
 
 
 _UNKNOWN = (

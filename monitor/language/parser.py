@@ -19,7 +19,7 @@ from monitor.commands.registry import Command, commands
 from monitor.engine.schema.base import Request, request_types
 from monitor.language import scanner
 from monitor.language.arguments import bind
-from monitor.language.fields import read_request
+from monitor.language.fields import only_field, read_request
 from monitor.language.syntax import (
     Kind,
     Mistake,
@@ -251,6 +251,9 @@ class Language:
             human = what.qmp_name().replace("-", "_")  # which takes words as they come
             if human in self.human:
                 mistake.details["hint"] = f"did you mean '{human}'?"
+            elif mistake.span[0] == statement.arguments[0].start and (only := only_field(what)):
+                word = text[slice(*mistake.span)]
+                mistake.details["hint"] = f"did you mean '{only}={word}'?"
             raise
         return made, {}, spans
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 from typing import NamedTuple
 
 from monitor.commands.render import size_text
+from monitor.engine.api import Engine
 
 PATIENCE = 0.5
 """Seconds that a key waits for a folder."""
@@ -107,3 +109,21 @@ async def nearest_file(path: str) -> str | None:
 async def is_file(path: str) -> bool:
     """Whether the folder has it; False when that does not answer in time."""
     return any(found.path == path for found in await Lister().matching(path))
+
+
+_LOCKED = re.compile(r"^Is another process using the image \[(.+)\]\?$")
+
+
+async def opened_here(hint: str | None, engine: Engine) -> str | None:
+    """Who has the image open for which QEMU's ``hint`` suspects another process, where it is a node
+    of this ``engine``; None for others."""
+    from monitor.engine.schema.query import QueryNamedBlockNodes
+
+    locked = _LOCKED.match(hint or "")
+    if locked is None:
+        return None
+    path = os.path.abspath(locked[1])
+    nodes = await engine.execute(QueryNamedBlockNodes(flat=True))
+    found = [node for node in nodes if os.path.abspath(node.file) == path]
+    found.sort(key=lambda node: node.drv == "file")  # an image rather than its file
+    return f"it is open here, as node '{found[0].node_name}'" if found else None

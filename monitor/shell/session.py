@@ -238,6 +238,11 @@ class Session(ABC):
 
             if await is_file(device):
                 error.hint = f"'{device}' is a file: drive_add opens one"
+        if error.hint is not None and error.hint.startswith("Is another process"):
+            from monitor.shell.files import opened_here
+
+            here = await opened_here(error.hint, self.engine)
+            error.hint = f"{error.hint}\n{here}" if here is not None else error.hint
 
     def give(self, invocation: Invocation, answer: Answer) -> None:
         """Prints what a command has answered."""

@@ -196,6 +196,13 @@ def test_only_leaks_are_mended(tmp_path: Path) -> None:
     assert after["corruptions"] == 2
 
 
+def test_an_image_is_checked_below_a_filter(tmp_path: Path) -> None:
+    """A mirror's or backup's, say: whoever checks a drive means the image that it shows."""
+    path = image(tmp_path / "a.qcow2")
+    found = asked(path, CheckImage(device="d0"), ",format=qcow2,copy-on-read=on")
+    assert (found.format, found.check_errors) == ("qcow2", 0)
+
+
 def test_what_cannot_be_checked_or_mended(tmp_path: Path) -> None:
     raw = tmp_path / "a.raw"
     raw.write_bytes(bytes(MIB))

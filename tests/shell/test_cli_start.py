@@ -168,3 +168,10 @@ def test_a_disk_that_cannot_be_had_comes_with_what_helps(run: Run, tmp_path: Pat
         fcntl.lockf(image, fcntl.LOCK_SH, 1, 201)  # somebody does not share writing
         held = run("--drive", "if=none,id=d0,file=a.qcow2", "-c", "quit").stderr
     assert held.split("\n")[1:] == ["Is another process using the image [a.qcow2]?", ""]
+
+
+def test_an_image_that_is_open_here_is_not_another_process(run: Run) -> None:
+    assert run("-c", CREATE).returncode == 0
+    drive = ("--drive", "if=none,id=d0,node-name=disk,file=a.qcow2")
+    held = run("-y", *drive, "-c", "drive_mirror -f d0 a.qcow2").stderr
+    assert held.split("\n")[-2:] == ["it is open here, as node 'disk'", ""]

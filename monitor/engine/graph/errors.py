@@ -76,6 +76,7 @@ class NodeBusy(RequestError):
 class NodeInUse(RequestError):
     template = "Node {node} is in use"
     node: str
+    job: str | None
 
 
 class NotMonitorOwned(RequestError):

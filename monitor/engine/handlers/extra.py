@@ -22,7 +22,7 @@ from monitor.engine.graph.errors import DeviceNameIsNode, DeviceOrNodeNotFound
 from monitor.engine.graph.graph import Graph
 from monitor.engine.graph.jsonnames import open_given
 from monitor.engine.graph.mapping import Mapped, map_chain
-from monitor.engine.graph.node import Node
+from monitor.engine.graph.node import Node, skip_filters
 from monitor.engine.graph.opening import Opening
 from monitor.engine.handlers import handles
 from monitor.engine.handlers.graph import resize
@@ -178,7 +178,8 @@ async def check_image(engine: EmbeddedEngine, request: CheckImage) -> ImageCheck
     graph = engine.graph
     fix: Fix = "none" if isinstance(request.fix, UnsetType) else request.fix
     async with graph.turn:
-        node = graph.find(request.device)
+        found = graph.find(request.device)
+        node = skip_filters(found) or found  # a job's filter may lie above the image
         taken = permissions.WRITE | permissions.RESIZE if fix != "none" else 0
         await graph.make_ready(node, taken)
         client = Client()

@@ -142,7 +142,8 @@ async def blockdev_del(engine: EmbeddedEngine, request: BlockdevDel) -> None:
     async with graph.turn:
         node = graph.find_node(request.node_name)
         if any(_is_backend(edge.parent) for edge in node.parents):
-            raise NodeInUse(node.name)
+            blocker = node.blocker(Operation.DRIVE_DEL)
+            raise NodeInUse(node.name, blocker.job if blocker is not None else None)
         graph.refuse_if_busy(node, Operation.DRIVE_DEL)
         if not node.monitor_owned:
             raise NotMonitorOwned(node.name)

@@ -9,7 +9,7 @@ import pytest
 from monitor.commands.advice import advice
 from monitor.commands.outcomes import outcomes_of
 from monitor.engine.errors import JobNotActive, MonitorError, Refused, RequestError
-from monitor.engine.graph.errors import NeedRootNode
+from monitor.engine.graph.errors import NeedRootNode, NodeInUse
 from monitor.engine.handlers.graph import DeviceInUse
 from monitor.engine.jobs.errors import JobAlreadyPaused, JobNotFound, JobPaused
 from monitor.engine.jobs.state import Status, Verb, VerbRefused
@@ -41,6 +41,8 @@ def test_too_early() -> None:
     error = refused("running", "complete")
     assert hint(error) == "it is not ready yet: wait j0 waits for that"
     assert hint(error, kind="backup") == "a backup job ends by itself: wait j0 waits for that"
+    ended = "it is not ready: wait j0 waits until it is, or has ended"
+    assert hint(error, kind="commit") == ended  # only that of an active layer becomes ready
 
 
 def test_what_stops_a_job_that_is_no_block_job() -> None:
@@ -73,7 +75,15 @@ def test_a_job_that_stands_still(verb: str) -> None:
     [
         (refused("concluded", "pause"), "it has ended: job-dismiss id=j0 forgets it"),
         (refused("pending", "complete"), "job-finalize id=j0 lets it finish"),
-        (refused("running", "finalize"), "it is not pending: wait j0 waits for that"),
+        (
+            refused("running", "finalize"),
+            "it is not pending: wait j0 waits until it is, or has ended",
+        ),
+        (
+            Refused("Invalid job ID ''"),
+            "no drive shows the node, whose name the job would have: job-id= gives it one",
+        ),
+        (Refused("Invalid job ID '1a'"), None),
         (
             refused("running", "dismiss"),
             "it has not ended: wait j0 waits for that, block_job_cancel j0 stops it",
@@ -128,13 +138,19 @@ def test_what_frees_a_node_goes_by_how_the_job_stands(
         engine.start(job("j1", type="mirror", status=status, verbs=frozenset({verb})))
         return advice(error, engine)
 
-    for error in (Busy("j1"), NeedRootNode("d0", "#block1", "j1"), DeviceInUse("d0", "j1")):
+    for error in (
+        Busy("j1"),
+        NeedRootNode("d0", "#block1", "j1"),
+        DeviceInUse("d0", "j1"),
+        NodeInUse("t", "j1"),
+    ):
         assert asyncio.run(work(error)) == f"that is job 'j1'{expected}"
 
 
 def test_what_lies_above_a_node_that_is_no_root() -> None:
     assert hint(NeedRootNode("mid", "top", None)) == "node 'top' lies above it"
     assert hint(DeviceInUse("d0", None)) is None
+    assert hint(NodeInUse("t", None)) is None  # by an export, perhaps
 
 
 def test_which_of_several_jobs_keeps_a_node_busy_is_not_guessed() -> None:

@@ -136,3 +136,10 @@ def test_what_is_unknown_is_said_as_hmp_says_it(line: str, unknown: str) -> None
     with pytest.raises(UnknownHumanCommand) as caught:
         typed(line)
     assert caught.value.text == f"unknown command: '{unknown}'"
+    assert caught.value.hint is None
+
+
+def test_what_info_knows_is_told_when_it_is_asked_for_by_itself() -> None:
+    with pytest.raises(UnknownHumanCommand) as caught:
+        typed("help jobs")
+    assert caught.value.hint == "did you mean 'info jobs'?"

@@ -116,6 +116,13 @@ def test_mistakes(text: str, places: list[tuple[int, int, str]]) -> None:
         assert error.text.startswith(words)
 
 
+def test_properties_are_a_flag_before_the_bracket() -> None:
+    with pytest.raises(ScriptErrors) as failure:
+        read("transaction(\nproperties.completion-mode=grouped\nabort\n)")
+    (error,) = failure.value.errors
+    assert error.hint == "transaction --grouped( makes the jobs that it begins end together"
+
+
 def test_a_failed_action_is_named_with_its_line() -> None:
     class Failed(MonitorError):
         template = "An IO error has occurred"

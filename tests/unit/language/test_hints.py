@@ -32,7 +32,7 @@ class Exists:
         (DeviceNotFound("drvie0"), "did you mean 'drive0'?"),
         (Verbatim("Device 'drive' not found"), "did you mean 'drive0'?"),
         (JobNotActive("steam0"), "did you mean 'stream0'?"),
-        (JobNotActive("backup"), None),
+        (JobNotActive("backup"), "there is job 'stream0'"),
         (Refused("Dirty bitmap 'mondya' not found"), "did you mean 'monday'?"),
         (Refused("Bitmap 'munday' could not be found"), "did you mean 'monday'?"),
         (Refused("Node 'node1' is busy: x"), None),
@@ -52,6 +52,40 @@ class Exists:
 )
 def test_hints_for_what_is_not_there(error: MonitorError, hint: str | None) -> None:
     assert hint_for(error, Exists()) == hint
+
+
+@pytest.mark.parametrize(
+    ("jobs", "hint"),
+    [
+        ([], "there are no jobs now"),
+        (["d0", "e"], "there are jobs 'd0', 'e'"),
+        ([f"d{number}" for number in range(6)], "info jobs shows those that there are"),
+    ],
+)
+def test_which_jobs_there_are_where_none_is_named_nearly_so(jobs: list[str], hint: str) -> None:
+    class Jobs:
+        def names(self, kind: str, verb: str = "", of: str = "") -> Iterable[Name]:
+            return [Name(job, "") for job in jobs]
+
+    assert hint_for(JobNotActive("x1"), Jobs()) == hint
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("drive_backup d0 a.raw raw", "-f copies all, into an image without one"),
+        ("drive_mirror d0 a.raw raw", "-f copies all, into an image without one"),
+        (
+            "drive-mirror device=d0 sync=top target=a.raw format=raw",
+            "sync=full copies all, into an image without one",
+        ),
+        ("create -f raw -b base.qcow2 a.raw 1M", None),  # -f is the format there
+    ],
+)
+def test_a_copy_in_a_format_without_backing_files(line: str, hint: str | None) -> None:
+    error = Refused("Backing file not supported for file format 'raw'")
+    explain(error, parse_line(line), Exists())
+    assert error.hint == hint
 
 
 def test_an_errors_own_hint_stays() -> None:

@@ -200,6 +200,10 @@ MISTAKES = [
      12, 1, None),
     ('set a={"b":1,"b":2}', "'b' is given twice", 14, 3, None),
     ("set x a=1", "'x' has no field: expected FIELD=VALUE", 5, 1, None),
+    ("job-finalize d0", "'d0' has no field: expected FIELD=VALUE", 14, 2, "did you mean 'id=d0'?"),
+    ("blockdev-add d0", "'d0' has no field: expected FIELD=VALUE", 14, 2, None),
+    ("query-jobs d0", "'d0' has no field: expected FIELD=VALUE", 12, 2, None),
+    ("job-cancel id=d0 e", "'e' has no field: expected FIELD=VALUE", 18, 1, None),
     ("set a=1 a=2", "'a' is given twice", 9, 1, None),
     ("set a={} a.b=2", "'a' already has a value, so 'a.b' cannot be set", 10, 3, None),
     ("set a.b=2 a={}", "'a.b' is set already, so 'a' takes no value", 11, 1, None),
@@ -272,7 +276,7 @@ def test_words_by_themselves_are_a_human_commands() -> None:
             parse_line(request)
         assert caught.value.hint == f"did you mean '{human}'?"
     with pytest.raises(ParseError) as caught:
-        parse_line("blockdev-del d0")
+        parse_line("block-dirty-bitmap-add d0 b0")
     assert caught.value.hint is None
 
 

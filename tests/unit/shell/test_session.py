@@ -77,6 +77,7 @@ def test_a_command_of_a_sourced_file_is_shown_with_its_caret(
         "Error: inner:2: Block job 's9' not found",
         "block_job_cancel s9",
         "                 ^^",
+        "there are no jobs now",
         "sourced at outer:1",
     ]
     assert typed(work) == ["in", "\n".join(said)]
