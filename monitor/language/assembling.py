@@ -11,6 +11,9 @@ _OUTSIDE = re.compile(
     rf"""|(?P<group>{GROUP.pattern})|[-!](?={GROUP.pattern})|\S+""",
     re.ASCII,
 )
+_BAD_HEAD = re.compile(
+    r"""[ \t]*[-!]?[ \t]*(transaction[ \t][^"{\[;#]*\()(?:[ \t]+\#.*)?\s*\Z""", re.ASCII
+)
 _COMMAND_PLACE = re.compile(r"(?:.*(?<!\S);)?[\s!-]*\Z", re.ASCII)
 _STRING_END = re.compile(r'(?:[^"\\]|\\.)*"')
 _INSIDE_JSON = re.compile(
@@ -26,10 +29,13 @@ class Assembler:
 
     Open brackets (a group's, JSON's) are kept from line to line, so that feeding costs the length
     of the new line only. A string ends on its line. What can no longer be closed properly, brackets
-    or a string, ends the command: there is an error to report, and nothing to wait for.
+    or a string, ends the command: there is an error to report, and nothing to wait for. Not so a
+    group whose head is wrong: its lines are no commands of their own.
     """
 
     def __init__(self) -> None:
+        self.bad_head: tuple[int, int] | None = None
+        """The place of a group's head that has more than flags."""
         self._open: list[tuple[str, int]] = []
         self._lines: list[str] = []
         self._offset = 0  # of the current line
@@ -61,7 +67,7 @@ class Assembler:
         """Brackets and quotes of ``line``; False when something is out of place."""
         if self._innermost in ("", "(") and line.lstrip(" \t\r\f\v").startswith("#"):
             return True
-        position = 0
+        position = self._past_bad_head(line) if not self._lines[1:] else 0
         while position < len(line):
             if self._innermost in _CLOSING:
                 after = self._in_json(line, position)
@@ -71,6 +77,14 @@ class Assembler:
                 return False
             position = after
         return True
+
+    def _past_bad_head(self, line: str) -> int:
+        head = _BAD_HEAD.match(line)
+        if head is None or GROUP.match(line, head.start(1)):
+            return 0
+        self.bad_head = head.span(1)
+        self._open.append(("(", head.end(1) - 1))
+        return head.end(1)
 
     @property
     def _innermost(self) -> str:

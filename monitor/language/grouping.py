@@ -10,6 +10,7 @@ transaction --dry-run actions=[…]       the same, typed as JSON
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
@@ -23,7 +24,15 @@ from monitor.engine.schema.transaction import (
     TransactionProperties,
 )
 from monitor.language.fields import read_request
-from monitor.language.syntax import Kind, Mistake, Span, Statement, one_of
+from monitor.language.syntax import (
+    Kind,
+    Mistake,
+    ParseError,
+    SourceText,
+    Span,
+    Statement,
+    one_of,
+)
 from monitor.nearest import suggestion
 
 if TYPE_CHECKING:
@@ -75,6 +84,22 @@ def read_group(
 
 
 _AS_A_FLAG = f"transaction {GROUPED}( makes the jobs that it begins end together"
+
+
+def told_of_head(text: SourceText, head: Span) -> ParseError:
+    """The mistake of a group whose head, at ``head``, has more than flags: it is told alone, since
+    nobody knows what its lines were to be."""
+    start, end = head
+    words = re.finditer(r"[^\s(]+", text.text[start : end - 1], re.ASCII)
+    word = next((word for word in words if word[0] not in (Transaction.qmp_name(), *FLAGS)), None)
+    span = (end - 1, end) if word is None else (start + word.start(), start + word.end())
+    named = text.text[slice(*span)]
+    return text.error(
+        span,
+        f"no such flag: {named}",
+        expected=one_of(tuple(FLAGS)),
+        hint="nothing up to its ')' is run",
+    )
 
 
 def _action(

@@ -178,7 +178,13 @@ class Language:
                 after = at + 1
                 origin = SourceText(lines[at], source, first + at)
             else:
-                origin, after = self._whole(lines, at, source, first)
+                origin, after, bad_head = self._whole(lines, at, source, first)
+                if bad_head is not None:
+                    from monitor.language.grouping import told_of_head
+
+                    errors.append(told_of_head(origin, bad_head))
+                    at = after
+                    continue
             try:
                 yield origin, _statements(origin)
             except ParseError as error:
@@ -186,8 +192,11 @@ class Language:
                 after = self._next_command(lines, at + 1, after)
             at = after
 
-    def _whole(self, lines: list[str], at: int, source: str, first: int) -> tuple[SourceText, int]:
-        """The command that begins at line ``at`` to its end, and the line after it."""
+    def _whole(
+        self, lines: list[str], at: int, source: str, first: int
+    ) -> tuple[SourceText, int, Span | None]:
+        """The command that begins at line ``at`` to its end, the line after it, and the place of
+        a head for which all of it is refused."""
         from monitor.language.assembling import Assembler
 
         reader = Assembler()
@@ -196,7 +205,7 @@ class Language:
             after += 1
             if reader.feed(lines[after - 1]):
                 break
-        return SourceText(reader.text, source, first + at), after
+        return SourceText(reader.text, source, first + at), after, reader.bad_head
 
     def _next_command(self, lines: list[str], start: int, end: int) -> int:
         for at in range(start, end):

@@ -54,6 +54,8 @@ def test_a_group_is_whole_when_its_bracket_is_closed() -> None:
     lines = TWO.split("\n")
     assert [is_complete("\n".join(lines[:n])) for n in range(1, 6)] == [False] * 4 + [True]
     assert not is_complete("transaction --dry-run --grouped(\nabort")
+    assert not is_complete("transaction completion-mode=grouped (\nabort")
+    assert is_complete("transaction completion-mode=grouped (\nabort\n)")
 
 
 @pytest.mark.parametrize("head", ["-transaction(", "! transaction(", "-transaction --dry-run("])
@@ -98,6 +100,9 @@ def test_variables_are_expanded() -> None:
         ("transaction(\n -abort\n)", [(2, 2, "the actions of a transaction fail together")]),
         ("transaction(\ntransaction( abort )\n)", [(2, 1, "'transaction' can be no action")]),
         ("transaction --dri( abort )", [(1, 13, "no such flag: --dri")]),
+        ("transaction a=b (\nquit\n)", [(1, 13, "no such flag: a=b")]),
+        ("-transaction --dry-run x( # on\nquit\n)", [(1, 24, "no such flag: x")]),
+        ("transaction a=b (\nquit\n)\nnope", [(1, 13, "no such flag"), (4, 1, "unknown")]),
         ("commit(\nquit\n)", [(1, 1, "'commit' takes no commands in brackets")]),
         ("transactoin(\nabort\n)", [(1, 1, "unknown command: 'transactoin'")]),
         (

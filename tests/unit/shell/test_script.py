@@ -177,6 +177,21 @@ def test_a_string_that_is_never_closed_waits_for_nothing() -> None:
     )
 
 
+def test_what_is_inside_a_group_whose_head_is_wrong_is_not_run() -> None:
+    async def work(session: ScriptSession, engine: FakeEngine) -> None:
+        text = "transaction completion-mode=grouped (\necho in\n# {\n)\necho on\n"
+        await session.run_pipe(lines(text))
+
+    status, out, err = run(work, keep_going=True)
+    assert (status, out) == (Status.SYNTAX, "on\n")
+    assert err == (
+        "<stdin>:1: Error: no such flag: completion-mode=grouped: "
+        "expected one of: --dry-run, --grouped\n"
+        "transaction completion-mode=grouped (\n            ^^^^^^^^^^^^^^^^^^^^^^^\n"
+        "nothing up to its ')' is run\n"
+    )
+
+
 def test_a_group_that_is_never_closed_is_a_mistake_at_the_end() -> None:
     async def work(session: ScriptSession, engine: FakeEngine) -> None:
         await session.run_pipe(lines("echo 1\n\ntransaction(\nquit\n"))
