@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -69,7 +71,7 @@ class Workers:
     async def run(self, call: Callable[[], T]) -> T:
         """Calls it in a thread. Cancelling the wait does not stop the call, so the wait is finished
         first: nobody may close what the call still uses. Cancelled once more, it is given up.
-        Raises RuntimeError where the host has no thread to give."""
+        Raises OSError (EAGAIN) where the host has no thread to give."""
         made = _Call(call)
         if self._threads <= self._busy and self._threads < self._limit:
             self._begin_thread()
@@ -89,9 +91,9 @@ class Workers:
         work = functools.partial(self._work, self._calls)
         try:
             threading.Thread(target=work, name=name, daemon=True).start()
-        except RuntimeError:
+        except RuntimeError as error:
             if not self._threads:
-                raise
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
             return  # the call waits for one of those that there are
         self._threads += 1
 
