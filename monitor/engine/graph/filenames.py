@@ -101,16 +101,20 @@ def _members(node: Node, strong: dict[str, Any], overridden: bool) -> dict[str, 
 
 
 def _strong(node: Node) -> dict[str, Any]:
-    names = STRONG.get(node.driver.name, ())
-    if not names:
-        return {}
-    values = {
-        field.name: getattr(node.options, field.attribute)
-        for field in fields_of(type(node.options))
-        if field.name in names
+    fields = _strong_fields(node.driver.name, type(node.options))
+    given = {
+        name: value
+        for name, attribute in fields
+        if (value := getattr(node.options, attribute)) is not msgspec.UNSET
     }
-    given = {name: value for name, value in values.items() if value is not msgspec.UNSET}
     return {name: value for key in given for name, value in _flat(key, given[key])}
+
+
+@functools.cache
+def _strong_fields(driver: str, struct: type[msgspec.Struct]) -> list[tuple[str, str]]:
+    """Names and attributes of a driver's strong options, in schema order."""
+    names = STRONG.get(driver, ())
+    return [(field.name, field.attribute) for field in fields_of(struct) if field.name in names]
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:

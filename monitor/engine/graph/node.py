@@ -87,7 +87,8 @@ class Node(Operations):
         self.names = Names("", "", "")
         self.implicit = False
         """Made by the engine itself (a job's filter) and not shown as a user's node."""
-        self.wire()
+        self.event = None
+        self._bind(driver)  # its stages, when it is wired
 
     def __repr__(self) -> str:
         return f"<Node {self.name!r} {self.driver.name}>"
@@ -207,18 +208,7 @@ class Node(Operations):
         self.event = self.driver.event_sink() if self.is_open else None
         role = self.driver.passes_to() if self.is_open else None
         below: Any = self.children[role] if role and role in self.children else self.driver
-        self.read = below.read
-        self.write = below.write
-        self.flush = below.flush
-        self.hold = below.hold
-        self.map_for_write = below.map_for_write
-        self.read_ranges = below.read_ranges
-        self.write_ranges = below.write_ranges
-        self.write_compressed = self.driver.write_compressed
-        # Whether storage may go, and what an unallocated run means, is for this node to say.
-        self.map = self.driver.map
-        self.discard = self.driver.discard
-        self.write_zeroes = self.driver.write_zeroes
+        self._bind(below)
         if self.copy_on_read is not None:
             self.read = self.copy_on_read.stage(self.read)
             self.read_ranges = partial(one_by_one, self.read)
@@ -249,6 +239,22 @@ class Node(Operations):
             self.write_ranges = partial(one_by_one, self.write)
         if not self.flags.unmap:
             self.discard = advice_ignored
+
+    def _bind(self, below: Any) -> None:
+        """The operations as ``below`` (the driver, or the edge that it passes requests to) has
+        them."""
+        self.read = below.read
+        self.write = below.write
+        self.flush = below.flush
+        self.hold = below.hold
+        self.map_for_write = below.map_for_write
+        self.read_ranges = below.read_ranges
+        self.write_ranges = below.write_ranges
+        self.write_compressed = self.driver.write_compressed
+        # Whether storage may go, and what an unallocated run means, is for this node to say.
+        self.map = self.driver.map
+        self.discard = self.driver.discard
+        self.write_zeroes = self.driver.write_zeroes
 
     def _note_in_bitmaps(self) -> None:
         note = self.bitmaps.note()
