@@ -35,6 +35,8 @@ def _refused_verb(match: re.Match[str], engine: Engine, _: str | None) -> str | 
     snapshot = next((each for each in engine.jobs() if each.id == job), None)
     if snapshot is not None and snapshot.takes("resume"):  # neither wait nor a mere cancel would do
         return f"{resuming(job, snapshot.block)} lets it go on"
+    if snapshot is not None and snapshot.endless and status == "running":
+        return f"it goes on until it is cancelled: block_job_cancel {job}"
     if status == "pending" and verb != "dismiss":
         return f"job-finalize id={job} lets it finish"
     if verb == "dismiss":
@@ -80,6 +82,8 @@ def _way_out(job: JobSnapshot) -> str:
         return f", which is pending: job-finalize id={job.id} lets it finish"
     if job.takes("complete"):
         return f", which is ready: block_job_complete {job.id}, or block_job_cancel {job.id}"
+    if job.endless:
+        return f", which goes on until it is cancelled: block_job_cancel {job.id}"
     return f": wait {job.id}, or block_job_cancel {job.id}"
 
 

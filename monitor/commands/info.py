@@ -156,7 +156,9 @@ class JobStanding(msgspec.Struct, rename="kebab", omit_defaults=True):
         done, total = self.current_progress, self.total_progress
         line = job_line(self.id, self.type, self.status, done, total, None)
         if self.rate is not None:
-            return f"{line}, {rate_text(self.rate)}, {time_text(self.seconds_left)} left"
+            line = f"{line}, {rate_text(self.rate)}"
+        if self.seconds_left is not None:
+            line = f"{line}, {time_text(self.seconds_left)} left"
         said = [
             f"stopped at a {self.stopped}" if self.stopped else "",
             "" if self.error is None else _judgement(self.error),

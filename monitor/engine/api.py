@@ -97,7 +97,7 @@ class JobSnapshot(msgspec.Struct, frozen=True):
 
     @property
     def seconds_left(self) -> float | None:
-        if not self.rate:
+        if not self.rate or self.endless:
             return None
         return max(0, self.total - self.current) / self.rate
 

@@ -66,7 +66,7 @@ class _Row(NamedTuple):
 
 
 def _row(job: JobSnapshot) -> _Row:
-    moving = job.status not in _STEADY
+    moving = job.status not in _STEADY and not job.endless
     cells = [
         job.id,
         job.type,

@@ -147,6 +147,19 @@ def test_what_frees_a_node_goes_by_how_the_job_stands(
         assert asyncio.run(work(error)) == f"that is job 'j1'{expected}"
 
 
+def test_a_job_that_only_a_cancel_ends_is_not_waited_for() -> None:
+    async def work(error: MonitorError) -> str | None:
+        engine = FakeEngine()
+        engine.start(job("j0", type="backup", endless=True))
+        return advice(error, engine)
+
+    for verb in ("complete", "finalize", "dismiss"):
+        ends = "it goes on until it is cancelled: block_job_cancel j0"
+        assert asyncio.run(work(refused("running", verb))) == ends
+    busy = "that is job 'j0', which goes on until it is cancelled: block_job_cancel j0"
+    assert asyncio.run(work(Busy("j0"))) == busy
+
+
 def test_what_lies_above_a_node_that_is_no_root() -> None:
     assert hint(NeedRootNode("mid", "top", None)) == "node 'top' lies above it"
     assert hint(DeviceInUse("d0", None)) is None

@@ -179,6 +179,13 @@ def test_jobs() -> None:
     assert jobs_of("info jobs") == "No active jobs"
 
 
+def test_a_job_that_only_a_cancel_ends() -> None:
+    """sync=none: how much of the disk guests overwrite tells of no end."""
+    backup = job("n", type="backup", current=MIB, rate=2.0 * MIB, endless=True)
+    expected = "n: backup, running, 1% (1048576 of 67108864), 2.0 MiB/s: waiting for cancel"
+    assert jobs_of("info jobs", backup) == expected
+
+
 @pytest.mark.parametrize(
     ("status", "verb", "outlook"),
     [

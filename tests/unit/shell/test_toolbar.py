@@ -42,6 +42,11 @@ def test_no_rate_for_a_job_that_stands_still() -> None:
     assert "MiB/s" not in rows([job(status="paused", rate=5.0 * MIB)])[0]
 
 
+def test_no_time_is_left_to_a_job_that_only_a_cancel_ends() -> None:
+    shown = rows([job("b0", type="backup", current=MIB, rate=1.0 * MIB, endless=True)])
+    assert shown[0].endswith("─  waiting for cancel")
+
+
 def test_what_a_job_waits_for_stands_where_others_have_figures() -> None:
     shown = rows(
         [
