@@ -97,13 +97,22 @@ class Lister:
 
 async def nearest_file(path: str) -> str | None:
     """``did you mean`` the file of nearly that name in its folder; None for none, or when the
-    folder does not answer in time."""
-    from monitor.nearest import suggestion
+    folder does not answer in time. A folder and an ending that both have are no likeness."""
+    from monitor.nearest import nearest
 
     folder, _, name = path.rpartition("/")
     prefix = f"{folder}/" if folder or path.startswith("/") else ""
-    found = await Lister().matching(prefix + ("." if name.startswith(".") else ""))
-    return suggestion(path, [file.path for file in found])
+    stem, ending = os.path.splitext(name)
+    alike: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for file in await Lister().matching(prefix + ("." if name.startswith(".") else "")):
+        there = os.path.splitext(file.path[len(prefix) :])
+        if ending and there[1] == ending:
+            alike[there[0]] = file.path
+        else:
+            others["".join(there)] = file.path
+    meant = alike.get(nearest(stem, alike) or "") or others.get(nearest(name, others) or "")
+    return f"did you mean '{meant}'?" if meant else None
 
 
 async def is_file(path: str) -> bool:

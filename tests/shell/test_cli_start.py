@@ -160,7 +160,7 @@ def test_a_disk_that_cannot_be_had(run: Run, option: str, value: str, reason: st
 
 def test_a_disk_that_cannot_be_had_comes_with_what_helps(run: Run, tmp_path: Path) -> None:
     assert run("-c", CREATE).returncode == 0
-    typo = run("--drive", "if=none,id=d0,file=b.qcow2", "-c", "quit").stderr
+    typo = run("--drive", "if=none,id=d0,file=a.qcow", "-c", "quit").stderr
     assert typo.split("\n")[1:] == ["did you mean 'a.qcow2'?", ""]
     typo = run("--blockdev", "driver=qcow,file.filename=a.qcow2", "-c", "quit").stderr
     assert typo.split("\n")[1:] == ["did you mean 'qcow2'?", ""]

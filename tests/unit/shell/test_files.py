@@ -81,3 +81,23 @@ def test_a_folder_that_hangs_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> No
         assert found == [File("abc", "")]
 
     asyncio.run(asyncio.wait_for(type_on(), 10))
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("dsik.qcow2", "disk.qcow2"),
+        ("disk.qcow", "disk.qcow2"),
+        ("disk.rw", "disk.raw"),
+        ("mid.qcow2", None),  # nobody means another image because it is an image
+        ("x.qcow2", None),
+        ("disks/inne", "disks/inner"),
+        ("disks/other", None),
+        ("nowhere/disk.raw", None),
+    ],
+)
+def test_the_nearest_file_is_one_of_that_name(folder: Path, path: str, meant: str | None) -> None:
+    said = f"did you mean '{meant}'?" if meant else None
+    assert asyncio.run(files.nearest_file(path)) == said
+    whole = f"did you mean '{folder}/{meant}'?" if meant else None
+    assert asyncio.run(files.nearest_file(f"{folder}/{path}")) == whole
