@@ -102,10 +102,14 @@ def _is_paused(match: re.Match[str], engine: Engine, job: str | None) -> str | N
     return f"block_job_resume {job} lets it go on" if job else None
 
 
+def _at_work(_: re.Match[str], engine: Engine, __: str | None) -> str | None:
+    return "info jobs shows what may be at work on it" if engine.jobs() else None
+
+
 def _uncommitted(match: re.Match[str], engine: Engine, _: str | None) -> str | None:
     """A job's filter has no backing image either, as far as ``commit`` can see."""
     if engine.jobs():
-        return "info jobs shows what may be at work on it"
+        return _at_work(match, engine, None)
     return "it has no backing image to commit into" if "supported" in match[1] else None
 
 
@@ -119,6 +123,7 @@ _HINTS: tuple[tuple[re.Pattern[str], _Hint], ...] = (
         re.compile(r"^Need a root block node$|^Device '[^']+' is in use$|^Node \S+ is in use$"),
         _busy,
     ),
+    (re.compile(r"^Bitmap '[^']+' is currently in use by another operation"), _at_work),
     (re.compile(r"^(?:Block job '(?P<job>[^']+)'|Job) not found$"), _not_found),
     (re.compile(r"^Job is already paused$"), _is_paused),
     (

@@ -160,6 +160,12 @@ def test_a_job_that_only_a_cancel_ends_is_not_waited_for() -> None:
     assert asyncio.run(work(Busy("j0"))) == busy
 
 
+def test_a_bitmap_that_a_job_uses() -> None:
+    error = Refused("Bitmap 'b0' is currently in use by another operation and cannot be used")
+    assert hint(error) == "info jobs shows what may be at work on it"
+    assert hint(error, jobs=0) is None  # an export uses it
+
+
 def test_what_lies_above_a_node_that_is_no_root() -> None:
     assert hint(NeedRootNode("mid", "top", None)) == "node 'top' lies above it"
     assert hint(DeviceInUse("d0", None)) is None
