@@ -67,20 +67,28 @@ class Lister:
 
     def __init__(self, patience: float = PATIENCE) -> None:
         self._patience = patience
-        self._busy = False
+        self._looking: tuple[str, asyncio.Future[list[File]]] | None = None
 
     async def matching(self, prefix: str) -> list[File]:
-        """As the function; [] when the folder does not answer in time."""
-        if self._busy:
+        """As the function; [] when the folder does not answer in time, or another is looked at. The
+        same is looked at once, for all who ask meanwhile."""
+        if self._looking is None:
+            self._looking = prefix, self._look(prefix)
+        beginning, answer = self._looking
+        if beginning != prefix:
             return []
-        self._busy = True
+        try:
+            return await asyncio.wait_for(asyncio.shield(answer), self._patience)
+        except TimeoutError:
+            return []
+
+    def _look(self, prefix: str) -> asyncio.Future[list[File]]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[File]] = loop.create_future()
 
         def settle(found: list[File]) -> None:
-            self._busy = False
-            if not answer.done():
-                answer.set_result(found)
+            self._looking = None
+            answer.set_result(found)
 
         def look() -> None:
             found = matching(prefix)
@@ -89,10 +97,7 @@ class Lister:
 
         # A daemon, unlike an executor's thread: one that hangs does not keep the process.
         threading.Thread(target=look, name="files", daemon=True).start()
-        try:
-            return await asyncio.wait_for(answer, self._patience)
-        except TimeoutError:
-            return []
+        return answer
 
 
 async def nearest_file(path: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.auto_suggest import Suggestion
-from prompt_toolkit.completion import get_common_complete_suffix
+from prompt_toolkit.completion import CompleteEvent, get_common_complete_suffix
 from prompt_toolkit.filters import Condition, Filter, has_completions, is_searching
 from prompt_toolkit.key_binding import (
     KeyBindings,
@@ -136,7 +136,7 @@ def _add_keys_of_the_menu(bindings: KeyBindings, owner: Screen, editing: Filter)
         if found is not None:
             owner.line.apply_completion(found)
         else:
-            owner.line.start_completion(insert_common_part=True)
+            event.app.create_background_task(_complete_when_known(owner))
 
     common = Condition(lambda: owner.settings["tab"] == "common")
 
@@ -144,8 +144,8 @@ def _add_keys_of_the_menu(bindings: KeyBindings, owner: Screen, editing: Filter)
     def _(event: KeyPressEvent) -> None:
         """As far as all candidates agree, like other shells' Tab."""
         state = owner.line.complete_state
-        if state is None:
-            owner.line.start_completion(insert_common_part=True)
+        if state is None or not state.completions:
+            event.app.create_background_task(_complete_when_known(owner))
             return
         agreed = get_common_complete_suffix(owner.line.document, state.completions)
         if agreed:
@@ -160,6 +160,22 @@ def _add_keys_of_the_menu(bindings: KeyBindings, owner: Screen, editing: Filter)
     @bindings.add("c-g", filter=editing & has_completions)
     def _(event: KeyPressEvent) -> None:
         owner.line.cancel_completion()
+
+
+async def _complete_when_known(owner: Screen) -> None:
+    """Tab, where names have to be waited for: files. The menu that comes by itself is on its way
+    perhaps, and the line's own completion does nothing beside that."""
+    line, document = owner.line, owner.line.document
+    wanted = CompleteEvent(completion_requested=True)
+    found = [each async for each in line.completer.get_completions_async(document, wanted)]
+    if owner.mode is not Mode.EDIT or line.document != document:
+        return  # other keys have come meanwhile
+    if len(found) == 1:
+        line.apply_completion(found[0])
+    elif agreed := get_common_complete_suffix(document, found):
+        line.insert_text(agreed)
+    else:
+        line.start_completion()
 
 
 def _add_keys_of_the_suggestion(bindings: KeyBindings, owner: Screen, editing: Filter) -> None:

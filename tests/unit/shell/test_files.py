@@ -101,3 +101,26 @@ def test_the_nearest_file_is_one_of_that_name(folder: Path, path: str, meant: st
     assert asyncio.run(files.nearest_file(path)) == said
     whole = f"did you mean '{folder}/{meant}'?" if meant else None
     assert asyncio.run(files.nearest_file(f"{folder}/{path}")) == whole
+
+
+def test_two_who_ask_for_the_same_get_it_by_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The menu that comes by itself, and a Tab that did not wait for it."""
+    answered = threading.Event()
+    looks: list[str] = []
+
+    def look(prefix: str) -> list[File]:
+        looks.append(prefix)
+        answered.wait(10)
+        return [File("ab", "")]
+
+    monkeypatch.setattr(files, "matching", look)
+
+    async def both() -> None:
+        lister = Lister(patience=10)
+        asked = [asyncio.ensure_future(lister.matching("a")) for _ in range(2)]
+        await asyncio.sleep(0)
+        answered.set()
+        assert await asyncio.gather(*asked) == [[File("ab", "")]] * 2
+        assert looks == ["a"]
+
+    asyncio.run(asyncio.wait_for(both(), 10))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import pyte
 import pytest
@@ -29,10 +29,22 @@ class Words(Completer):
 
     def __init__(self) -> None:
         self.words: list[str] = ["block_resize", "block_stream", "blockdev-add", "info"]
+        self.known: asyncio.Event | None = None
+        """What the words have to be waited for."""
+        self.asked = 0
 
     def get_completions(self, document: Document, event: CompleteEvent) -> list[Completion]:
         word = document.text_before_cursor.split(" ")[-1]
         return [Completion(w, -len(word)) for w in self.words if word and w.startswith(word)]
+
+    async def get_completions_async(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> AsyncGenerator[Completion, None]:
+        self.asked += 1
+        if self.known is not None:
+            await self.known.wait()
+        for found in self.get_completions(document, complete_event):
+            yield found
 
 
 class Bench:
@@ -220,6 +232,29 @@ async def test_tab_takes_the_only_candidate_and_enter_runs_it(b: Bench) -> None:
     await b.until(lambda: b.screen.line.complete_state is None)
     b.type(ENTER)
     assert await reading == "info"
+
+
+@pytest.mark.parametrize("way", ["menu", "common"])
+@pytest.mark.parametrize(("typed", "line"), [("inf", "info"), ("block_", "block_"), ("b", "block")])
+def test_a_tab_that_came_before_what_it_is_to_take(way: str, typed: str, line: str) -> None:
+    """Typed ahead of the prompt, while files are still looked for by the menu that comes by
+    itself."""
+
+    @on_bench
+    async def body(b: Bench) -> None:
+        b.screen.settings["tab"] = way
+        b.words.known = asyncio.Event()
+        b.type(typed + TAB)
+        await b.until(lambda: b.screen.typed_ahead[-1:])
+        reading = asyncio.create_task(b.screen.read())
+        await b.until(lambda: b.words.asked == 2)
+        b.words.known.set()
+        await b.until(lambda: b.screen.line.complete_state or line == "info")
+        await b.until(lambda: b.screen.line.text == line)
+        b.type(CTRL_G + ENTER)
+        assert await reading == line
+
+    body()
 
 
 @on_bench
