@@ -165,7 +165,21 @@ def one_by_one(story: Story, chance: random.Random) -> None:
         story.flush()
 
 
+def empty(story: Story, chance: random.Random) -> None:
+    """The file is as short as a new one: of its refcount blocks only the first one stays."""
+    begun = len(story.child.content)
+    for _ in range(2):
+        for offset in range(0, story.size, 32768):  # so that each block lies among its clusters
+            story.write(offset, chance.randbytes(32768))
+        story.flush()
+        story.make_empty()
+        assert len(story.child.content) <= begun + 65536  # a new one ends within its last cluster
+        story.write(chance.randrange(story.size - 40_000), chance.randbytes(40_000))
+        story.flush()
+
+
 SCENARIOS = [
+    empty,
     allocate,
     copy_on_write,
     discard_and_reuse,
@@ -189,7 +203,9 @@ def test_crash(tmp_path: Path, scenario: Scenario, cluster_size: int) -> None:
 
 
 @pytest.mark.parametrize("cluster_size", [512, 65536])
-@pytest.mark.parametrize("scenario", [copy_on_write, zero_and_write], ids=lambda s: s.__name__)
+@pytest.mark.parametrize(
+    "scenario", [copy_on_write, zero_and_write, empty], ids=lambda s: s.__name__
+)
 def test_crash_on_a_backing_file(tmp_path: Path, scenario: Scenario, cluster_size: int) -> None:
     begin = new_image(1 << 20, cluster_size=cluster_size)
     backing = MemoryChild(random.Random(1).randbytes(600_000))

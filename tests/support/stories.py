@@ -58,6 +58,14 @@ class Story(Disk):
         with self.changing():
             super().discard(offset, length)
 
+    def make_empty(self) -> None:
+        """What is below shows everywhere."""
+        with self.changing():
+            self.driver.make_empty()
+            below = bytes(self.backing.content) if self.backing else b""
+            self.model[:] = below[: self.size].ljust(self.size, b"\0")
+        self.durable()
+
     def truncate(self, size: int) -> None:
         with self.changing():
             super().truncate(size)

@@ -124,7 +124,26 @@ def make_empty(image: Image) -> None:
     writeback.drain(image)
     # It is empty: a file that cannot be cut is only longer than it need be.
     with contextlib.suppress(OSError, RequestError):
+        _forget_last_blocks(image)
         _cut_tail(image)
+
+
+def _forget_last_blocks(image: Image) -> None:
+    """Else one for every so many clusters, which counts nothing but the next one, kept the file
+    long."""
+    refcounts = image.refcounts
+    with image.lock:
+        gone = refcounts.forget_last_blocks()
+    try:
+        writeback.drain(image)
+    except OSError:
+        with image.lock:
+            refcounts.remember_blocks(gone)
+        raise
+    with image.lock:
+        entries = np.array(sorted(gone.values()), np.uint64) & np.uint64(q.REFTABLE_MASK)
+        refcounts.release(entries >> np.uint64(image.bits))
+    writeback.drain(image)
 
 
 def _forget(image: Image, size: int, end: int) -> None:
