@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from monitor.commands.errors import Verbatim
-from monitor.engine.api import Event
+from monitor.engine.api import Event, percent_done
 from monitor.engine.errors import MonitorError
 from monitor.engine.schema.base import Request
 
@@ -66,8 +66,7 @@ _NOTES: dict[str, Any] = {
 
 def job_line(id: str, type: str, status: str, done: int, total: int, error: str | None) -> str:
     """How far a job is."""
-    percent = 100 * done // total if total else 0
-    line = f"{id}: {type}, {status}, {percent}% ({done} of {total})"
+    line = f"{id}: {type}, {status}, {percent_done(status, done, total)}% ({done} of {total})"
     return f"{line}: {error}" if error is not None else line
 
 

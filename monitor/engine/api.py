@@ -59,6 +59,17 @@ def texts_of(names: Iterable[Name]) -> Sequence[str]:
     return names.texts if isinstance(names, NameList) else [name.text for name in names]
 
 
+_WORK_DONE = ("ready", "standby", "waiting", "pending")
+"""Status of jobs that have done what they found to do, be it nothing."""
+
+
+def percent_done(status: str, current: int, total: int) -> int:
+    """Whole per cent of a job, rounded down: 100 means that nothing is left."""
+    if not total:
+        return 100 if status in _WORK_DONE else 0
+    return min(100, 100 * current // total)
+
+
 class JobSnapshot(msgspec.Struct, frozen=True):
     """One job as it stands now: what a toolbar line or a catalogue entry needs.
 
@@ -91,9 +102,13 @@ class JobSnapshot(msgspec.Struct, frozen=True):
         return not verb or (plain in self.verbs and (self.block or plain == verb))
 
     @property
+    def percent(self) -> int:
+        return percent_done(self.status, self.current, self.total)
+
+    @property
     def fraction(self) -> float:
         """0.0 to 1.0; a job without a total yet is at 0."""
-        return min(1.0, self.current / self.total) if self.total else 0.0
+        return min(1.0, self.current / self.total) if self.total else self.percent / 100
 
     @property
     def seconds_left(self) -> float | None:

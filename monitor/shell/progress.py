@@ -50,7 +50,7 @@ class Meter:
         worth = (
             last is None
             or job.status != last.status
-            or percent(job) // STEP > percent(last) // STEP
+            or job.percent // STEP > last.percent // STEP
             or (moved and now - then >= SECOND)
         )
         if worth:
@@ -61,17 +61,13 @@ class Meter:
         self._last.pop(job_id, None)
 
 
-def percent(job: JobSnapshot) -> int:
-    return 100 * job.current // job.total if job.total else 0
-
-
 def text_line(job: JobSnapshot) -> str:
     why = job.error or job.stopped
     return job_line(job.id, job.type, job.status, job.current, job.total, why)
 
 
 def json_line(job: JobSnapshot) -> str:
-    figures = {"job": job.id, "type": job.type, "status": job.status, "percent": percent(job)}
+    figures = {"job": job.id, "type": job.type, "status": job.status, "percent": job.percent}
     reasons = {"error": job.error, "stopped": job.stopped}
     why = {name: text for name, text in reasons.items() if text}
     return json.dumps({**figures, "current": job.current, "total": job.total, **why})

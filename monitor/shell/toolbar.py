@@ -71,7 +71,7 @@ def _row(job: JobSnapshot) -> _Row:
         job.id,
         job.type,
         job.status,
-        f"{_percent(job):3d}%",
+        f"{job.percent:3d}%",
         _bar(job.fraction),
         rate_text(job.rate) if moving else "",
         time_text(job.seconds_left) if moving else "",
@@ -79,11 +79,6 @@ def _row(job: JobSnapshot) -> _Row:
     verb = awaited(job)
     words = job.stopped or (f"waiting for {verb}" if verb and not moving else "")
     return _Row(cells, words, job.stopped is not None)
-
-
-def _percent(job: JobSnapshot) -> int:
-    """Whole per cent done, rounded down: 100 means that nothing is left."""
-    return min(100, 100 * job.current // job.total) if job.total else 0
 
 
 # What goes first when the window is narrow: the bar, what is waited for, the end of a name, then

@@ -179,6 +179,13 @@ def test_jobs() -> None:
     assert jobs_of("info jobs") == "No active jobs"
 
 
+def test_a_job_that_had_nothing_to_do_has_done_all_of_it() -> None:
+    nothing = job("m0", type="mirror", status="ready", total=0, verbs=frozenset({"complete"}))
+    line = "m0: mirror, ready, 100% (0 of 0): waiting for complete"
+    assert jobs_of("info jobs", nothing) == line
+    assert (nothing.percent, nothing.fraction) == (100, 1.0)
+
+
 def test_a_job_that_only_a_cancel_ends() -> None:
     """sync=none: how much of the disk guests overwrite tells of no end."""
     backup = job("n", type="backup", current=MIB, rate=2.0 * MIB, endless=True)
