@@ -225,9 +225,9 @@ class Qcow2Driver(Driver):
         resize.truncate(self._image, size, preallocation)
 
     def make_empty(self) -> bool:
-        from monitor.engine.drivers.qcow2 import resize
+        from monitor.engine.drivers.qcow2 import emptying
 
-        resize.make_empty(self._image)
+        emptying.make_empty(self._image)
         return True
 
     def map(self, offset: int, length: int) -> list[Extent]:

@@ -347,34 +347,6 @@ class Refcounts:
                 return int(index << self.geometry.block_bits) + int(used[-1])
         return 0
 
-    def forget_last_blocks(self) -> dict[int, np.uint64]:
-        """Blocks at the end that count nothing but such blocks go from the table, which has to
-        reach the disk before anybody gets their clusters; {index: what stood there}. Raises
-        OSError."""
-        gone: dict[int, np.uint64] = {}
-        theirs: set[int] = set()
-        for index in np.flatnonzero(self.table)[::-1].tolist():
-            block = self.block(index)
-            assert block is not None
-            theirs.add(block.offset >> self.geometry.cluster_bits)
-            used = np.flatnonzero(block.counters) + (index << self.geometry.block_bits)
-            if not theirs.issuperset(used.tolist()):
-                break
-            gone[index] = self.table[index]
-        for index in gone:
-            self.table[index] = 0
-            self.table_dirty.add(index)
-            self.blocks.pop(index, None)
-        self._metadata.forget()
-        return gone
-
-    def remember_blocks(self, gone: dict[int, np.uint64]) -> None:
-        """They are there after all: the disk could not be told, or only of some."""
-        for index, entry in gone.items():
-            self.table[index] = entry
-            self.table_dirty.add(index)
-        self._metadata.forget()
-
     def search_from(self, cluster: int) -> None:
         """The next allocation looks for free clusters from there on."""
         self._single_hint = self._run_hint = cluster

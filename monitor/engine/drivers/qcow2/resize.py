@@ -63,9 +63,9 @@ def _preallocate(image: Image, size: int, mode: str) -> None:
         with contextlib.suppress(
             OSError, RequestError
         ):  # leaked then, until the disk grows over them
-            _forget(image, image.size, end)
+            forget(image, image.size, end)
             writeback.drain(image)
-            _cut_tail(image)
+            cut_tail(image)
         if isinstance(error, OSError):
             raise host_failure("Failed to preallocate clusters", error) from error
         raise
@@ -110,43 +110,12 @@ def _shrink(image: Image, size: int) -> None:
     # The disk is smaller already, so nothing is refused any more; the next flush tells of failures.
     with contextlib.suppress(OSError, RequestError):
         image.tell("l1_shrink_free_l2_clusters")
-        _forget(image, size, old)
+        forget(image, size, old)
         writeback.drain(image)
-        _cut_tail(image)
+        cut_tail(image)
 
 
-def make_empty(image: Image) -> None:
-    """Every guest cluster is unallocated, whatever lies below, and the host gets the room back.
-    No request may be under way. Raises OSError."""
-    if not image.changing:
-        image.begin_changes()
-    _forget(image, 0, image.geometry.clusters(image.size))
-    writeback.drain(image)
-    # It is empty: a file that cannot be cut is only longer than it need be.
-    with contextlib.suppress(OSError, RequestError):
-        _forget_last_blocks(image)
-        _cut_tail(image)
-
-
-def _forget_last_blocks(image: Image) -> None:
-    """Else one for every so many clusters, which counts nothing but the next one, kept the file
-    long."""
-    refcounts = image.refcounts
-    with image.lock:
-        gone = refcounts.forget_last_blocks()
-    try:
-        writeback.drain(image)
-    except OSError:
-        with image.lock:
-            refcounts.remember_blocks(gone)
-        raise
-    with image.lock:
-        entries = np.array(sorted(gone.values()), np.uint64) & np.uint64(q.REFTABLE_MASK)
-        refcounts.release(entries >> np.uint64(image.bits))
-    writeback.drain(image)
-
-
-def _forget(image: Image, size: int, end: int) -> None:
+def forget(image: Image, size: int, end: int) -> None:
     """Takes away what lies past ``size`` bytes, up to cluster ``end``, and the tables for it."""
     first, tables = image.geometry.clusters(size), image.geometry.l1_entries(size)
     kept = min(end, tables << image.l2_bits)
@@ -170,7 +139,7 @@ def _drop_tables(image: Image, first: int) -> None:
         first = index + 1
 
 
-def _cut_tail(image: Image) -> None:
+def cut_tail(image: Image) -> None:
     """The file ends with its last cluster in use. All is on the disk, nothing is under way."""
     with image.flush_lock:
         with image.lock:
