@@ -18,8 +18,8 @@ _OVER = frozenset({"concluded", "null", "undefined"})
 # What keeps a job from ending by itself, by its status.
 _STUCK = {
     "running": "only block_job_cancel ends it",
-    "ready": "only block_job_complete ends it",
-    "standby": "only block_job_complete ends it",
+    "ready": "only block_job_complete or block_job_cancel ends it",
+    "standby": "only block_job_complete or block_job_cancel ends it",
     "pending": "only job-finalize ends it",
 }
 _LEFT_PAUSED = "it stood still{where}, and no command resumed it"
