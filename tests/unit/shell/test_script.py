@@ -110,7 +110,8 @@ def test_at_the_end_a_job_that_needs_a_command_is_cancelled_and_said_so() -> Non
 
     status, _, err = run(work)
     assert status == Status.OK
-    assert err == "blkmon: Job 'm0' is ready, only block_job_complete or block_job_cancel ends it: cancelled\n"
+    verbs = "block_job_complete or block_job_cancel"
+    assert err == f"blkmon: Job 'm0' is ready, only {verbs} ends it: cancelled\n"
 
 
 def test_at_the_end_a_job_that_stands_still_has_failed() -> None:
