@@ -445,8 +445,8 @@ class Driver(ABC):
         not ended well. Durably, after all that was written. Raises OSError."""
 
     def mark_again(self, text: str) -> None:  # noqa: B027  (formats only)
-        """Puts back what ``mark_unfinished`` has taken out, or failed to, as far as the disk lets
-        it. Raises nothing."""
+        """As ``mark_unfinished``, which has failed or taken the mark out, as far as the disk lets
+        it: without barriers, where it refuses those. Raises nothing."""
 
     def unfinished(self) -> str | None:
         """What ``mark_unfinished`` left in the image."""

@@ -148,7 +148,8 @@ class BlockJob(Job):
             self.drop_lane(lane)
 
     def _is_marked(self, image: Node, text: str, lane: Lane) -> bool:
-        """Whether it is, or goes without. Raises the error that the policy reports."""
+        """Whether it is, as far as the disk lets it where errors are ignored. Raises the error that
+        the policy reports."""
         try:
             with lane:
                 image.driver.mark_unfinished(text)
@@ -156,7 +157,10 @@ class BlockJob(Job):
             action = self.error_action(error, "write")
             if action == "report":
                 raise
-            return action == "ignore"
+            if action == "stop":
+                return False
+            with lane:
+                image.driver.mark_again(text)  # better than none, though it may not last
         return True
 
     def unmark_target(self, target: Node) -> None:

@@ -398,6 +398,31 @@ def test_a_target_that_cannot_be_marked_gets_nothing(tmp_path: Path, made: Path,
     assert faults.failed
 
 
+@pytest.mark.parametrize("job", ["backup", "compressed"])
+def test_a_mark_on_a_disk_that_refuses_barriers(tmp_path: Path, made: Path, job: str) -> None:
+    """All that it ignores leaves a job that fails in the end, and a target that says so."""
+    folder = tmp_path / "images"
+    shutil.copytree(made, folder)
+    faults = Nth("flush", 1, errno.EIO, True)
+
+    async def main() -> None:
+        bench = Faulty(faults, errno.EIO)
+        await bench.build(folder)
+        command, options = request(job, "ignore")
+        bench.arm("target")
+        await bench.do(command, **options)
+        await bench.go_on()
+        (end,) = bench.named("BLOCK_JOB_COMPLETED")
+        assert end["error"] == "Input/output error"
+        faults.mend()
+        await bench.engine.shut_down()
+
+    run(main())
+    image = open_qcow2(MemoryChild((folder / "target").read_bytes()), read_only=True)
+    assert image.unfinished() is not None
+    tools.run("qemu-img", "check", "-q", folder / "target")
+
+
 @pytest.mark.parametrize("always", [False, True])
 @pytest.mark.parametrize("kind", ["write", "flush"])
 @pytest.mark.parametrize("job", ["mirror", "backup", "group"])

@@ -51,8 +51,8 @@ def mark(image: Image, text: str | None) -> None:
 
 
 def put_back(image: Image, text: str) -> None:
-    """The mark again, after it was to be taken out, whatever the disk has refused of that: by one
-    write, where it refuses barriers. Raises nothing."""
+    """The mark, after it was to be put in or taken out, whatever the disk has refused of that: by
+    one write, where it refuses barriers. Raises nothing."""
     with suppress(OSError):
         mark(image, text)
         return
