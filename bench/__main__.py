@@ -14,6 +14,7 @@ import bench.budgets
 import bench.latency
 import bench.mirrors
 import bench.nbd
+import bench.programs
 import bench.tables  # noqa: F401
 from bench.sessions import OURS, QSD
 from bench.work import FULL_MIB, ROWS, Disk, Row, Work
