@@ -118,7 +118,7 @@ Event = Write | Truncate | Flush
 class FailingChild(MemoryChild):
     """Fails the n-th change from now on, once."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes = b"") -> None:
         super().__init__(content)
         self.countdown = -1
         self.errno = errno.ENOSPC

@@ -17,7 +17,7 @@ from monitor.engine.drivers.qcow2 import trees
 from monitor.engine.drivers.qcow2.errors import TableOffsetInvalid, TableOutsideFile, TableTooLarge
 from monitor.engine.drivers.qcow2.shadow import ShadowCounts
 from monitor.engine.errors import RequestError
-from tests.support.children import MemoryChild
+from tests.support.children import FailingChild, MemoryChild
 from tests.support.qcow2 import Disk, new_image, open_qcow2, qemu_check, read
 from tests.support.tools import need
 
@@ -221,42 +221,20 @@ def test_a_failure_anywhere_changes_nothing(at: int) -> None:
     disk.take()
     disk.write(10_000, b"y" * 60_000)
     disk.driver.flush()
-    child = Failing(disk.file, at)  # type: ignore[arg-type]
+    child = FailingChild()
+    assert isinstance(disk.file, MemoryChild)
+    child.content, child.errno, child.countdown = disk.file.content, errno.EIO, at + 1
     disk.driver._image.file = child
     disk.driver._image.refcounts.file = disk.driver._image.tables.file = child
     try:
         disk.driver.apply_snapshot(0)
     except OSError:
-        assert child.failed
+        assert child.countdown <= 0
     else:
         disk.model = bytearray(disk.kept["1"])
-    child.left = -2  # from here on nothing fails
+    child.countdown = -1  # from here on nothing fails
     disk.write(0, b"z" * 5000)
     disk.check_all()
-
-
-class Failing(MemoryChild):
-    """Passes everything on; the n-th change fails."""
-
-    def __init__(self, child: MemoryChild, at: int) -> None:
-        super().__init__()
-        self.content = child.content
-        self.left = at
-        self.failed = False
-
-    def _count(self) -> None:
-        self.left -= 1
-        if self.left == -1:
-            self.failed = True
-            raise OSError(errno.EIO, "injected")
-
-    def write(self, buffer: memoryview, offset: int) -> None:
-        self._count()
-        super().write(buffer, offset)
-
-    def flush(self) -> None:
-        self._count()
-        super().flush()
 
 
 # -- hostile tables ------------------------------------------------------------------------------
