@@ -381,21 +381,9 @@ def test_a_target_that_cannot_be_marked_gets_nothing(tmp_path: Path, made: Path,
     folder = tmp_path / "images"
     shutil.copytree(made, folder)
     faults = Nth("flush", 1, errno.EIO, False)
-
-    async def main() -> None:
-        bench = Faulty(faults, errno.EIO)
-        await bench.build(folder)
-        command, options = request(job, "report")
-        bench.arm("target")
-        await bench.do(command, **options)
-        await bench.go_on()
-        (end,) = bench.named("BLOCK_JOB_COMPLETED")
-        assert end["error"] == "Input/output error"
-        assert not any(contents(bench.node("target")))
-        await bench.engine.shut_down()
-
-    run(main())
+    held = run(_fails_at_the_target(folder, job, "report", faults))
     assert faults.failed
+    assert not any(held)
 
 
 @pytest.mark.parametrize("job", ["backup", "compressed"])
@@ -403,24 +391,26 @@ def test_a_mark_on_a_disk_that_refuses_barriers(tmp_path: Path, made: Path, job:
     """All that it ignores leaves a job that fails in the end, and a target that says so."""
     folder = tmp_path / "images"
     shutil.copytree(made, folder)
-    faults = Nth("flush", 1, errno.EIO, True)
-
-    async def main() -> None:
-        bench = Faulty(faults, errno.EIO)
-        await bench.build(folder)
-        command, options = request(job, "ignore")
-        bench.arm("target")
-        await bench.do(command, **options)
-        await bench.go_on()
-        (end,) = bench.named("BLOCK_JOB_COMPLETED")
-        assert end["error"] == "Input/output error"
-        faults.mend()
-        await bench.engine.shut_down()
-
-    run(main())
+    run(_fails_at_the_target(folder, job, "ignore", Nth("flush", 1, errno.EIO, True)))
     image = open_qcow2(MemoryChild((folder / "target").read_bytes()), read_only=True)
     assert image.unfinished() is not None
     tools.run("qemu-img", "check", "-q", folder / "target")
+
+
+async def _fails_at_the_target(folder: Path, job: str, policy: str, faults: Nth) -> bytes:
+    """What the target holds when the job has failed."""
+    bench = Faulty(faults, errno.EIO)
+    await bench.build(folder)
+    command, options = request(job, policy)
+    bench.arm("target")
+    await bench.do(command, **options)
+    await bench.go_on()
+    (end,) = bench.named("BLOCK_JOB_COMPLETED")
+    assert end["error"] == "Input/output error"
+    held = contents(bench.node("target"))
+    faults.mend()
+    await bench.engine.shut_down()
+    return held
 
 
 @pytest.mark.parametrize("always", [False, True])
